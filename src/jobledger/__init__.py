@@ -1,0 +1,1 @@
+"""Jobledger: a distributed job scheduler whose only truth is a log."""

@@ -1,0 +1,92 @@
+"""Configuration of every role, read from the environment (`JOBLEDGER_…`, nested names with `__`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class KafkaSettings(BaseSettings):
+    """How to reach the Kafka cluster; names follow librdkafka's with dots as underscores."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBLEDGER_KAFKA_", extra="ignore")
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_ca_location: str = ""
+    ssl_certificate_location: str = ""
+    ssl_key_location: str = ""
+    ssl_key_password: SecretStr = SecretStr("")
+    replication_factor: int = Field(default=3, ge=1, le=9)
+    min_insync_replicas: int = Field(default=2, ge=1, le=9)
+
+    def client_config(self) -> dict[str, str | int | float | bool]:
+        """The part of a librdkafka configuration that every client of ours shares."""
+        config: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "security.protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            config["sasl.mechanism"] = self.sasl_mechanism
+            config["sasl.username"] = self.sasl_username
+            config["sasl.password"] = self.sasl_password.get_secret_value()
+        if self.security_protocol.endswith("SSL"):
+            tls = {
+                "ssl.ca.location": self.ssl_ca_location,
+                "ssl.certificate.location": self.ssl_certificate_location,
+                "ssl.key.location": self.ssl_key_location,
+                "ssl.key.password": self.ssl_key_password.get_secret_value(),
+            }
+            config.update({name: value for name, value in tls.items() if value})
+        return config
+
+
+class Settings(BaseSettings):
+    """Everything a role can be told; each field is the environment variable `JOBLEDGER_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBLEDGER_", extra="ignore")
+
+    cell: str = Field(default="jobledger", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Prefix of every topic.")
+    partitions: int = Field(default=16, ge=1, le=1024, description="Partitions of commands, events, state, outcomes.")
+    dev: bool = Field(default=False, description="Relaxes the checks on replication; set by `jobledger dev`.")
+    tenant: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    environment: str = "production"
+
+    host: str = Field(default="127.0.0.1", description="Address that every listener binds to.")
+    api_port: int = Field(default=8080, ge=0, le=65535)
+    health_port: int = Field(default=9090, ge=0, le=65535, description="Metrics and health of this process.")
+    api_url: str = Field(default="http://127.0.0.1:8080", description="Where the client and the CLI find the api.")
+
+    postgres_dsn: SecretStr = SecretStr("postgresql://127.0.0.1:5432/jobledger")
+    postgres_schema: str = Field(default="jobledger", pattern=r"^[a-z_][a-z0-9_]{0,40}$")
+
+    instance_id: str = Field(default="", description="Stable slot name of this process, such as scheduler-1.")
+    worker_pool: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    worker_slots: int = Field(default=8, ge=1, le=10_000)
+    worker_queues: Annotated[list[str], NoDecode] = Field(default_factory=lambda: ["default"])
+    handlers: Annotated[list[str], NoDecode] = Field(default_factory=list, description="Python modules with handlers.")
+
+    session_timeout_seconds: float = Field(default=10.0, ge=1, le=300, description="Scheduler group membership.")
+    heartbeat_interval_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    lease_seconds: float = Field(default=10.0, ge=1, le=600, description="A worker silent for longer is lost.")
+    dedup_window_seconds: float = Field(default=86_400.0, ge=1, description="How long ended streams leave a stub.")
+    max_clock_skew_seconds: float = Field(default=0.5, gt=0)
+    mutation_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="Then a mutation answers PENDING.")
+
+    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = "INFO"
+    trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+
+    @field_validator("worker_queues", "handlers", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        """Lists are written with commas: `JOBLEDGER_WORKER_QUEUES=default,emails`."""
+        if isinstance(value, str):
+            return [item.strip() for item in value.split(",") if item.strip()]
+        return value
