@@ -1,0 +1,1 @@
+"""The embedded stack: a real Kafka broker, a real Postgres and the supervisor behind `jobledger dev`."""

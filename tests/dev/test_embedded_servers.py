@@ -1,0 +1,66 @@
+"""The embedded broker and Postgres keep what was written, whatever ends them."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from jobledger.dev.kafka import KafkaBroker
+from jobledger.dev.postgres import EmbeddedPostgres
+
+
+def _write_then_read_after(broker: KafkaBroker, topic: str, restart: str) -> list[bytes]:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "enable.idempotence": True})
+    for number in range(3):
+        producer.produce(topic, str(number).encode())
+    assert producer.flush(10) == 0
+    getattr(broker, restart)()
+    assert not broker.running
+    broker.start()
+    consumer = Consumer(
+        {"bootstrap.servers": broker.bootstrap_servers, "group.id": topic, "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe([topic])
+    messages = consumer.consume(3, 20)
+    consumer.close()
+    return [message.value() or b"" for message in messages]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("restart", ["stop", "kill"])
+def test_a_restarted_broker_keeps_every_record(kafka_broker: KafkaBroker, cell: str, restart: str) -> None:
+    assert _write_then_read_after(kafka_broker, f"{cell}.records", restart) == [b"0", b"1", b"2"]
+
+
+@pytest.mark.kafka
+def test_topics_are_never_created_by_accident(bootstrap_servers: str, cell: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.list_topics(f"{cell}.typo", timeout=10)
+    assert f"{cell}.typo" not in admin.list_topics(timeout=10).topics
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("restart", ["stop", "kill"])
+def test_a_restarted_postgres_keeps_every_committed_row(
+    postgres: EmbeddedPostgres, postgres_dsn: str, restart: str
+) -> None:
+    with psycopg.connect(postgres_dsn) as connection:
+        connection.execute("CREATE TABLE kept (number int)")
+        connection.execute("INSERT INTO kept VALUES (7)")
+    getattr(postgres, restart)()
+    assert not postgres.running
+    postgres.start()
+    with psycopg.connect(postgres_dsn) as connection:
+        assert connection.execute("SELECT number FROM kept").fetchall() == [(7,)]
+        assert connection.execute("SHOW fsync").fetchone() == ("on",)
+
+
+@pytest.mark.postgres
+def test_each_test_gets_an_empty_database(postgres_dsn: str) -> None:
+    with psycopg.connect(postgres_dsn) as connection:
+        tables = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    assert tables == (0,)
