@@ -1,0 +1,134 @@
+"""The table of log events. A line with an event that isn't here fails the tests; add one by adding one row."""
+
+from __future__ import annotations
+
+from jobledger.telemetry.declarations import ALL_ROLES, LogEvent, Role
+
+_S = (Role.SCHEDULER,)
+_W = (Role.WORKER,)
+_A = (Role.API,)
+_P = (Role.PROJECTOR,)
+
+_D, _I, _N, _E, _F = "DEBUG", "INFO", "WARN", "ERROR", "FATAL"
+_JOB = ("job_id", "tenant_id")
+_EXECUTION = ("execution_id", "job_id", "tenant_id")
+
+PROCESS_EVENTS = (
+    LogEvent("process_started", _I, "Process started", ALL_ROLES),
+    LogEvent("process_ready", _I, "All parts have started", ALL_ROLES, ("parts",)),
+    LogEvent("process_stopping", _I, "Process is stopping", ALL_ROLES, ("reason",)),
+    LogEvent("process_stopped", _I, "Process stopped", ALL_ROLES, ("exit_code",)),
+    LogEvent("part_started", _D, "A part of the process started", ALL_ROLES, ("part",)),
+    LogEvent("part_stopped", _D, "A part of the process stopped", ALL_ROLES, ("part",)),
+    LogEvent("part_failed", _F, "A part of the process failed, so the process ends", ALL_ROLES, ("part",)),
+    LogEvent("part_stop_failed", _E, "A part of the process did not stop cleanly", ALL_ROLES, ("part",)),
+    LogEvent("listener_started", _I, "Listening", ALL_ROLES, ("host", "port")),
+    LogEvent(
+        "listener_exposed", _N, "Listening beyond this machine without authentication", ALL_ROLES, ("host", "port")
+    ),
+    LogEvent("request_failed", _E, "A request ended with an internal error", ALL_ROLES),
+    LogEvent("library_log", _I, "A library's own log line", ALL_ROLES, ("logger",)),
+    LogEvent("queue_connection_lost", _E, "Connection to Kafka lost", ALL_ROLES, ("error",)),
+    LogEvent("queue_connection_restored", _I, "Connection to Kafka is back", ALL_ROLES),
+    LogEvent("db_connection_lost", _E, "Connection to Postgres lost", (Role.API, Role.PROJECTOR), ("error",)),
+    LogEvent("db_connection_restored", _I, "Connection to Postgres is back", (Role.API, Role.PROJECTOR)),
+    LogEvent("slow_query", _N, "A database query was slow", (Role.API, Role.PROJECTOR), ("query", "duration_ms")),
+    LogEvent("topic_created", _I, "Topic created", ALL_ROLES, ("topic",)),
+    LogEvent("topic_check_failed", _F, "A topic is not as it must be", ALL_ROLES, ("error",)),
+)
+
+SCHEDULER_EVENTS = (
+    LogEvent("job_polled", _I, "Job is due", _S, (*_JOB, "next_run_time")),
+    LogEvent("job_dispatched", _I, "Job dispatched to queue", _S, (*_EXECUTION, "queue", "dispatch_latency_ms")),
+    LogEvent("dispatch_retry", _N, "Job is assigned again", _S, (*_JOB, "attempt", "error")),
+    LogEvent("dispatch_failed", _E, "Job given up", _S, (*_JOB, "error", "after_attempts")),
+    LogEvent(
+        "task_retry_scheduled", _N, "Attempt failed; the next one is scheduled", _S, (*_JOB, "attempt", "next_run_time")
+    ),
+    LogEvent("execution_completed", _I, "Execution ended", _S, (*_EXECUTION, "status", "duration_ms")),
+    LogEvent(
+        "state_transition", _D, "Aggregate changed its state", _S, ("stream_id", "tenant_id", "event_type", "version")
+    ),
+    LogEvent("command_rejected", _D, "Command rejected", _S, ("command_id", "tenant_id", "code")),
+    LogEvent("leadership_acquired", _I, "Partition is served here", _S, ("scheduler_id", "partition")),
+    LogEvent("leadership_lost", _N, "Partition is no longer served here", _S, ("scheduler_id", "partition", "reason")),
+    LogEvent("partition_recovering", _I, "Reading the partition's state", _S, ("partition",)),
+    LogEvent("partition_recovered", _I, "The partition's state is in memory", _S, ("partition", "duration_ms")),
+    LogEvent("owner_reopened", _N, "Owner forgot its memory and reads its state again", _S, ("partition", "reason")),
+    LogEvent(
+        "owner_single_stepping", _N, "Owner decides one command a transaction to find the bad one", _S, ("partition",)
+    ),
+    LogEvent("owner_fenced", _N, "Another instance has taken the partition over", _S, ("partition",)),
+    LogEvent("owner_stopped", _F, "Owner stopped to protect the log", _S, ("partition", "error")),
+    LogEvent(
+        "record_quarantined",
+        _E,
+        "Record put aside",
+        (Role.SCHEDULER, Role.PROJECTOR),
+        ("topic", "partition", "offset", "error"),
+    ),
+    LogEvent("command_quarantined", _E, "Command put aside", _S, ("command_id", "partition", "offset", "error")),
+    LogEvent(
+        "log_tail_lost", _F, "Events that were committed are missing", _S, ("partition", "expected_seq", "found_seq")
+    ),
+    LogEvent(
+        "command_lost",
+        _F,
+        "Commands between the checkpoint and the next record are missing",
+        _S,
+        ("partition", "offset"),
+    ),
+    LogEvent("clock_skewed", _E, "Clock is too far from the broker's", _S, ("skew_ms",)),
+    LogEvent("transaction_retried", _N, "Commit repeated after a passing error", _S, ("partition", "error")),
+    LogEvent("outbox_resent", _N, "Outbox sent again after a failed delivery", _S, ("partition", "error")),
+    LogEvent("worker_registered", _I, "Worker registered", (Role.SCHEDULER, Role.WORKER), ("worker_id", "incarnation")),
+    LogEvent("worker_lost", _N, "Worker's lease expired", _S, ("worker_id", "incarnation")),
+    LogEvent("worker_drained", _I, "Worker left", (Role.SCHEDULER, Role.WORKER), ("worker_id", "incarnation")),
+)
+
+WORKER_EVENTS = (
+    LogEvent("task_received", _I, "Task received", _W, (*_EXECUTION, "worker_id")),
+    LogEvent("task_started", _I, "Task started", _W, _EXECUTION),
+    LogEvent("task_dropped", _N, "Task not for this worker or no longer wanted", _W, ("execution_id", "reason")),
+    LogEvent("task_refused", _N, "Task handed back", _W, (*_EXECUTION, "reason")),
+    LogEvent("checkpoint_saved", _D, "Checkpoint saved", _W, _EXECUTION),
+    LogEvent("checkpoint_failed", _N, "Checkpoint refused or lost", _W, (*_EXECUTION, "error")),
+    LogEvent("task_completed", _I, "Task completed", _W, (*_EXECUTION, "duration_ms", "status")),
+    LogEvent("task_timeout", _N, "Task ran into its limit", _W, (*_EXECUTION, "duration_ms", "limit_ms")),
+    LogEvent("task_failed", _E, "Task failed", _W, (*_EXECUTION, "error", "attempt")),
+    LogEvent("task_cancelled", _I, "Task cancelled", _W, (*_EXECUTION, "reason")),
+    LogEvent("handler_log", _I, "A line logged by a handler", _W, _EXECUTION),
+    LogEvent("handlers_loaded", _I, "Handlers loaded", _W, ("handlers",)),
+    LogEvent(
+        "lease_uncertain", _N, "Heartbeats are not acknowledged; running handlers are cancelled", _W, ("worker_id",)
+    ),
+    LogEvent("pool_process_died", _E, "A process of the handler pool died", _W, ("error",)),
+    LogEvent("report_resent", _N, "Report to a job sent again", _W, ("execution_id", "error")),
+)
+
+PROJECTOR_EVENTS = (
+    LogEvent("projection_assigned", _I, "Partition is projected here", _P, ("partition", "seq")),
+    LogEvent("projection_revoked", _I, "Partition is no longer projected here", _P, ("partition", "seq")),
+    LogEvent("projection_deposed", _N, "Another projector has applied these events", _P, ("partition", "seq")),
+    LogEvent("projection_gap", _F, "An event is missing", _P, ("partition", "expected_seq", "found_seq")),
+    LogEvent(
+        "projection_unknown_event",
+        _F,
+        "An event's type is not known to this release",
+        _P,
+        ("partition", "seq", "event_type"),
+    ),
+    LogEvent("projection_batch_retried", _N, "Batch applied again after an error", _P, ("partition", "error")),
+    LogEvent("migration_applied", _I, "Database migration applied", (Role.API, Role.PROJECTOR), ("migration",)),
+    LogEvent("rebuild_started", _I, "Rebuild of the read models started", _P, ("schema",)),
+    LogEvent("rebuild_switched", _I, "Rebuilt read models are live", _P, ("schema",)),
+)
+
+API_EVENTS = (
+    LogEvent("api_request", _D, "Request answered", _A, ("method", "endpoint", "status_code", "duration_ms")),
+    LogEvent("api_request_failed", _E, "Request ended with an internal error", _A, ("method", "endpoint", "error")),
+    LogEvent("mutation_pending", _N, "Mutation has no outcome in time", _A, ("command_id", "tenant_id")),
+    LogEvent("subscription_opened", _D, "Subscription opened", _A),
+    LogEvent("subscription_closed", _D, "Subscription closed", _A, ("reason",)),
+    LogEvent("tail_restarted", _N, "Tail of the events starts again after an error", _A, ("error",)),
+)

@@ -1,0 +1,256 @@
+"""The table of metrics. Add a metric by adding one row; registration, checks and the reference page follow from it."""
+
+from __future__ import annotations
+
+from jobledger.telemetry.declarations import ALL_ROLES, Kind, Label, Metric, Overflow, Role
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+# A job may wait for workers, and run, for minutes or hours; 60 and 300 are the bounds of the service level objectives.
+_LONG = (0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
+_BATCH = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+
+_SCHEDULER = Label("scheduler_id", from_instance=True)
+_WORKER = (Label("worker_id", from_instance=True), Label("pool", from_instance=True))
+_PARTITION = Label("partition", bound=1024, collapses=False)
+_PRIORITY = Label("priority", values=("1", "2", "3", "4", "5"))
+_QUEUE = Label("queue_name", bound=1000)
+_METHOD = Label("method", values=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"))
+_ENDPOINT = Label("endpoint", bound=200)
+_ATTEMPT_STATUS = Label("status", values=("SUCCESS", "FAILED", "TIMEOUT", "CANCELLED"))
+_EXECUTION_STATUS = Label("status", values=("SUCCESS", "FAILED", "TIMEOUT", "CANCELLED", "LOST"))
+
+_S = (Role.SCHEDULER,)
+_W = (Role.WORKER,)
+_A = (Role.API,)
+_P = (Role.PROJECTOR,)
+
+
+def _counter(
+    name: str, labels: tuple[Label, ...], owners: tuple[Role, ...], meaning: str, max_series: int = 0
+) -> Metric:
+    return Metric(name, Kind.COUNTER, labels, owners, meaning, max_series=max_series)
+
+
+def _gauge(
+    name: str,
+    labels: tuple[Label, ...],
+    owners: tuple[Role, ...],
+    meaning: str,
+    unit: str = "",
+    max_series: int = 0,
+    overflow: Overflow = Overflow.SUM,
+) -> Metric:
+    return Metric(name, Kind.GAUGE, labels, owners, meaning, unit=unit, max_series=max_series, overflow=overflow)
+
+
+def _seconds(
+    name: str,
+    labels: tuple[Label, ...],
+    owners: tuple[Role, ...],
+    meaning: str,
+    buckets: tuple[float, ...] = _LATENCY,
+) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, labels, owners, meaning, unit="seconds", buckets=buckets)
+
+
+SCHEDULER_METRICS = (
+    _seconds(
+        "scheduler_polling_duration_seconds",
+        (_SCHEDULER,),
+        _S,
+        "Per batch of a partition owner: from reading `now` until due timers and waiting commands are collected.",
+        _BATCH,
+    ),
+    _counter(
+        "scheduler_jobs_polled_total",
+        (_SCHEDULER,),
+        _S,
+        "Jobs or fires whose start time a batch found reached: submitted for now, timer due, back-off over.",
+    ),
+    _counter(
+        "scheduler_jobs_dispatched_total",
+        (_SCHEDULER, _PRIORITY),
+        _S,
+        "Assignments committed, first and repeated.",
+    ),
+    _seconds(
+        "scheduler_dispatch_latency_seconds",
+        (_SCHEDULER,),
+        _S,
+        "Commit of the assignment acknowledged, minus the latest of ready, slot free and limit open.",
+    ),
+    _gauge(
+        "scheduler_is_leader",
+        (_SCHEDULER,),
+        _S,
+        "1 while the instance serves at least one partition (fenced and recovered), else 0.",
+    ),
+    _counter("scheduler_leadership_transitions_total", (_SCHEDULER,), _S, "Partitions gained plus partitions lost."),
+    _gauge(
+        "scheduler_heartbeat_timestamp",
+        (_SCHEDULER,),
+        _S,
+        "Unix time of the last completed turn of the batch loop; idle turns count, at least one a second.",
+        "seconds",
+    ),
+    _counter(
+        "scheduler_db_connection_errors_total",
+        (_SCHEDULER,),
+        (Role.SCHEDULER, Role.PROJECTOR),
+        "Failed attempts to connect to Postgres and connections lost; always 0 in schedulers, which have none.",
+    ),
+    _counter(
+        "scheduler_queue_connection_errors_total",
+        (_SCHEDULER,),
+        _S,
+        "Transport errors of the broker's clients, and transactions aborted for a reason of the broker.",
+    ),
+    _gauge(
+        "scheduler_overdue_jobs_count",
+        (_SCHEDULER,),
+        _S,
+        "Jobs due more than 5 s ago whose timer is not processed yet, in this instance's partitions.",
+    ),
+    _gauge(
+        "scheduler_scheduling_lag_seconds",
+        (_SCHEDULER,),
+        _S,
+        "Now minus the due time of the oldest such job; 0 if there is none.",
+        "seconds",
+    ),
+)
+
+JOB_METRICS = (
+    _counter("jobs_dispatched_total", (), _S, "Executions whose first assignment is committed."),
+    _counter(
+        "executions_completed_total",
+        (_EXECUTION_STATUS,),
+        _S,
+        "Executions that ended, once each, by how the last attempt ended.",
+    ),
+    _seconds(
+        "scheduling_latency_seconds",
+        (),
+        _S,
+        "From due to the first assignment committed, all waiting included except pause.",
+        _LONG,
+    ),
+    _seconds(
+        "execution_duration_seconds",
+        (),
+        _S,
+        "From the start of the attempt that ended the execution to its end.",
+        _LONG,
+    ),
+    _counter(
+        "dispatch_failures_total",
+        (),
+        _S,
+        "Assignments that ended without a start: refused by the worker, or its lease lost before the start.",
+    ),
+)
+
+QUEUE_METRICS = (
+    _gauge(
+        "queue_depth",
+        (_QUEUE, _PARTITION),
+        _S,
+        "Ready tasks not assigned; `partition` is the partition of commands that owns the queue.",
+        max_series=4096,
+    ),
+    _gauge("queue_depth_by_priority", (_QUEUE, _PRIORITY), _S, "Ready tasks not assigned.", max_series=5000),
+    _counter("queue_messages_enqueued_total", (_QUEUE,), _S, "Tasks that became ready."),
+    _counter("queue_messages_dequeued_total", (_QUEUE,), _S, "Assignments committed."),
+    _counter("queue_messages_acknowledged_total", (_QUEUE,), _S, "Assignments that ended with an accepted end report."),
+    _counter(
+        "queue_messages_rejected_total",
+        (_QUEUE,),
+        _S,
+        "Assignments that ended otherwise: refused, lease lost, cancelled before the start.",
+    ),
+    _gauge(
+        "queue_message_age_seconds",
+        (_QUEUE,),
+        _S,
+        "Now minus the ready time of the oldest ready task not assigned; 0 if the queue is empty.",
+        "seconds",
+        overflow=Overflow.MAX,
+    ),
+)
+
+WORKER_METRICS = (
+    _counter("worker_tasks_received_total", _WORKER, _W, "Tasks taken from the inbox for this incarnation."),
+    _counter("worker_tasks_completed_total", (*_WORKER, _ATTEMPT_STATUS), _W, "Attempts that ended here."),
+    _seconds(
+        "worker_execution_duration_seconds",
+        (*_WORKER, Label("job_type", bound=500)),
+        _W,
+        "Run time of the handler, by registered handler.",
+        _LONG,
+    ),
+    _gauge("worker_concurrent_executions", _WORKER, _W, "Handlers running now."),
+    _gauge("worker_max_concurrent_executions", _WORKER, _W, "Slots configured."),
+    _gauge("worker_utilization_percent", _WORKER, _W, "Busy slots of all slots, 0 to 100.", "percent"),
+    _gauge("worker_heartbeat_timestamp", _WORKER, _W, "Unix time of the last acknowledged heartbeat.", "seconds"),
+    _gauge("worker_last_task_completed_timestamp", _WORKER, _W, "Unix time when the last attempt ended.", "seconds"),
+    _counter("worker_checkpoint_success_total", _WORKER, _W, "Checkpoints of handlers that the log acknowledged."),
+    _counter("worker_checkpoint_failures_total", _WORKER, _W, "Checkpoints of handlers that were refused or lost."),
+)
+
+API_METRICS = (
+    _counter(
+        "api_requests_total",
+        (_METHOD, _ENDPOINT, Label("status_code", bound=40)),
+        _A,
+        "Requests; one per root field for GraphQL (`/graphql:<field>`), with the outcome mapped to an HTTP status.",
+        max_series=2000,
+    ),
+    _seconds("api_request_duration_seconds", (_METHOD, _ENDPOINT), _A, "From the request read to the answer made."),
+    _gauge("jobledger_subscriptions", (), _A, "Subscriptions open now."),
+)
+
+OWN_METRICS = (
+    _gauge(
+        "jobledger_partition_served", (_PARTITION,), _S, "1 while this instance serves the partition; else no series."
+    ),
+    _counter(
+        "jobledger_commands_decided_total",
+        (Label("outcome", values=("ACCEPTED", "REJECTED", "DUPLICATE", "QUERY", "QUARANTINED")),),
+        _S,
+        "Commands decided and committed.",
+    ),
+    _seconds(
+        "jobledger_transaction_seconds", (), _S, "From begin of an owner's transaction to the commit acknowledged."
+    ),
+    _counter(
+        "jobledger_owner_reopened_total",
+        (Label("reason", bound=20),),
+        _S,
+        "Times that an owner forgot its memory and read its state again.",
+    ),
+    _counter(
+        "jobledger_quarantined_total", (), _S, "Records and commands put aside because they can't be read or decided."
+    ),
+    _counter("jobledger_jobs_submitted_total", (), _S, "Jobs accepted, repeated submissions not counted."),
+    _gauge(
+        "jobledger_projection_lag_events",
+        (_PARTITION,),
+        _P,
+        "Events committed to the log and not yet applied to the read models.",
+    ),
+    _gauge(
+        "jobledger_projection_lag_seconds",
+        (_PARTITION,),
+        _P,
+        "Age of the oldest event not yet applied; 0 if all are.",
+        "seconds",
+    ),
+    _gauge("jobledger_projection_position", (_PARTITION,), _P, "`seq` of the last event applied."),
+    _counter("jobledger_projected_events_total", (), _P, "Events applied to the read models."),
+    _gauge(
+        "jobledger_build_info",
+        (Label("version"), Label("role", bound=4)),
+        ALL_ROLES,
+        "Always 1; the labels say what runs.",
+    ),
+)
