@@ -1,0 +1,518 @@
+"""The job: a DAG of one or more tasks. A plain job has one, named `main`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from jobledger.domain import job_commands as c
+from jobledger.domain import job_events as e
+from jobledger.domain import queue_commands as q
+from jobledger.domain.effects import Effect, FollowUp
+from jobledger.domain.identity import execution_id, queue_stream, split_stream
+from jobledger.domain.queue_commands import ReleaseOutcome
+from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START, retry_at_ms
+from jobledger.domain.values import Answer, Code, Lineage, Opaque, Rejection, RetryPolicy
+
+MAIN_TASK = "main"
+RUN = 1
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. The last three are terminal."""
+
+    SCHEDULED = "SCHEDULED"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"
+    CANCELLING = "CANCELLING"
+    SUCCEEDED = "SUCCEEDED"
+    DEAD_LETTERED = "DEAD_LETTERED"
+    CANCELLED = "CANCELLED"
+
+
+TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.DEAD_LETTERED, JobStatus.CANCELLED})
+#: Statuses in which an assignment is out: waiting in the queue or held by a worker.
+OUT = frozenset({JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING})
+
+
+class Task(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """State of one task of a job."""
+
+    attempt: int = 0
+    assignment: int = 0
+    unstarted: int = 0
+    ready_at_ms: int = 0
+    retry_at_ms: int | None = None
+    worker: str | None = None
+    started: bool = False
+
+
+class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """State of a job; `version` counts its events."""
+
+    id: str
+    version: int
+    handler: str
+    queue: str
+    priority: int
+    payload: Opaque
+    submitted_at_ms: int
+    due_at_ms: int
+    retry: RetryPolicy
+    status: JobStatus
+    lineage: Lineage = Lineage()
+    timeout_seconds: float | None = None
+    key_digest: str | None = None
+    request_digest: str | None = None
+    created_seq: int = 0
+    ended_at_ms: int | None = None
+    tasks: dict[str, Task] = {}
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    recent: list[str] = []
+
+    class_version = 1
+
+    @property
+    def main(self) -> Task:
+        """The only task of a plain job."""
+        return self.tasks[MAIN_TASK]
+
+
+def next_timer_ms(job: Job) -> int | None:
+    """When the job wants to be woken: its start time, or the end of its back-off; None: not at all."""
+    if job.status is JobStatus.SCHEDULED:
+        return job.due_at_ms
+    if job.status is JobStatus.RETRYING:
+        return job.main.retry_at_ms
+    return None
+
+
+def _reject_state(action: str, job: Job) -> Rejection:
+    code = Code.ALREADY_ENDED if job.status in TERMINAL else Code.INVALID_STATE
+    return Rejection(
+        code=code, message=f"Expected to {action} job '{job.id}', but it is {job.status}.", field="id", value=job.id
+    )
+
+
+def _execution(job: Job) -> str:
+    return execution_id(job.id, MAIN_TASK, RUN)
+
+
+def _ready(job: Job, now: int, cause: e.ReadyCause, *, counts: bool) -> e.TaskReady:
+    """The task goes (again) to its queue; `counts` says whether this hand-out is a new attempt."""
+    task = job.main
+    return e.TaskReady(
+        task=MAIN_TASK,
+        execution_id=_execution(job),
+        attempt=task.attempt + (1 if counts else 0),
+        assignment=task.assignment + 1,
+        ready_at_ms=now,
+        due_at_ms=job.due_at_ms,
+        cause=cause,
+    )
+
+
+# -- decide -----------------------------------------------------------------------------------------------------------
+
+
+def _submit(stream: str, command: c.SubmitJob, now: int) -> list[e.JobEvent]:
+    due = max(command.due_at_ms or now, 0)
+    submitted = e.JobSubmitted(
+        handler=command.handler,
+        queue=command.queue,
+        priority=command.priority,
+        payload=command.payload,
+        submitted_at_ms=now,
+        due_at_ms=now if due <= now else due,
+        retry=command.retry,
+        timeout_seconds=command.timeout_seconds,
+        key_digest=command.key_digest,
+        request_digest=command.request_digest,
+    )
+    if due > now:
+        return [submitted]
+    ready = e.TaskReady(
+        task=MAIN_TASK,
+        execution_id=execution_id(stream, MAIN_TASK, RUN),
+        attempt=1,
+        assignment=1,
+        ready_at_ms=now,
+        due_at_ms=now,
+        cause=e.ReadyCause.DUE,
+    )
+    return [submitted, ready]
+
+
+def _cancel(job: Job, command: c.CancelJob, now: int) -> list[e.JobEvent] | Rejection:
+    if job.status in TERMINAL:
+        return _reject_state("cancel", job)
+    if job.status is JobStatus.CANCELLING:
+        return []
+    if job.status in (JobStatus.SCHEDULED, JobStatus.RETRYING):
+        return [e.JobCancelled(ended_at_ms=now, reason=command.reason)]
+    return [e.JobCancelRequested(requested_at_ms=now, reason=command.reason)]
+
+
+def _mark_due(job: Job, command: c.MarkDue, now: int) -> list[e.JobEvent] | Rejection:
+    wanted = next_timer_ms(job)
+    if wanted is None or wanted != command.due_at_ms:
+        return _reject_state("wake", job)
+    if wanted > now:
+        return Rejection(code=Code.INVALID_STATE, message=f"Job '{job.id}' is not due before {wanted}.")
+    if job.status is JobStatus.SCHEDULED:
+        return [_ready(job, now, e.ReadyCause.DUE, counts=True)]
+    return [_ready(job, now, e.ReadyCause.RETRY, counts=True)]
+
+
+def _stale(job: Job, assignment: int) -> Rejection | None:
+    """A report counts only for the assignment that is out now: the fencing token."""
+    if job.status in OUT and assignment == job.main.assignment:
+        return None
+    return Rejection(
+        code=Code.STALE_ASSIGNMENT,
+        message=f"Expected a report on assignment {job.main.assignment} of job '{job.id}' while it is out, "
+        f"but got {assignment} while the job is {job.status}.",
+        field="assignment",
+        value=str(assignment),
+    )
+
+
+def _started(job: Job, report: c.ReportStarted | c.ReportSucceeded | c.ReportFailed) -> list[e.JobEvent]:
+    """The start, unless it was reported before: short tasks report start and end in one."""
+    if job.main.started:
+        return []
+    return [
+        e.TaskStarted(
+            task=report.task,
+            execution_id=_execution(job),
+            attempt=job.main.attempt,
+            assignment=report.assignment,
+            worker=report.worker,
+            incarnation=report.incarnation,
+            assigned_at_ms=report.assigned_at_ms,
+            started_at_ms=report.started_at_ms,
+        )
+    ]
+
+
+def _report_started(job: Job, report: c.ReportStarted, now: int) -> list[e.JobEvent] | Rejection:
+    return _stale(job, report.assignment) or _started(job, report)
+
+
+def _report_succeeded(job: Job, report: c.ReportSucceeded, now: int) -> list[e.JobEvent] | Rejection:
+    stale = _stale(job, report.assignment)
+    if stale:
+        return stale
+    succeeded = e.TaskSucceeded(
+        task=report.task,
+        execution_id=_execution(job),
+        attempt=job.main.attempt,
+        assignment=report.assignment,
+        worker=report.worker,
+        started_at_ms=report.started_at_ms,
+        ended_at_ms=report.ended_at_ms,
+        result=report.result,
+    )
+    return [*_started(job, report), succeeded, e.JobSucceeded(ended_at_ms=now)]
+
+
+def _report_failed(job: Job, report: c.ReportFailed, now: int) -> list[e.JobEvent] | Rejection:
+    stale = _stale(job, report.assignment)
+    if stale:
+        return stale
+    execution, attempt = _execution(job), job.main.attempt
+    cancelling = job.status is JobStatus.CANCELLING
+    retry_at = None
+    if report.retryable and not cancelling:
+        retry_at = retry_at_ms(job.retry, attempt, execution, now)
+    failed = e.TaskFailed(
+        task=report.task,
+        execution_id=execution,
+        attempt=attempt,
+        assignment=report.assignment,
+        worker=report.worker,
+        started_at_ms=report.started_at_ms,
+        ended_at_ms=report.ended_at_ms,
+        kind=report.kind,
+        error_type=report.error_type,
+        error=report.error,
+        retry_at_ms=retry_at,
+    )
+    events = [*_started(job, report), failed]
+    if cancelling:
+        return [*events, e.JobCancelled(ended_at_ms=now)]
+    if retry_at is None:
+        events.append(
+            e.JobDeadLettered(ended_at_ms=now, cause=e.DeadLetterCause(report.kind.value), attempts=attempt)
+        )
+    return events
+
+
+def _cancelled_task(job: Job, task: str, worker: str, now: int) -> list[e.JobEvent]:
+    cancelled = e.TaskCancelled(
+        task=task,
+        execution_id=_execution(job),
+        attempt=job.main.attempt,
+        assignment=job.main.assignment,
+        worker=worker,
+        ended_at_ms=now,
+    )
+    return [cancelled, e.JobCancelled(ended_at_ms=now)]
+
+
+def _report_cancelled(job: Job, report: c.ReportCancelled, now: int) -> list[e.JobEvent] | Rejection:
+    stale = _stale(job, report.assignment)
+    if stale:
+        return stale
+    if job.status is not JobStatus.CANCELLING:
+        return _reject_state("end a cancelled task of", job)
+    return _cancelled_task(job, report.task, report.worker, now)
+
+
+def _withdrawn(job: Job, command: c.TaskWithdrawn, now: int) -> list[e.JobEvent] | Rejection:
+    stale = _stale(job, command.assignment)
+    if stale:
+        return stale
+    if job.status is not JobStatus.CANCELLING:
+        return _reject_state("withdraw a task of", job)
+    return _cancelled_task(job, command.task, "", now)
+
+
+def _unstarted_again(job: Job, now: int, cause: e.ReadyCause) -> e.JobEvent:
+    """After an assignment that ended before its start: hand it out again, or give up after too many."""
+    if job.main.unstarted + 1 >= MAX_DISPATCHES_WITHOUT_START:
+        return e.JobDeadLettered(
+            ended_at_ms=now, cause=e.DeadLetterCause.DISPATCH_FAILED, attempts=job.main.attempt
+        )
+    return _ready(job, now, cause, counts=False)
+
+
+def _report_returned(job: Job, report: c.ReportReturned, now: int) -> list[e.JobEvent] | Rejection:
+    stale = _stale(job, report.assignment)
+    if stale:
+        return stale
+    if job.main.started:
+        return _reject_state("return a started task of", job)
+    returned = e.TaskReturned(
+        task=report.task,
+        execution_id=_execution(job),
+        attempt=job.main.attempt,
+        assignment=report.assignment,
+        worker=report.worker,
+        returned_at_ms=now,
+        reason=report.reason,
+    )
+    if job.status is JobStatus.CANCELLING:
+        return [returned, e.JobCancelled(ended_at_ms=now)]
+    return [returned, _unstarted_again(job, now, e.ReadyCause.RETURNED)]
+
+
+def _attempt_lost(job: Job, command: c.AttemptLost, now: int) -> list[e.JobEvent] | Rejection:
+    stale = _stale(job, command.assignment)
+    if stale:
+        return stale
+    task, execution = job.main, _execution(job)
+    cancelling = job.status is JobStatus.CANCELLING
+    retry_at = None
+    if task.started and not cancelling:
+        retry_at = retry_at_ms(job.retry, task.attempt, execution, now)
+    lost = e.TaskLost(
+        task=command.task,
+        execution_id=execution,
+        attempt=task.attempt,
+        assignment=command.assignment,
+        worker=command.worker,
+        lost_at_ms=now,
+        before_start=not task.started,
+        retry_at_ms=retry_at,
+    )
+    if cancelling:
+        return [lost, e.JobCancelled(ended_at_ms=now)]
+    if not task.started:
+        return [lost, _unstarted_again(job, now, e.ReadyCause.LOST)]
+    if retry_at is None:
+        return [lost, e.JobDeadLettered(ended_at_ms=now, cause=e.DeadLetterCause.LOST, attempts=task.attempt)]
+    return [lost]
+
+
+def _query(job: Job, command: c.QueryJob, now: int) -> Answer:
+    seen = {
+        "status": job.status,
+        "version": job.version,
+        "attempt": job.main.attempt,
+        "assignment": job.main.assignment,
+        "worker": job.main.worker,
+        "next_timer_ms": next_timer_ms(job),
+    }
+    return Answer(data=Opaque(msgspec.json.encode(seen).decode()))
+
+
+_DECIDE: dict[type[c.JobCommand], Callable[[Job, Any, int], list[e.JobEvent] | Rejection | Answer]] = {
+    c.CancelJob: _cancel,
+    c.MarkDue: _mark_due,
+    c.ReportStarted: _report_started,
+    c.ReportSucceeded: _report_succeeded,
+    c.ReportFailed: _report_failed,
+    c.ReportCancelled: _report_cancelled,
+    c.ReportReturned: _report_returned,
+    c.AttemptLost: _attempt_lost,
+    c.TaskWithdrawn: _withdrawn,
+    c.QueryJob: _query,
+}
+
+
+def decide(
+    stream: str, job: Job | None, command: c.JobCommand, now: int
+) -> list[e.JobEvent] | Rejection | Answer:
+    """What a command means for a job at time `now` (ms): events (none: nothing to change), a rejection, an answer.
+
+    A creating command for a job that exists never reaches this: the owner answers it with the first outcome.
+    """
+    if isinstance(command, c.SubmitJob):
+        if job is None:
+            return _submit(stream, command, now)
+        return Rejection(code=Code.ALREADY_EXISTS, message=f"Job '{stream}' exists.", field="id", value=stream)
+    if job is None:
+        return Rejection(
+            code=Code.NOT_FOUND_OR_EXPIRED,
+            message=f"No live job '{stream}': it was never submitted, or it ended.",
+            field="id",
+            value=split_stream(stream)[2],
+        )
+    return _DECIDE[type(command)](job, command, now)
+
+
+# -- evolve -----------------------------------------------------------------------------------------------------------
+
+
+def create(stream: str, event: e.JobSubmitted, lineage: Lineage) -> Job:
+    """The job after its first event."""
+    return Job(
+        id=stream,
+        version=1,
+        handler=event.handler,
+        queue=event.queue,
+        priority=event.priority,
+        payload=event.payload,
+        submitted_at_ms=event.submitted_at_ms,
+        due_at_ms=event.due_at_ms,
+        retry=event.retry,
+        timeout_seconds=event.timeout_seconds,
+        key_digest=event.key_digest,
+        request_digest=event.request_digest,
+        status=JobStatus.SCHEDULED,
+        lineage=lineage,
+        tasks={MAIN_TASK: Task()},
+    )
+
+
+def _on_ready(job: Job, event: e.TaskReady) -> None:
+    task = job.main
+    task.attempt, task.assignment = event.attempt, event.assignment
+    task.ready_at_ms, task.retry_at_ms = event.ready_at_ms, None
+    task.worker, task.started = None, False
+    job.status = JobStatus.QUEUED
+
+
+def _on_started(job: Job, event: e.TaskStarted) -> None:
+    job.main.started, job.main.worker, job.main.unstarted = True, event.worker, 0
+    if job.status is JobStatus.QUEUED:
+        job.status = JobStatus.RUNNING
+
+
+def _on_failed(job: Job, event: e.TaskFailed) -> None:
+    _wait_for_retry(job, event.retry_at_ms)
+
+
+def _on_lost(job: Job, event: e.TaskLost) -> None:
+    if event.before_start:
+        job.main.unstarted += 1
+    _wait_for_retry(job, event.retry_at_ms)
+
+
+def _wait_for_retry(job: Job, at_ms: int | None) -> None:
+    if at_ms is not None:
+        job.main.retry_at_ms, job.status = at_ms, JobStatus.RETRYING
+
+
+def _on_returned(job: Job, event: e.TaskReturned) -> None:
+    job.main.unstarted += 1
+
+
+def _on_cancel_requested(job: Job, event: e.JobCancelRequested) -> None:
+    job.status = JobStatus.CANCELLING
+
+
+def _on_ended(status: JobStatus) -> Callable[[Job, Any], None]:
+    def end(job: Job, event: e.JobSucceeded | e.JobCancelled | e.JobDeadLettered) -> None:
+        job.status, job.ended_at_ms = status, event.ended_at_ms
+
+    return end
+
+
+def _unchanged(job: Job, event: e.JobEvent) -> None:
+    """The event that follows in the same decision carries the change of state."""
+
+
+EVOLVE: dict[type[e.JobEvent], Callable[[Job, Any], None]] = {
+    e.TaskReady: _on_ready,
+    e.TaskStarted: _on_started,
+    e.TaskSucceeded: _unchanged,
+    e.TaskFailed: _on_failed,
+    e.TaskLost: _on_lost,
+    e.TaskReturned: _on_returned,
+    e.TaskCancelled: _unchanged,
+    e.JobCancelRequested: _on_cancel_requested,
+    e.JobSucceeded: _on_ended(JobStatus.SUCCEEDED),
+    e.JobDeadLettered: _on_ended(JobStatus.DEAD_LETTERED),
+    e.JobCancelled: _on_ended(JobStatus.CANCELLED),
+}
+
+
+# -- react ------------------------------------------------------------------------------------------------------------
+
+_RELEASE_OUTCOME: dict[type[e.JobEvent], ReleaseOutcome] = {
+    e.TaskSucceeded: ReleaseOutcome.ENDED,
+    e.TaskFailed: ReleaseOutcome.ENDED,
+    e.TaskLost: ReleaseOutcome.LOST,
+    e.TaskReturned: ReleaseOutcome.RETURNED,
+    e.TaskCancelled: ReleaseOutcome.ENDED,
+}
+
+
+def react(job: Job, event: e.JobEvent) -> list[Effect]:
+    """What follows from an event; `job` is the state after it."""
+    queue = queue_stream(split_stream(job.id)[1], job.queue)
+    if isinstance(event, e.TaskReady):
+        return [FollowUp(queue, _enqueue(job, event))]
+    if isinstance(event, e.JobCancelRequested):
+        return [FollowUp(queue, q.WithdrawTask(job=job.id, task=MAIN_TASK, assignment=job.main.assignment))]
+    outcome = _RELEASE_OUTCOME.get(type(event))
+    if outcome is None or (isinstance(event, e.TaskCancelled) and not event.worker):
+        return []
+    assert isinstance(event, e.AttemptEvent)
+    release = q.ReleaseTask(job=job.id, task=event.task, assignment=event.assignment, outcome=outcome)
+    return [FollowUp(queue, release)]
+
+
+def _enqueue(job: Job, event: e.TaskReady) -> q.EnqueueTask:
+    return q.EnqueueTask(
+        job=job.id,
+        task=event.task,
+        execution_id=event.execution_id,
+        attempt=event.attempt,
+        assignment=event.assignment,
+        handler=job.handler,
+        priority=job.priority,
+        payload=job.payload,
+        due_at_ms=job.due_at_ms,
+        ready_at_ms=event.ready_at_ms,
+        timeout_seconds=job.timeout_seconds,
+        traceparent=job.traceparent,
+        correlation_id=job.correlation_id,
+    )

@@ -1,0 +1,136 @@
+"""Commands to a job. Each is the body of a command record; its `type` tag is its explicit name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
+
+from jobledger.domain.values import Lineage, Opaque, RetryPolicy, Value
+
+Priority = Annotated[int, Meta(ge=1, le=5)]
+Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+
+
+class JobCommand(Value, tag_field="type", forbid_unknown_fields=False):
+    """Base of the commands that a job decides."""
+
+
+class SubmitJob(JobCommand, tag="job.submit.v1"):
+    """Create a job. `due_at_ms` None or in the past: it is due at once."""
+
+    handler: str
+    queue: str
+    payload: Opaque
+    priority: Priority = 3
+    due_at_ms: Millis | None = None
+    retry: RetryPolicy = RetryPolicy()
+    timeout_seconds: float | None = None
+    lineage: Lineage = Lineage()
+    key_digest: str | None = None
+    request_digest: str | None = None
+
+
+class CancelJob(JobCommand, tag="job.cancel.v1"):
+    """Stop a job: at once when no worker can hold it, else by asking its queue and its worker."""
+
+    reason: Opaque | None = None
+
+
+class MarkDue(JobCommand, tag="job.mark_due.v1"):
+    """A timer of the job has come due: its start time or the end of its back-off."""
+
+    task: str
+    due_at_ms: Millis
+
+
+class TaskReport(JobCommand):
+    """What a worker says of one assignment; `assignment` is the fencing token."""
+
+    task: str
+    assignment: int
+    worker: str
+    incarnation: str
+
+
+class ReportStarted(TaskReport, tag="job.report_started.v1"):
+    """The handler has been started."""
+
+    assigned_at_ms: Millis
+    started_at_ms: Millis
+
+
+class ReportSucceeded(TaskReport, tag="job.report_succeeded.v1"):
+    """The handler returned. Start and end are the worker's clock and stand in one report for short tasks."""
+
+    assigned_at_ms: Millis
+    started_at_ms: Millis
+    ended_at_ms: Millis
+    result: Opaque | None = None
+
+
+class FailureKind(StrEnum):
+    """How an attempt failed."""
+
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+
+
+class ReportFailed(TaskReport, tag="job.report_failed.v1"):
+    """The handler raised or ran out of time. `retryable` False: no further attempt is of use."""
+
+    assigned_at_ms: Millis
+    started_at_ms: Millis
+    ended_at_ms: Millis
+    kind: FailureKind
+    error_type: str
+    error: Opaque
+    retryable: bool = True
+
+
+class ReportCancelled(TaskReport, tag="job.report_cancelled.v1"):
+    """The worker has stopped, or never started, a task it was told to cancel."""
+
+    ended_at_ms: Millis
+
+
+class ReportReturned(TaskReport, tag="job.report_returned.v1"):
+    """The worker hands a task back without having started it: it is stopping, or cannot run the handler."""
+
+    reason: str
+
+
+class AttemptLost(JobCommand, tag="job.attempt_lost.v1"):
+    """From the queue: the lease of the worker that held this assignment has expired."""
+
+    task: str
+    assignment: int
+    worker: str
+    incarnation: str
+
+
+class TaskWithdrawn(JobCommand, tag="job.task_withdrawn.v1"):
+    """From the queue: the task was still waiting and has been taken out; no worker ever had it."""
+
+    task: str
+    assignment: int
+
+
+class QueryJob(JobCommand, tag="job.query.v1"):
+    """What the owner knows of the job now, from memory; no event, no version."""
+
+
+AnyJobCommand = (
+    SubmitJob
+    | CancelJob
+    | MarkDue
+    | ReportStarted
+    | ReportSucceeded
+    | ReportFailed
+    | ReportCancelled
+    | ReportReturned
+    | AttemptLost
+    | TaskWithdrawn
+    | QueryJob
+)

@@ -1,0 +1,148 @@
+"""Events of a job. The tag is the public name of the type and ends in its schema version."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from jobledger.domain.job_commands import FailureKind
+from jobledger.domain.values import Opaque, RetryPolicy, Value
+
+
+class JobEvent(Value, tag_field="type"):
+    """Base of the events of a job."""
+
+
+class JobSubmitted(JobEvent, tag="job.submitted.v1"):
+    """The job exists. Its lineage and tags stand in the envelope of each of its events."""
+
+    handler: str
+    queue: str
+    priority: int
+    payload: Opaque
+    submitted_at_ms: int
+    due_at_ms: int
+    retry: RetryPolicy
+    timeout_seconds: float | None = None
+    key_digest: str | None = None
+    request_digest: str | None = None
+
+
+class ReadyCause(StrEnum):
+    """Why a task became ready."""
+
+    DUE = "due"
+    RETRY = "retry"
+    LOST = "lost"
+    RETURNED = "returned"
+
+
+class TaskReady(JobEvent, tag="task.ready.v1"):
+    """The task goes to its queue, to be handed out once under this assignment number."""
+
+    task: str
+    execution_id: str
+    attempt: int
+    assignment: int
+    ready_at_ms: int
+    due_at_ms: int
+    cause: ReadyCause
+
+
+class AttemptEvent(JobEvent):
+    """What happened to one assignment of a task."""
+
+    task: str
+    execution_id: str
+    attempt: int
+    assignment: int
+
+
+class TaskStarted(AttemptEvent, tag="task.started.v1"):
+    """A worker runs the handler."""
+
+    worker: str
+    incarnation: str
+    assigned_at_ms: int
+    started_at_ms: int
+
+
+class TaskSucceeded(AttemptEvent, tag="task.succeeded.v1"):
+    """The handler returned."""
+
+    worker: str
+    started_at_ms: int
+    ended_at_ms: int
+    result: Opaque | None = None
+
+
+class TaskFailed(AttemptEvent, tag="task.failed.v1"):
+    """The attempt failed. `retry_at_ms` None: it was the last one."""
+
+    worker: str
+    started_at_ms: int
+    ended_at_ms: int
+    kind: FailureKind
+    error_type: str
+    error: Opaque
+    retry_at_ms: int | None = None
+
+
+class TaskLost(AttemptEvent, tag="task.lost.v1"):
+    """The worker was lost. Before the start it costs no attempt (`retry_at_ms` is then now)."""
+
+    worker: str
+    lost_at_ms: int
+    before_start: bool
+    retry_at_ms: int | None = None
+
+
+class TaskReturned(AttemptEvent, tag="task.returned.v1"):
+    """The worker handed the task back without starting it."""
+
+    worker: str
+    returned_at_ms: int
+    reason: str
+
+
+class TaskCancelled(AttemptEvent, tag="task.cancelled.v1"):
+    """The task was stopped, or taken out of its queue, for a cancel request."""
+
+    worker: str
+    ended_at_ms: int
+
+
+class JobCancelRequested(JobEvent, tag="job.cancel_requested.v1"):
+    """Somebody wants the job to stop; its queue or worker has still to agree."""
+
+    requested_at_ms: int
+    reason: Opaque | None = None
+
+
+class JobSucceeded(JobEvent, tag="job.succeeded.v1"):
+    """All tasks of the job succeeded. Terminal."""
+
+    ended_at_ms: int
+
+
+class JobCancelled(JobEvent, tag="job.cancelled.v1"):
+    """The job was cancelled: nothing of it starts after this. Terminal."""
+
+    ended_at_ms: int
+    reason: Opaque | None = None
+
+
+class DeadLetterCause(StrEnum):
+    """Why a job was given up."""
+
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+    LOST = "LOST"
+    DISPATCH_FAILED = "DISPATCH_FAILED"
+
+
+class JobDeadLettered(JobEvent, tag="job.dead_lettered.v1"):
+    """The last attempt failed; the job is kept for somebody to look at. Terminal in this version."""
+
+    ended_at_ms: int
+    cause: DeadLetterCause
+    attempts: int

@@ -1,0 +1,589 @@
+"""The queue: which waiting task goes to which worker slot."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Generator
+from typing import Any
+
+import msgspec
+
+from jobledger.domain import job_commands as jc
+from jobledger.domain import queue_commands as c
+from jobledger.domain import queue_events as e
+from jobledger.domain.effects import Effect, FollowUp, ToWorker
+from jobledger.domain.identity import split_stream
+from jobledger.domain.values import Answer, Code, Opaque, Rejection
+from jobledger.domain.worker_messages import CancelTask, RunTask
+
+DEFAULT_QUEUE = "default"
+DEFAULT_MAX_WAITING_BYTES = 1 << 30
+#: Assignments of one decision; what is over it goes in the next one.
+MAX_ASSIGNMENTS_PER_DISPATCH = 400
+#: Lost tasks of one decision, likewise: each costs its job several events.
+MAX_LOST_PER_DECISION = 100
+#: Payload bytes of one dispatch (the first task may be larger), so that a transaction stays small.
+MAX_BYTES_PER_DISPATCH = 1 << 20
+PRIORITIES = range(1, 6)
+
+
+class QueueTask(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
+    """A task in the queue; `incarnation` set: a worker holds it."""
+
+    job: str
+    task: str
+    assignment: int
+    number: int
+    execution_id: str
+    attempt: int
+    handler: str
+    priority: int
+    payload: Opaque
+    due_at_ms: int
+    ready_at_ms: int
+    timeout_seconds: float | None = None
+    traceparent: str | None = None
+    correlation_id: str | None = None
+    worker: str | None = None
+    incarnation: str | None = None
+    assigned_at_ms: int = 0
+    lost: bool = False
+
+    @property
+    def key(self) -> str:
+        """Names the task within its queue."""
+        return task_key(self.job, self.task)
+
+
+class QueueWorker(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A registered worker incarnation. `lost`: its lease has expired, its tasks are being given up."""
+
+    worker: str
+    pool: str
+    credits: int
+    handlers: list[str]
+    lost: bool = False
+
+
+class Queue(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """State of a queue. What is in `tasks` is stored beside the snapshot, one record a task."""
+
+    id: str
+    version: int
+    created_at_ms: int
+    max_waiting_bytes: int
+    description: str = ""
+    enqueued: int = 0
+    created_seq: int = 0
+    workers: dict[str, QueueWorker] = {}
+    recent: list[str] = []
+
+    class_version = 1
+
+
+class Lanes:
+    """The waiting and held tasks of a queue, indexed for dispatch; rebuilt from the stored tasks.
+
+    `waiting[priority][handler]` maps task keys to enqueue numbers in the order of the numbers.
+    """
+
+    __slots__ = ("held", "tasks", "waiting", "waiting_bytes")
+
+    def __init__(self, tasks: list[QueueTask] | None = None) -> None:
+        self.tasks: dict[str, QueueTask] = {}
+        self.waiting: dict[int, dict[str, dict[str, int]]] = {priority: {} for priority in PRIORITIES}
+        self.held: dict[str, dict[str, None]] = {}
+        self.waiting_bytes = 0
+        for task in sorted(tasks or [], key=lambda task: task.number):
+            self.add(task)
+
+    def add(self, task: QueueTask) -> None:
+        """Take in a task, as waiting or as held."""
+        self.tasks[task.key] = task
+        if task.incarnation is None:
+            self.waiting[task.priority].setdefault(task.handler, {})[task.key] = task.number
+            self.waiting_bytes += len(task.payload.data)
+        else:
+            self.held.setdefault(task.incarnation, {})[task.key] = None
+
+    def remove(self, key: str) -> None:
+        """Forget a task."""
+        task = self.tasks.pop(key)
+        if task.incarnation is None:
+            self._unwait(task)
+        else:
+            holder = self.held[task.incarnation]
+            del holder[key]
+            if not holder:
+                del self.held[task.incarnation]
+
+    def assign(self, key: str, worker: str, incarnation: str, at_ms: int) -> None:
+        """Move a task from waiting to held."""
+        task = self.tasks[key]
+        self._unwait(task)
+        task.worker, task.incarnation, task.assigned_at_ms = worker, incarnation, at_ms
+        self.held.setdefault(incarnation, {})[key] = None
+
+    def _unwait(self, task: QueueTask) -> None:
+        lane = self.waiting[task.priority][task.handler]
+        del lane[task.key]
+        if not lane:
+            del self.waiting[task.priority][task.handler]
+        self.waiting_bytes -= len(task.payload.data)
+
+    def held_by(self, incarnation: str) -> dict[str, None]:
+        """Keys of the tasks that a worker holds."""
+        return self.held.get(incarnation, {})
+
+    def depth(self, priority: int) -> int:
+        """Waiting tasks of one priority."""
+        return sum(len(lane) for lane in self.waiting[priority].values())
+
+
+class QueueState:
+    """A queue and its lanes: what decide and evolve see."""
+
+    __slots__ = ("lanes", "queue")
+
+    def __init__(self, queue: Queue, lanes: Lanes) -> None:
+        self.queue = queue
+        self.lanes = lanes
+
+
+def task_key(job: str, task: str) -> str:
+    """Names a task within its queue."""
+    return f"{job}/{task}"
+
+
+# -- decide -----------------------------------------------------------------------------------------------------------
+
+
+def _created(now: int, command: c.QueueCommand) -> e.QueueCreated:
+    if isinstance(command, c.CreateQueue):
+        return e.QueueCreated(
+            created_at_ms=now, max_waiting_bytes=command.max_waiting_bytes, description=command.description
+        )
+    return e.QueueCreated(created_at_ms=now, max_waiting_bytes=DEFAULT_MAX_WAITING_BYTES)
+
+
+def _update(state: QueueState, command: c.UpdateQueue, now: int) -> list[e.QueueEvent]:
+    queue = state.queue
+    bound = queue.max_waiting_bytes if command.max_waiting_bytes is None else command.max_waiting_bytes
+    description = queue.description if command.description is None else command.description
+    if (bound, description) == (queue.max_waiting_bytes, queue.description):
+        return []
+    return [e.QueueUpdated(updated_at_ms=now, max_waiting_bytes=bound, description=description)]
+
+
+def _enqueue(state: QueueState | None, command: c.EnqueueTask, now: int) -> list[e.QueueEvent] | Rejection:
+    if state and task_key(command.job, command.task) in state.lanes.tasks:
+        return Rejection(
+            code=Code.ALREADY_EXISTS, message=f"Task '{command.task}' of '{command.job}' is in the queue already."
+        )
+    return [
+        e.TaskEnqueued(
+            job=command.job,
+            task=command.task,
+            assignment=command.assignment,
+            execution_id=command.execution_id,
+            attempt=command.attempt,
+            handler=command.handler,
+            priority=command.priority,
+            payload=command.payload,
+            due_at_ms=command.due_at_ms,
+            ready_at_ms=command.ready_at_ms,
+            enqueued_at_ms=now,
+            timeout_seconds=command.timeout_seconds,
+            traceparent=command.traceparent,
+            correlation_id=command.correlation_id,
+        )
+    ]
+
+
+def _find(state: QueueState, ref: c.TaskRef) -> QueueTask | Rejection:
+    task = state.lanes.tasks.get(task_key(ref.job, ref.task))
+    if task is None or task.assignment != ref.assignment:
+        return Rejection(
+            code=Code.STALE_ASSIGNMENT,
+            message=f"Assignment {ref.assignment} of task '{ref.task}' of '{ref.job}' is not in the queue.",
+            field="assignment",
+            value=str(ref.assignment),
+        )
+    return task
+
+
+def _withdraw(state: QueueState, command: c.WithdrawTask, now: int) -> list[e.QueueEvent] | Rejection:
+    task = _find(state, command)
+    if isinstance(task, Rejection):
+        return task
+    ref = {"job": task.job, "task": task.task, "assignment": task.assignment}
+    if task.incarnation is None:
+        return [e.TaskRemoved(**ref, withdrawn_at_ms=now)]
+    if task.lost:
+        return []
+    assert task.worker is not None
+    return [e.TaskCancelSent(**ref, worker=task.worker, incarnation=task.incarnation, sent_at_ms=now)]
+
+
+def _release(state: QueueState, command: c.ReleaseTask, now: int) -> list[e.QueueEvent] | Rejection:
+    task = _find(state, command)
+    if isinstance(task, Rejection):
+        return task
+    if task.incarnation is None or task.worker is None:
+        return Rejection(code=Code.INVALID_STATE, message=f"Task of '{command.job}' waits; nothing is to be released.")
+    events: list[e.QueueEvent] = [
+        e.TaskReleased(
+            job=task.job,
+            task=task.task,
+            assignment=task.assignment,
+            worker=task.worker,
+            incarnation=task.incarnation,
+            outcome=command.outcome,
+            released_at_ms=now,
+        )
+    ]
+    holder = state.queue.workers.get(task.incarnation)
+    if holder and holder.lost and len(state.lanes.held_by(task.incarnation)) == 1:
+        events.append(e.WorkerRemoved(worker=task.worker, incarnation=task.incarnation, removed_at_ms=now))
+    return events
+
+
+def _set_credits(state: QueueState | None, command: c.SetCredits, now: int) -> list[e.QueueEvent] | Rejection:
+    known = state.queue.workers.get(command.incarnation) if state else None
+    if known and known.lost:
+        return Rejection(
+            code=Code.INVALID_STATE,
+            message=f"Worker '{command.worker}' was lost: its lease expired. It has to start as a new incarnation.",
+            field="incarnation",
+            value=command.incarnation,
+        )
+    if known and (known.credits, known.handlers) == (command.credits, command.handlers):
+        return []
+    return [
+        e.CreditsSet(
+            worker=command.worker,
+            incarnation=command.incarnation,
+            pool=command.pool,
+            credits=command.credits,
+            handlers=command.handlers,
+            set_at_ms=now,
+        )
+    ]
+
+
+def _remove_worker(state: QueueState, command: c.RemoveWorker, now: int) -> list[e.QueueEvent] | Rejection:
+    if command.incarnation not in state.queue.workers:
+        return []
+    held = len(state.lanes.held_by(command.incarnation))
+    if held:
+        return Rejection(
+            code=Code.INVALID_STATE, message=f"Worker '{command.worker}' still holds {held} task(s) of this queue."
+        )
+    return [e.WorkerRemoved(worker=command.worker, incarnation=command.incarnation, removed_at_ms=now)]
+
+
+def _expire(state: QueueState, command: c.ExpireLease, now: int) -> list[e.QueueEvent] | Rejection:
+    worker = state.queue.workers.get(command.incarnation)
+    if worker is None:
+        return []
+    left = [key for key in state.lanes.held_by(command.incarnation) if not state.lanes.tasks[key].lost]
+    events: list[e.QueueEvent] = []
+    if left or not worker.lost:
+        lost = left[:MAX_LOST_PER_DECISION]
+        events.append(
+            e.WorkerLost(worker=command.worker, incarnation=command.incarnation, lost_at_ms=now, lost=lost)
+        )
+    if not state.lanes.held_by(command.incarnation):
+        events.append(e.WorkerRemoved(worker=command.worker, incarnation=command.incarnation, removed_at_ms=now))
+    return events
+
+
+def free_slots(state: QueueState) -> dict[str, int]:
+    """Free slots of each live incarnation that has any: its credits minus what it holds."""
+    free = {}
+    for incarnation, worker in state.queue.workers.items():
+        slots = worker.credits - len(state.lanes.held_by(incarnation))
+        if slots > 0 and not worker.lost:
+            free[incarnation] = slots
+    return free
+
+
+def _in_order(groups: dict[str, dict[str, int]]) -> Generator[tuple[str, str], bool, None]:
+    """(handler, task key) of one priority by enqueue number; `send(True)` drops the rest of that handler."""
+    lanes = {handler: iter(lane.items()) for handler, lane in groups.items()}
+    heads = [(number, handler, key) for handler, lane in lanes.items() for key, number in [next(lane)]]
+    heapq.heapify(heads)
+    while heads:
+        _, handler, key = heads[0]
+        blocked = yield handler, key
+        following = None if blocked else next(lanes[handler], None)
+        if following is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (following[1], handler, following[0]))
+
+
+def pairs(state: QueueState, limit: int) -> list[tuple[QueueTask, str]]:
+    """Which waiting task goes to which incarnation now: priority, then age; workers take turns."""
+    free = free_slots(state)
+    chosen: list[tuple[QueueTask, str]] = []
+    bytes_left = MAX_BYTES_PER_DISPATCH
+    for priority in PRIORITIES:
+        order = _in_order(state.lanes.waiting[priority])
+        item = next(order, None)
+        while item is not None and free and len(chosen) < limit and bytes_left > 0:
+            handler, key = item
+            taker = next((i for i in free if handler in state.queue.workers[i].handlers), None)
+            if taker is not None:
+                chosen.append((state.lanes.tasks[key], taker))
+                bytes_left -= len(state.lanes.tasks[key].payload.data)
+                slots = free.pop(taker) - 1
+                if slots:
+                    free[taker] = slots  # to the end: the next worker is first in line
+            try:
+                item = order.send(taker is None)
+            except StopIteration:
+                item = None
+    return chosen
+
+
+def _dispatch(state: QueueState, command: c.DispatchTasks, now: int) -> list[e.QueueEvent]:
+    return [
+        e.TaskAssigned(
+            job=task.job,
+            task=task.task,
+            assignment=task.assignment,
+            execution_id=task.execution_id,
+            attempt=task.attempt,
+            worker=state.queue.workers[incarnation].worker,
+            incarnation=incarnation,
+            assigned_at_ms=now,
+            ready_at_ms=task.ready_at_ms,
+            due_at_ms=task.due_at_ms,
+            priority=task.priority,
+        )
+        for task, incarnation in pairs(state, MAX_ASSIGNMENTS_PER_DISPATCH)
+    ]
+
+
+def _why_waiting(state: QueueState, job: str) -> str:
+    task = next((task for task in state.lanes.tasks.values() if task.job == job), None)
+    if task is None:
+        return "not in this queue"
+    if task.incarnation is not None:
+        return f"held by worker '{task.worker}'"
+    serving = [w for w in state.queue.workers.values() if task.handler in w.handlers and not w.lost]
+    if not serving:
+        return f"no worker serves handler '{task.handler}' on this queue"
+    return "all slots of the workers that serve its handler are taken"
+
+
+def _query(state: QueueState, command: c.QueryQueue, now: int) -> Answer:
+    seen: dict[str, Any] = {
+        "depth": {str(p): state.lanes.depth(p) for p in PRIORITIES},
+        "waiting_bytes": state.lanes.waiting_bytes,
+        "held": sum(map(len, state.lanes.held.values())),
+        "workers": [
+            {
+                "worker": w.worker,
+                "incarnation": i,
+                "pool": w.pool,
+                "credits": w.credits,
+                "held": len(state.lanes.held_by(i)),
+                "lost": w.lost,
+            }
+            for i, w in list(state.queue.workers.items())[:1000]
+        ],
+    }
+    if command.job:
+        seen["why"] = _why_waiting(state, command.job)
+    return Answer(data=Opaque(msgspec.json.encode(seen).decode()))
+
+
+_DECIDE: dict[type[c.QueueCommand], Callable[[QueueState, Any, int], list[e.QueueEvent] | Rejection | Answer]] = {
+    c.UpdateQueue: _update,
+    c.EnqueueTask: _enqueue,
+    c.WithdrawTask: _withdraw,
+    c.ReleaseTask: _release,
+    c.SetCredits: _set_credits,
+    c.RemoveWorker: _remove_worker,
+    c.ExpireLease: _expire,
+    c.DispatchTasks: _dispatch,
+    c.QueryQueue: _query,
+}
+
+
+def decide(
+    stream: str, state: QueueState | None, command: c.QueueCommand, now: int
+) -> list[e.QueueEvent] | Rejection | Answer:
+    """What a command means for a queue at time `now` (ms).
+
+    A queue that does not exist comes into being with its defaults when a worker serves it or a task of an
+    accepted job arrives: an accepted job is never without a queue.
+    """
+    if isinstance(command, c.CreateQueue):
+        if state is None:
+            return [_created(now, command)]
+        return Rejection(
+            code=Code.ALREADY_EXISTS, message=f"Queue '{split_stream(stream)[2]}' exists; use updateQueue.", field="name"
+        )
+    if state is None:
+        return _decide_absent(stream, command, now)
+    return _DECIDE[type(command)](state, command, now)
+
+
+def _decide_absent(stream: str, command: c.QueueCommand, now: int) -> list[e.QueueEvent] | Rejection:
+    name = split_stream(stream)[2]
+    rest: list[e.QueueEvent] | Rejection
+    if isinstance(command, c.EnqueueTask):
+        rest = _enqueue(None, command, now)
+    elif isinstance(command, c.SetCredits):
+        rest = _set_credits(None, command, now)
+    else:
+        return Rejection(
+            code=Code.NOT_FOUND_OR_EXPIRED, message=f"No queue '{name}'; create it first.", field="name", value=name
+        )
+    return rest if isinstance(rest, Rejection) else [_created(now, command), *rest]
+
+
+# -- evolve -----------------------------------------------------------------------------------------------------------
+
+
+def create(stream: str, event: e.QueueCreated) -> QueueState:
+    """The queue after its first event."""
+    queue = Queue(
+        id=stream,
+        version=1,
+        created_at_ms=event.created_at_ms,
+        max_waiting_bytes=event.max_waiting_bytes,
+        description=event.description,
+        workers={},
+        recent=[],
+    )
+    return QueueState(queue, Lanes())
+
+
+def _on_updated(state: QueueState, event: e.QueueUpdated) -> None:
+    state.queue.max_waiting_bytes, state.queue.description = event.max_waiting_bytes, event.description
+
+
+def _on_enqueued(state: QueueState, event: e.TaskEnqueued) -> None:
+    state.queue.enqueued += 1
+    state.lanes.add(
+        QueueTask(
+            job=event.job,
+            task=event.task,
+            assignment=event.assignment,
+            number=state.queue.enqueued,
+            execution_id=event.execution_id,
+            attempt=event.attempt,
+            handler=event.handler,
+            priority=event.priority,
+            payload=event.payload,
+            due_at_ms=event.due_at_ms,
+            ready_at_ms=event.ready_at_ms,
+            timeout_seconds=event.timeout_seconds,
+            traceparent=event.traceparent,
+            correlation_id=event.correlation_id,
+        )
+    )
+
+
+def _on_assigned(state: QueueState, event: e.TaskAssigned) -> None:
+    state.lanes.assign(task_key(event.job, event.task), event.worker, event.incarnation, event.assigned_at_ms)
+
+
+def _on_gone(state: QueueState, event: e.TaskRemoved | e.TaskReleased) -> None:
+    state.lanes.remove(task_key(event.job, event.task))
+
+
+def _on_credits_set(state: QueueState, event: e.CreditsSet) -> None:
+    state.queue.workers[event.incarnation] = QueueWorker(
+        worker=event.worker, pool=event.pool, credits=event.credits, handlers=event.handlers
+    )
+
+
+def _on_worker_lost(state: QueueState, event: e.WorkerLost) -> None:
+    state.queue.workers[event.incarnation].lost = True
+    for key in event.lost:
+        state.lanes.tasks[key].lost = True
+
+
+def _on_worker_removed(state: QueueState, event: e.WorkerRemoved) -> None:
+    state.queue.workers.pop(event.incarnation, None)
+
+
+def _unchanged(state: QueueState, event: e.QueueEvent) -> None:
+    """A message to the worker follows; the queue stays as it is."""
+
+
+EVOLVE: dict[type[e.QueueEvent], Callable[[QueueState, Any], None]] = {
+    e.QueueUpdated: _on_updated,
+    e.TaskEnqueued: _on_enqueued,
+    e.TaskAssigned: _on_assigned,
+    e.TaskRemoved: _on_gone,
+    e.TaskReleased: _on_gone,
+    e.TaskCancelSent: _unchanged,
+    e.CreditsSet: _on_credits_set,
+    e.WorkerLost: _on_worker_lost,
+    e.WorkerRemoved: _on_worker_removed,
+}
+
+#: After these a slot or a task may have become available.
+DISPATCH_AFTER = (e.TaskEnqueued, e.TaskReleased, e.CreditsSet)
+
+
+# -- react ------------------------------------------------------------------------------------------------------------
+
+
+def react(state: QueueState, event: e.QueueEvent) -> list[Effect]:
+    """What follows from an event; `state` is the queue after it. Dispatch is the owner's, once per batch."""
+    if isinstance(event, e.TaskAssigned):
+        return [ToWorker(_run_task(state, event))]
+    if isinstance(event, e.TaskCancelSent):
+        cancel = CancelTask(
+            worker=event.worker, incarnation=event.incarnation, job=event.job, task=event.task, assignment=event.assignment
+        )
+        return [ToWorker(cancel)]
+    if isinstance(event, e.TaskRemoved):
+        withdrawn = jc.TaskWithdrawn(task=event.task, assignment=event.assignment)
+        return [FollowUp(event.job, withdrawn)]
+    if isinstance(event, e.WorkerLost):
+        return _lost(state, event)
+    return []
+
+
+def _run_task(state: QueueState, event: e.TaskAssigned) -> RunTask:
+    task = state.lanes.tasks[task_key(event.job, event.task)]
+    return RunTask(
+        worker=event.worker,
+        incarnation=event.incarnation,
+        job=task.job,
+        task=task.task,
+        execution_id=task.execution_id,
+        attempt=task.attempt,
+        assignment=task.assignment,
+        handler=task.handler,
+        queue=split_stream(state.queue.id)[2],
+        payload=task.payload,
+        due_at_ms=task.due_at_ms,
+        assigned_at_ms=event.assigned_at_ms,
+        timeout_seconds=task.timeout_seconds,
+        traceparent=task.traceparent,
+        correlation_id=task.correlation_id,
+    )
+
+
+def _lost(state: QueueState, event: e.WorkerLost) -> list[Effect]:
+    effects: list[Effect] = []
+    for key in event.lost:
+        task = state.lanes.tasks[key]
+        body = jc.AttemptLost(
+            task=task.task, assignment=task.assignment, worker=event.worker, incarnation=event.incarnation
+        )
+        effects.append(FollowUp(task.job, body))
+    if any(not state.lanes.tasks[key].lost for key in state.lanes.held_by(event.incarnation)):
+        again = c.ExpireLease(worker=event.worker, incarnation=event.incarnation)
+        effects.append(FollowUp(state.queue.id, again))
+    return effects
+

@@ -1,0 +1,91 @@
+"""Values that commands and events share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of immutable values; fields that hold their default are left out when written."""
+
+
+class Opaque(msgspec.Struct, frozen=True, omit_defaults=False):
+    """Text of a user that the scheduler never reads: payload, result, error message, note.
+
+    `encoding` names how `data` is to be read ("json": `data` is JSON text). A later encoding can hold
+    cipher text under a key per tenant; what is hashed or compared is always the stored text.
+    """
+
+    data: str
+    encoding: str = "json"
+
+
+class ActorKind(StrEnum):
+    """Who can cause an event."""
+
+    USER = "user"
+    WORKER = "worker"
+    SYSTEM = "system"
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who caused a command: a user of the api, a worker, or the scheduler itself."""
+
+    kind: ActorKind
+    id: str
+
+
+SYSTEM = Actor(ActorKind.SYSTEM, "scheduler")
+
+
+class Lineage(Value):
+    """Where a job comes from. Ids are job ids; empty fields are not written."""
+
+    parent: str | None = None
+    root: str | None = None
+    retry_of: str | None = None
+    schedule: str | None = None
+    fire_at_ms: int | None = None
+    workflow: str | None = None
+    workflow_version: int | None = None
+    tags: dict[str, str] = {}
+
+
+class RetryPolicy(Value):
+    """How often and how long after a failure a task is tried again; seconds."""
+
+    max_attempts: int = 3
+    initial_seconds: float = 1.0
+    factor: float = 2.0
+    max_seconds: float = 300.0
+    jitter_ratio: float = 0.1
+
+
+class Code(StrEnum):
+    """Why a command was rejected; part of the public contract."""
+
+    ALREADY_ENDED = "ALREADY_ENDED"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    INVALID = "INVALID"
+    INVALID_STATE = "INVALID_STATE"
+    NOT_FOUND_OR_EXPIRED = "NOT_FOUND_OR_EXPIRED"
+    STALE_ASSIGNMENT = "STALE_ASSIGNMENT"
+    UNDECIDABLE = "UNDECIDABLE"
+
+
+class Rejection(Value):
+    """A decision to change nothing. `field` and `value` name what was wrong, when one thing was."""
+
+    code: Code
+    message: str
+    field: str = ""
+    value: str = ""
+
+
+class Answer(Value):
+    """What an owner answers to a command of kind query, from memory; no event, no version."""
+
+    data: Opaque

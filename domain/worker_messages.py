@@ -1,0 +1,50 @@
+"""What a queue says to a worker, and a worker to the queues: the worker protocol's messages."""
+
+from __future__ import annotations
+
+from jobledger.domain.values import Opaque, Value
+
+
+class WorkerMessage(Value, tag_field="type"):
+    """Base of the messages in a worker's inbox. Every worker but the named incarnation drops them."""
+
+    worker: str
+    incarnation: str
+
+
+class RunTask(WorkerMessage, tag="worker.run_task.v1"):
+    """Run a handler. A repeat of (`job`, `task`, `assignment`) is to be dropped."""
+
+    job: str
+    task: str
+    execution_id: str
+    attempt: int
+    assignment: int
+    handler: str
+    queue: str
+    payload: Opaque
+    due_at_ms: int
+    assigned_at_ms: int
+    timeout_seconds: float | None = None
+    traceparent: str | None = None
+    correlation_id: str | None = None
+
+
+class CancelTask(WorkerMessage, tag="worker.cancel_task.v1"):
+    """Stop a task, or don't start it; answer the job with ReportCancelled."""
+
+    job: str
+    task: str
+    assignment: int
+
+
+class Heartbeat(Value):
+    """One record per worker and interval on the heartbeats topic, for all its queues and tasks."""
+
+    worker: str
+    incarnation: str
+    sent_at_ms: int
+    running: int = 0
+
+
+AnyWorkerMessage = RunTask | CancelTask
