@@ -53,8 +53,8 @@ class _Family:
         self._shared: dict[tuple[str, ...], Series] = {}
         self._parts: dict[tuple[str, ...], dict[tuple[str, ...], float]] = {}
         self._lock = threading.Lock()
-        # A counter that nothing has happened to is 0, and rates need to see that 0 before the first failure. A gauge that
-        # nobody has set has no value, so it has no series.
+        # A counter that nothing has happened to is 0, and rates need to see that 0 before the first failure. A gauge
+        # that nobody has set has no value, so it has no series.
         if metric.kind is not Kind.GAUGE and all(label.values for label in metric.given_labels):
             for key in product(*(label.values for label in metric.given_labels)):
                 self.open(key)
@@ -191,7 +191,8 @@ class Metrics:
     """All metrics that the given roles own, under one registry.
 
     `instance_id` is the stable slot name of the process (`scheduler-1`) and becomes `scheduler_id` or `worker_id`;
-    `pool` is the worker pool. With `strict` a value outside a closed set of label values raises instead of becoming `_other`.
+    `pool` is the worker pool. With `strict` a value outside a closed set of label values raises instead of
+    becoming `_other`.
     Raises `UndeclaredError` for a name, label or kind that the catalogue doesn't give to these roles.
     """
 

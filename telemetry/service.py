@@ -1,0 +1,158 @@
+"""The contract of the long-running parts of a process, and the loop that runs them until a signal or a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jobledger.telemetry.logs import get_logger
+
+STOP_TIMEOUT = 10.0
+"""Seconds that each part has to stop."""
+
+log = get_logger()
+
+
+class Service(Protocol):
+    """A part of a process. `start` returns when it works; `stop` may be called again, and after a failed start."""
+
+    async def start(self) -> None:
+        """Start; raises if the part can't work."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is begun and stop."""
+        ...
+
+
+@runtime_checkable
+class SupervisedService(Service, Protocol):
+    """A part that can fail while it runs."""
+
+    async def wait(self) -> None:
+        """Raise when the part has failed; return when it has ended. Ends by itself after `stop`; may be cancelled."""
+        ...
+
+
+def part_name(service: Service) -> str:
+    """The part's `name` attribute, else its class."""
+    return str(getattr(service, "name", type(service).__name__))
+
+
+async def run_until_signalled(
+    services: Sequence[Service],
+    *,
+    stop_timeout: float = STOP_TIMEOUT,
+    on_ready: Callable[[], None] | None = None,
+    on_stopping: Callable[[], None] | None = None,
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+) -> int:
+    """Start the parts in order, wait for a signal or a failure, stop them in reverse order; returns the exit code.
+
+    0 after a signal and a clean stop; 1 if a part failed to start, failed or ended while running (logged as FATAL), or
+    didn't stop in `stop_timeout` seconds. A signal during the start ends the start. `on_ready` and `on_stopping` are
+    for readiness (`health.set_ready`).
+    """
+    begun: list[Service] = []
+    failed = False
+    with _signal_event(signals) as signalled:
+        try:
+            if await _start_all(services, begun, signalled):
+                log.info("process_ready", parts=[part_name(service) for service in begun])
+                if on_ready is not None:
+                    on_ready()
+                await _wait_any(begun, signalled)
+            log.info("process_stopping", reason="signal")
+        except _PartFailedError as failure:
+            failed = True
+            log.critical("part_failed", part=failure.part, exc_info=failure.__cause__ or failure)
+            log.info("process_stopping", reason=f"{failure.part} failed")
+        finally:
+            if on_stopping is not None:
+                on_stopping()
+            clean = await _stop_all(begun, stop_timeout)
+    code = 0 if clean and not failed else 1
+    log.info("process_stopped", exit_code=code)
+    return code
+
+
+class _PartFailedError(Exception):
+    """A part could not start, failed, or ended by itself; the cause says why."""
+
+    def __init__(self, part: str, text: str = "") -> None:
+        super().__init__(text or part)
+        self.part = part
+
+
+@contextlib.contextmanager
+def _signal_event(signals: Sequence[signal.Signals]) -> Iterator[asyncio.Event]:
+    """An event that the signals set; the default handlers come back at the end."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    for number in signals:
+        loop.add_signal_handler(number, event.set)
+    try:
+        yield event
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _start_all(services: Sequence[Service], begun: list[Service], signalled: asyncio.Event) -> bool:
+    """Start each; False if a signal came first. A part counts as begun before it has started, so it's stopped too."""
+    for service in services:
+        if signalled.is_set():
+            return False
+        begun.append(service)
+        starting = asyncio.ensure_future(service.start())
+        await _first(starting, asyncio.ensure_future(signalled.wait()))
+        if starting.cancelled():
+            return False
+        if error := starting.exception():
+            raise _PartFailedError(part_name(service)) from error
+        log.debug("part_started", part=part_name(service))
+    return True
+
+
+async def _wait_any(services: Sequence[Service], signalled: asyncio.Event) -> None:
+    """Return at a signal; raise when a part fails or ends."""
+    supervised = [service for service in services if isinstance(service, SupervisedService)]
+    watches = {asyncio.ensure_future(service.wait()): service for service in supervised}
+    done = await _first(asyncio.ensure_future(signalled.wait()), *watches)
+    for watch in done & watches.keys():
+        name = part_name(watches[watch])
+        if not watch.cancelled() and (error := watch.exception()):
+            raise _PartFailedError(name) from error
+        if not signalled.is_set():
+            raise _PartFailedError(name, f"{name} ended by itself.")
+
+
+async def _first(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
+    """Wait until one is done, then cancel the others and wait for them; cancels all if the caller is cancelled.
+
+    Returns those that were done by themselves.
+    """
+    try:
+        done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        return done
+    finally:
+        for future in futures:
+            future.cancel()
+        await asyncio.gather(*futures, return_exceptions=True)
+
+
+async def _stop_all(services: Sequence[Service], timeout: float) -> bool:
+    """Stop in reverse order, each within the time-out; True if all did."""
+    clean = True
+    for service in reversed(services):
+        try:
+            async with asyncio.timeout(timeout):
+                await service.stop()
+            log.debug("part_stopped", part=part_name(service))
+        except Exception:  # the other parts must be stopped too
+            clean = False
+            log.exception("part_stop_failed", part=part_name(service))
+    return clean
