@@ -247,9 +247,7 @@ def _report_failed(job: Job, report: c.ReportFailed, now: int) -> list[e.JobEven
     if cancelling:
         return [*events, e.JobCancelled(ended_at_ms=now)]
     if retry_at is None:
-        events.append(
-            e.JobDeadLettered(ended_at_ms=now, cause=e.DeadLetterCause(report.kind.value), attempts=attempt)
-        )
+        events.append(e.JobDeadLettered(ended_at_ms=now, cause=e.DeadLetterCause(report.kind.value), attempts=attempt))
     return events
 
 
@@ -286,9 +284,7 @@ def _withdrawn(job: Job, command: c.TaskWithdrawn, now: int) -> list[e.JobEvent]
 def _unstarted_again(job: Job, now: int, cause: e.ReadyCause) -> e.JobEvent:
     """After an assignment that ended before its start: hand it out again, or give up after too many."""
     if job.main.unstarted + 1 >= MAX_DISPATCHES_WITHOUT_START:
-        return e.JobDeadLettered(
-            ended_at_ms=now, cause=e.DeadLetterCause.DISPATCH_FAILED, attempts=job.main.attempt
-        )
+        return e.JobDeadLettered(ended_at_ms=now, cause=e.DeadLetterCause.DISPATCH_FAILED, attempts=job.main.attempt)
     return _ready(job, now, cause, counts=False)
 
 
@@ -366,9 +362,7 @@ _DECIDE: dict[type[c.JobCommand], Callable[[Job, Any, int], list[e.JobEvent] | R
 }
 
 
-def decide(
-    stream: str, job: Job | None, command: c.JobCommand, now: int
-) -> list[e.JobEvent] | Rejection | Answer:
+def decide(stream: str, job: Job | None, command: c.JobCommand, now: int) -> list[e.JobEvent] | Rejection | Answer:
     """What a command means for a job at time `now` (ms): events (none: nothing to change), a rejection, an answer.
 
     A creating command for a job that exists never reaches this: the owner answers it with the first outcome.

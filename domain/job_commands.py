@@ -13,11 +13,11 @@ Priority = Annotated[int, Meta(ge=1, le=5)]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 
 
-class JobCommand(Value, tag_field="type", forbid_unknown_fields=False):
+class JobCommand(Value, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=False):
     """Base of the commands that a job decides."""
 
 
-class SubmitJob(JobCommand, tag="job.submit.v1"):
+class SubmitJob(JobCommand, frozen=True, kw_only=True, tag="job.submit.v1"):
     """Create a job. `due_at_ms` None or in the past: it is due at once."""
 
     handler: str
@@ -32,20 +32,20 @@ class SubmitJob(JobCommand, tag="job.submit.v1"):
     request_digest: str | None = None
 
 
-class CancelJob(JobCommand, tag="job.cancel.v1"):
+class CancelJob(JobCommand, frozen=True, kw_only=True, tag="job.cancel.v1"):
     """Stop a job: at once when no worker can hold it, else by asking its queue and its worker."""
 
     reason: Opaque | None = None
 
 
-class MarkDue(JobCommand, tag="job.mark_due.v1"):
+class MarkDue(JobCommand, frozen=True, kw_only=True, tag="job.mark_due.v1"):
     """A timer of the job has come due: its start time or the end of its back-off."""
 
     task: str
     due_at_ms: Millis
 
 
-class TaskReport(JobCommand):
+class TaskReport(JobCommand, frozen=True, kw_only=True):
     """What a worker says of one assignment; `assignment` is the fencing token."""
 
     task: str
@@ -54,14 +54,14 @@ class TaskReport(JobCommand):
     incarnation: str
 
 
-class ReportStarted(TaskReport, tag="job.report_started.v1"):
+class ReportStarted(TaskReport, frozen=True, kw_only=True, tag="job.report_started.v1"):
     """The handler has been started."""
 
     assigned_at_ms: Millis
     started_at_ms: Millis
 
 
-class ReportSucceeded(TaskReport, tag="job.report_succeeded.v1"):
+class ReportSucceeded(TaskReport, frozen=True, kw_only=True, tag="job.report_succeeded.v1"):
     """The handler returned. Start and end are the worker's clock and stand in one report for short tasks."""
 
     assigned_at_ms: Millis
@@ -77,7 +77,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "TIMEOUT"
 
 
-class ReportFailed(TaskReport, tag="job.report_failed.v1"):
+class ReportFailed(TaskReport, frozen=True, kw_only=True, tag="job.report_failed.v1"):
     """The handler raised or ran out of time. `retryable` False: no further attempt is of use."""
 
     assigned_at_ms: Millis
@@ -89,19 +89,19 @@ class ReportFailed(TaskReport, tag="job.report_failed.v1"):
     retryable: bool = True
 
 
-class ReportCancelled(TaskReport, tag="job.report_cancelled.v1"):
+class ReportCancelled(TaskReport, frozen=True, kw_only=True, tag="job.report_cancelled.v1"):
     """The worker has stopped, or never started, a task it was told to cancel."""
 
     ended_at_ms: Millis
 
 
-class ReportReturned(TaskReport, tag="job.report_returned.v1"):
+class ReportReturned(TaskReport, frozen=True, kw_only=True, tag="job.report_returned.v1"):
     """The worker hands a task back without having started it: it is stopping, or cannot run the handler."""
 
     reason: str
 
 
-class AttemptLost(JobCommand, tag="job.attempt_lost.v1"):
+class AttemptLost(JobCommand, frozen=True, kw_only=True, tag="job.attempt_lost.v1"):
     """From the queue: the lease of the worker that held this assignment has expired."""
 
     task: str
@@ -110,14 +110,14 @@ class AttemptLost(JobCommand, tag="job.attempt_lost.v1"):
     incarnation: str
 
 
-class TaskWithdrawn(JobCommand, tag="job.task_withdrawn.v1"):
+class TaskWithdrawn(JobCommand, frozen=True, kw_only=True, tag="job.task_withdrawn.v1"):
     """From the queue: the task was still waiting and has been taken out; no worker ever had it."""
 
     task: str
     assignment: int
 
 
-class QueryJob(JobCommand, tag="job.query.v1"):
+class QueryJob(JobCommand, frozen=True, kw_only=True, tag="job.query.v1"):
     """What the owner knows of the job now, from memory; no event, no version."""
 
 

@@ -8,11 +8,11 @@ from jobledger.domain.job_commands import FailureKind
 from jobledger.domain.values import Opaque, RetryPolicy, Value
 
 
-class JobEvent(Value, tag_field="type"):
+class JobEvent(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a job."""
 
 
-class JobSubmitted(JobEvent, tag="job.submitted.v1"):
+class JobSubmitted(JobEvent, frozen=True, kw_only=True, tag="job.submitted.v1"):
     """The job exists. Its lineage and tags stand in the envelope of each of its events."""
 
     handler: str
@@ -36,7 +36,7 @@ class ReadyCause(StrEnum):
     RETURNED = "returned"
 
 
-class TaskReady(JobEvent, tag="task.ready.v1"):
+class TaskReady(JobEvent, frozen=True, kw_only=True, tag="task.ready.v1"):
     """The task goes to its queue, to be handed out once under this assignment number."""
 
     task: str
@@ -48,7 +48,7 @@ class TaskReady(JobEvent, tag="task.ready.v1"):
     cause: ReadyCause
 
 
-class AttemptEvent(JobEvent):
+class AttemptEvent(JobEvent, frozen=True, kw_only=True):
     """What happened to one assignment of a task."""
 
     task: str
@@ -57,7 +57,7 @@ class AttemptEvent(JobEvent):
     assignment: int
 
 
-class TaskStarted(AttemptEvent, tag="task.started.v1"):
+class TaskStarted(AttemptEvent, frozen=True, kw_only=True, tag="task.started.v1"):
     """A worker runs the handler."""
 
     worker: str
@@ -66,7 +66,7 @@ class TaskStarted(AttemptEvent, tag="task.started.v1"):
     started_at_ms: int
 
 
-class TaskSucceeded(AttemptEvent, tag="task.succeeded.v1"):
+class TaskSucceeded(AttemptEvent, frozen=True, kw_only=True, tag="task.succeeded.v1"):
     """The handler returned."""
 
     worker: str
@@ -75,7 +75,7 @@ class TaskSucceeded(AttemptEvent, tag="task.succeeded.v1"):
     result: Opaque | None = None
 
 
-class TaskFailed(AttemptEvent, tag="task.failed.v1"):
+class TaskFailed(AttemptEvent, frozen=True, kw_only=True, tag="task.failed.v1"):
     """The attempt failed. `retry_at_ms` None: it was the last one."""
 
     worker: str
@@ -87,7 +87,7 @@ class TaskFailed(AttemptEvent, tag="task.failed.v1"):
     retry_at_ms: int | None = None
 
 
-class TaskLost(AttemptEvent, tag="task.lost.v1"):
+class TaskLost(AttemptEvent, frozen=True, kw_only=True, tag="task.lost.v1"):
     """The worker was lost. Before the start it costs no attempt (`retry_at_ms` is then now)."""
 
     worker: str
@@ -96,7 +96,7 @@ class TaskLost(AttemptEvent, tag="task.lost.v1"):
     retry_at_ms: int | None = None
 
 
-class TaskReturned(AttemptEvent, tag="task.returned.v1"):
+class TaskReturned(AttemptEvent, frozen=True, kw_only=True, tag="task.returned.v1"):
     """The worker handed the task back without starting it."""
 
     worker: str
@@ -104,27 +104,27 @@ class TaskReturned(AttemptEvent, tag="task.returned.v1"):
     reason: str
 
 
-class TaskCancelled(AttemptEvent, tag="task.cancelled.v1"):
+class TaskCancelled(AttemptEvent, frozen=True, kw_only=True, tag="task.cancelled.v1"):
     """The task was stopped, or taken out of its queue, for a cancel request."""
 
     worker: str
     ended_at_ms: int
 
 
-class JobCancelRequested(JobEvent, tag="job.cancel_requested.v1"):
+class JobCancelRequested(JobEvent, frozen=True, kw_only=True, tag="job.cancel_requested.v1"):
     """Somebody wants the job to stop; its queue or worker has still to agree."""
 
     requested_at_ms: int
     reason: Opaque | None = None
 
 
-class JobSucceeded(JobEvent, tag="job.succeeded.v1"):
+class JobSucceeded(JobEvent, frozen=True, kw_only=True, tag="job.succeeded.v1"):
     """All tasks of the job succeeded. Terminal."""
 
     ended_at_ms: int
 
 
-class JobCancelled(JobEvent, tag="job.cancelled.v1"):
+class JobCancelled(JobEvent, frozen=True, kw_only=True, tag="job.cancelled.v1"):
     """The job was cancelled: nothing of it starts after this. Terminal."""
 
     ended_at_ms: int
@@ -140,7 +140,7 @@ class DeadLetterCause(StrEnum):
     DISPATCH_FAILED = "DISPATCH_FAILED"
 
 
-class JobDeadLettered(JobEvent, tag="job.dead_lettered.v1"):
+class JobDeadLettered(JobEvent, frozen=True, kw_only=True, tag="job.dead_lettered.v1"):
     """The last attempt failed; the job is kept for somebody to look at. Terminal in this version."""
 
     ended_at_ms: int

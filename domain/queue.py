@@ -216,13 +216,20 @@ def _withdraw(state: QueueState, command: c.WithdrawTask, now: int) -> list[e.Qu
     task = _find(state, command)
     if isinstance(task, Rejection):
         return task
-    ref = {"job": task.job, "task": task.task, "assignment": task.assignment}
-    if task.incarnation is None:
-        return [e.TaskRemoved(**ref, withdrawn_at_ms=now)]
+    if task.incarnation is None or task.worker is None:
+        return [e.TaskRemoved(job=task.job, task=task.task, assignment=task.assignment, withdrawn_at_ms=now)]
     if task.lost:
         return []
-    assert task.worker is not None
-    return [e.TaskCancelSent(**ref, worker=task.worker, incarnation=task.incarnation, sent_at_ms=now)]
+    return [
+        e.TaskCancelSent(
+            job=task.job,
+            task=task.task,
+            assignment=task.assignment,
+            worker=task.worker,
+            incarnation=task.incarnation,
+            sent_at_ms=now,
+        )
+    ]
 
 
 def _release(state: QueueState, command: c.ReleaseTask, now: int) -> list[e.QueueEvent] | Rejection:
@@ -290,9 +297,7 @@ def _expire(state: QueueState, command: c.ExpireLease, now: int) -> list[e.Queue
     events: list[e.QueueEvent] = []
     if left or not worker.lost:
         lost = left[:MAX_LOST_PER_DECISION]
-        events.append(
-            e.WorkerLost(worker=command.worker, incarnation=command.incarnation, lost_at_ms=now, lost=lost)
-        )
+        events.append(e.WorkerLost(worker=command.worker, incarnation=command.incarnation, lost_at_ms=now, lost=lost))
     if not state.lanes.held_by(command.incarnation):
         events.append(e.WorkerRemoved(worker=command.worker, incarnation=command.incarnation, removed_at_ms=now))
     return events
@@ -425,7 +430,9 @@ def decide(
         if state is None:
             return [_created(now, command)]
         return Rejection(
-            code=Code.ALREADY_EXISTS, message=f"Queue '{split_stream(stream)[2]}' exists; use updateQueue.", field="name"
+            code=Code.ALREADY_EXISTS,
+            message=f"Queue '{split_stream(stream)[2]}' exists; use updateQueue.",
+            field="name",
         )
     if state is None:
         return _decide_absent(stream, command, now)
@@ -542,7 +549,11 @@ def react(state: QueueState, event: e.QueueEvent) -> list[Effect]:
         return [ToWorker(_run_task(state, event))]
     if isinstance(event, e.TaskCancelSent):
         cancel = CancelTask(
-            worker=event.worker, incarnation=event.incarnation, job=event.job, task=event.task, assignment=event.assignment
+            worker=event.worker,
+            incarnation=event.incarnation,
+            job=event.job,
+            task=event.task,
+            assignment=event.assignment,
         )
         return [ToWorker(cancel)]
     if isinstance(event, e.TaskRemoved):
@@ -586,4 +597,3 @@ def _lost(state: QueueState, event: e.WorkerLost) -> list[Effect]:
         again = c.ExpireLease(worker=event.worker, incarnation=event.incarnation)
         effects.append(FollowUp(state.queue.id, again))
     return effects
-

@@ -8,25 +8,25 @@ from jobledger.domain.job_commands import Millis, Priority
 from jobledger.domain.values import Opaque, Value
 
 
-class QueueCommand(Value, tag_field="type"):
+class QueueCommand(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the commands that a queue decides."""
 
 
-class CreateQueue(QueueCommand, tag="queue.create.v1"):
+class CreateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.create.v1"):
     """Create a queue. `max_waiting_bytes` bounds the payload bytes that wait in it."""
 
     max_waiting_bytes: int
     description: str = ""
 
 
-class UpdateQueue(QueueCommand, tag="queue.update.v1"):
+class UpdateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.update.v1"):
     """Change settings of a queue; None leaves one as it is."""
 
     max_waiting_bytes: int | None = None
     description: str | None = None
 
 
-class TaskRef(QueueCommand):
+class TaskRef(QueueCommand, frozen=True, kw_only=True):
     """Names one assignment of one task of a job."""
 
     job: str
@@ -34,7 +34,7 @@ class TaskRef(QueueCommand):
     assignment: int
 
 
-class EnqueueTask(TaskRef, tag="queue.enqueue_task.v1"):
+class EnqueueTask(TaskRef, frozen=True, kw_only=True, tag="queue.enqueue_task.v1"):
     """From a job: a task is ready and may be handed out once, under this assignment number."""
 
     execution_id: str
@@ -49,7 +49,7 @@ class EnqueueTask(TaskRef, tag="queue.enqueue_task.v1"):
     correlation_id: str | None = None
 
 
-class WithdrawTask(TaskRef, tag="queue.withdraw_task.v1"):
+class WithdrawTask(TaskRef, frozen=True, kw_only=True, tag="queue.withdraw_task.v1"):
     """From a job that is being cancelled: take the task out, or tell the worker that holds it."""
 
 
@@ -61,13 +61,13 @@ class ReleaseOutcome(StrEnum):
     RETURNED = "RETURNED"
 
 
-class ReleaseTask(TaskRef, tag="queue.release_task.v1"):
+class ReleaseTask(TaskRef, frozen=True, kw_only=True, tag="queue.release_task.v1"):
     """From a job: the assignment is over. This alone frees the worker's slot."""
 
     outcome: ReleaseOutcome
 
 
-class SetCredits(QueueCommand, tag="queue.set_credits.v1"):
+class SetCredits(QueueCommand, frozen=True, kw_only=True, tag="queue.set_credits.v1"):
     """From a worker: how many tasks of this queue it holds at once at most; the first one registers it.
 
     `handlers` names what it can run; `credits` 0 means: nothing more, I am stopping.
@@ -80,25 +80,25 @@ class SetCredits(QueueCommand, tag="queue.set_credits.v1"):
     handlers: list[str]
 
 
-class RemoveWorker(QueueCommand, tag="queue.remove_worker.v1"):
+class RemoveWorker(QueueCommand, frozen=True, kw_only=True, tag="queue.remove_worker.v1"):
     """From a worker that has ended all its tasks and leaves."""
 
     worker: str
     incarnation: str
 
 
-class ExpireLease(QueueCommand, tag="queue.expire_lease.v1"):
+class ExpireLease(QueueCommand, frozen=True, kw_only=True, tag="queue.expire_lease.v1"):
     """From the owner: a worker has not been heard of for a whole lease."""
 
     worker: str
     incarnation: str
 
 
-class DispatchTasks(QueueCommand, tag="queue.dispatch.v1"):
+class DispatchTasks(QueueCommand, frozen=True, kw_only=True, tag="queue.dispatch.v1"):
     """From the queue to itself, once per batch: hand out what can be handed out."""
 
 
-class QueryQueue(QueueCommand, tag="queue.query.v1"):
+class QueryQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.query.v1"):
     """What the owner knows of the queue now: depth, workers, and why `job` waits when it is given."""
 
     job: str | None = None

@@ -6,11 +6,11 @@ from jobledger.domain.queue_commands import ReleaseOutcome
 from jobledger.domain.values import Opaque, Value
 
 
-class QueueEvent(Value, tag_field="type"):
+class QueueEvent(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a queue."""
 
 
-class QueueCreated(QueueEvent, tag="queue.created.v1"):
+class QueueCreated(QueueEvent, frozen=True, kw_only=True, tag="queue.created.v1"):
     """The queue exists: created by a user, or by the first task or worker that named it."""
 
     created_at_ms: int
@@ -18,7 +18,7 @@ class QueueCreated(QueueEvent, tag="queue.created.v1"):
     description: str = ""
 
 
-class QueueUpdated(QueueEvent, tag="queue.updated.v1"):
+class QueueUpdated(QueueEvent, frozen=True, kw_only=True, tag="queue.updated.v1"):
     """The settings after the change, all of them."""
 
     updated_at_ms: int
@@ -26,7 +26,7 @@ class QueueUpdated(QueueEvent, tag="queue.updated.v1"):
     description: str = ""
 
 
-class QueueTaskEvent(QueueEvent):
+class QueueTaskEvent(QueueEvent, frozen=True, kw_only=True):
     """What happened to one assignment of one task in this queue."""
 
     job: str
@@ -34,7 +34,7 @@ class QueueTaskEvent(QueueEvent):
     assignment: int
 
 
-class TaskEnqueued(QueueTaskEvent, tag="queue.task_enqueued.v1"):
+class TaskEnqueued(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_enqueued.v1"):
     """The task waits in the queue."""
 
     execution_id: str
@@ -50,7 +50,7 @@ class TaskEnqueued(QueueTaskEvent, tag="queue.task_enqueued.v1"):
     correlation_id: str | None = None
 
 
-class TaskAssigned(QueueTaskEvent, tag="queue.task_assigned.v1"):
+class TaskAssigned(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_assigned.v1"):
     """The task was sent to a worker, which holds a slot for it until the release."""
 
     execution_id: str
@@ -63,13 +63,13 @@ class TaskAssigned(QueueTaskEvent, tag="queue.task_assigned.v1"):
     priority: int
 
 
-class TaskRemoved(QueueTaskEvent, tag="queue.task_withdrawn.v1"):
+class TaskRemoved(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_withdrawn.v1"):
     """A waiting task was taken out for a cancel request."""
 
     withdrawn_at_ms: int
 
 
-class TaskCancelSent(QueueTaskEvent, tag="queue.task_cancel_sent.v1"):
+class TaskCancelSent(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_cancel_sent.v1"):
     """The worker that holds the task was told to stop it."""
 
     worker: str
@@ -77,7 +77,7 @@ class TaskCancelSent(QueueTaskEvent, tag="queue.task_cancel_sent.v1"):
     sent_at_ms: int
 
 
-class TaskReleased(QueueTaskEvent, tag="queue.task_released.v1"):
+class TaskReleased(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_released.v1"):
     """The assignment is over and its slot is free."""
 
     worker: str
@@ -86,7 +86,7 @@ class TaskReleased(QueueTaskEvent, tag="queue.task_released.v1"):
     released_at_ms: int
 
 
-class CreditsSet(QueueEvent, tag="queue.credits_set.v1"):
+class CreditsSet(QueueEvent, frozen=True, kw_only=True, tag="queue.credits_set.v1"):
     """A worker registered, or changed what it takes from this queue."""
 
     worker: str
@@ -97,7 +97,7 @@ class CreditsSet(QueueEvent, tag="queue.credits_set.v1"):
     set_at_ms: int
 
 
-class WorkerLost(QueueEvent, tag="queue.worker_lost.v1"):
+class WorkerLost(QueueEvent, frozen=True, kw_only=True, tag="queue.worker_lost.v1"):
     """The lease of a worker expired. `lost` names the assignments that were reported to their jobs with this."""
 
     worker: str
@@ -106,7 +106,7 @@ class WorkerLost(QueueEvent, tag="queue.worker_lost.v1"):
     lost: list[str]
 
 
-class WorkerRemoved(QueueEvent, tag="queue.worker_removed.v1"):
+class WorkerRemoved(QueueEvent, frozen=True, kw_only=True, tag="queue.worker_removed.v1"):
     """A worker left after it had ended all its tasks, or a lost one holds none any more."""
 
     worker: str

@@ -22,17 +22,17 @@ class TenantStatus(StrEnum):
     SUSPENDED = "SUSPENDED"
 
 
-class TenantCommand(Value, tag_field="type"):
+class TenantCommand(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the commands that a tenant decides."""
 
 
-class CreateTenant(TenantCommand, tag="tenant.create.v1"):
+class CreateTenant(TenantCommand, frozen=True, kw_only=True, tag="tenant.create.v1"):
     """Create a tenant. `max_live_jobs` 0: no limit."""
 
     max_live_jobs: int = 0
 
 
-class UpdateTenant(TenantCommand, tag="tenant.update.v1"):
+class UpdateTenant(TenantCommand, frozen=True, kw_only=True, tag="tenant.update.v1"):
     """Change a tenant; None leaves a setting as it is."""
 
     status: TenantStatus | None = None
@@ -42,18 +42,18 @@ class UpdateTenant(TenantCommand, tag="tenant.update.v1"):
 AnyTenantCommand = CreateTenant | UpdateTenant
 
 
-class TenantEvent(Value, tag_field="type"):
+class TenantEvent(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a tenant."""
 
 
-class TenantCreated(TenantEvent, tag="tenant.created.v1"):
+class TenantCreated(TenantEvent, frozen=True, kw_only=True, tag="tenant.created.v1"):
     """The tenant exists."""
 
     created_at_ms: int
     max_live_jobs: int = 0
 
 
-class TenantUpdated(TenantEvent, tag="tenant.updated.v1"):
+class TenantUpdated(TenantEvent, frozen=True, kw_only=True, tag="tenant.updated.v1"):
     """The settings after the change, all of them."""
 
     updated_at_ms: int

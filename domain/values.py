@@ -40,7 +40,7 @@ class Actor(msgspec.Struct, frozen=True):
 SYSTEM = Actor(ActorKind.SYSTEM, "scheduler")
 
 
-class Lineage(Value):
+class Lineage(Value, frozen=True, kw_only=True):
     """Where a job comes from. Ids are job ids; empty fields are not written."""
 
     parent: str | None = None
@@ -53,7 +53,7 @@ class Lineage(Value):
     tags: dict[str, str] = {}
 
 
-class RetryPolicy(Value):
+class RetryPolicy(Value, frozen=True, kw_only=True):
     """How often and how long after a failure a task is tried again; seconds."""
 
     max_attempts: int = 3
@@ -76,7 +76,7 @@ class Code(StrEnum):
     UNDECIDABLE = "UNDECIDABLE"
 
 
-class Rejection(Value):
+class Rejection(Value, frozen=True, kw_only=True):
     """A decision to change nothing. `field` and `value` name what was wrong, when one thing was."""
 
     code: Code
@@ -85,7 +85,7 @@ class Rejection(Value):
     value: str = ""
 
 
-class Answer(Value):
+class Answer(Value, frozen=True, kw_only=True):
     """What an owner answers to a command of kind query, from memory; no event, no version."""
 
     data: Opaque

@@ -5,14 +5,14 @@ from __future__ import annotations
 from jobledger.domain.values import Opaque, Value
 
 
-class WorkerMessage(Value, tag_field="type"):
+class WorkerMessage(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the messages in a worker's inbox. Every worker but the named incarnation drops them."""
 
     worker: str
     incarnation: str
 
 
-class RunTask(WorkerMessage, tag="worker.run_task.v1"):
+class RunTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.run_task.v1"):
     """Run a handler. A repeat of (`job`, `task`, `assignment`) is to be dropped."""
 
     job: str
@@ -30,7 +30,7 @@ class RunTask(WorkerMessage, tag="worker.run_task.v1"):
     correlation_id: str | None = None
 
 
-class CancelTask(WorkerMessage, tag="worker.cancel_task.v1"):
+class CancelTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.cancel_task.v1"):
     """Stop a task, or don't start it; answer the job with ReportCancelled."""
 
     job: str
@@ -38,7 +38,7 @@ class CancelTask(WorkerMessage, tag="worker.cancel_task.v1"):
     assignment: int
 
 
-class Heartbeat(Value):
+class Heartbeat(Value, frozen=True, kw_only=True):
     """One record per worker and interval on the heartbeats topic, for all its queues and tasks."""
 
     worker: str

@@ -1,0 +1,1 @@
+"""The contract on the wire: topics, records, CloudEvents mapping, worker protocol, exported schema files."""

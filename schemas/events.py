@@ -1,0 +1,156 @@
+"""The record of an event on `<cell>.events`: typed envelope, codec, CloudEvents binary headers.
+
+The codec is eventsourcing's `Mapper`: a stored event is (stream id, version, topic, state), its topic the
+public type name, never a Python path; older schema versions are raised by `upcast_vN_vN+1` of the class
+registered for the topic.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast, get_args
+
+import msgspec
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
+from eventsourcing.utils import register_topic, resolve_topic
+
+from jobledger.domain.events import AnyEvent
+from jobledger.domain.values import Actor, Lineage, Value
+
+TYPE_PREFIX = "io.jobledger."
+EVENT_CLASSES: tuple[type[Value], ...] = get_args(AnyEvent)
+
+
+class EventRecord(Value, frozen=True, kw_only=True):
+    """One event with what every event carries. Value of the Kafka record, as JSON.
+
+    `originator_id` (stream) and `originator_version` (1, 2, 3 … per stream) are eventsourcing's names, kept
+    as `stream` and `version` on the wire; `seq` counts per partition. Times are ms since the epoch.
+    """
+
+    id: str
+    originator_id: str = msgspec.field(name="stream")
+    originator_version: int = msgspec.field(name="version")
+    seq: int
+    tenant: str
+    at_ms: int
+    command_id: str
+    actor: Actor
+    data: AnyEvent
+    causation_id: str | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    lineage: Lineage = Lineage()
+    #: Where the command stood: offset and index in its record; None for follow-ups and timers.
+    command_offset: int | None = None
+    command_index: int | None = None
+    #: The outbox entry that brought the command: source partition and its number for this destination.
+    source: int | None = None
+    source_number: int | None = None
+
+
+def type_name(event: AnyEvent | type[Value]) -> str:
+    """Public name of an event's type, such as io.jobledger.job.submitted.v1."""
+    cls = event if isinstance(event, type) else type(event)
+    return _NAMES[cls]
+
+
+_NAMES: dict[type[Value], str] = {cls: TYPE_PREFIX + cast(str, cls.__struct_config__.tag) for cls in EVENT_CLASSES}
+for _cls, _name in _NAMES.items():
+    register_topic(_name, _cls)
+
+
+class UnknownEventTypeError(ValueError):
+    """A type of event that this release does not know. A reader of ours stops; it never skips."""
+
+
+class MsgspecTranscoder(Transcoder):
+    """JSON by msgspec: typed, and checked against the type when read."""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(EventRecord)
+
+    def encode(self, obj: Any) -> bytes:
+        """The JSON bytes of an event record."""
+        return self._encoder.encode(obj)
+
+    def decode(self, data: bytes) -> EventRecord:
+        """The event record in `data`; raises msgspec.ValidationError for anything else."""
+        return self._decoder.decode(data)
+
+
+class EventMapper(Mapper[str]):
+    """Converts between event records and stored events, the form in which they stand in Kafka."""
+
+    def __init__(self) -> None:
+        super().__init__(MsgspecTranscoder())
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
+        """The stored event of an EventRecord."""
+        record = cast(EventRecord, domain_event)
+        return StoredEvent(
+            originator_id=record.originator_id,
+            originator_version=record.originator_version,
+            topic=_NAMES[type(record.data)],
+            state=self.transcoder.encode(record),
+        )
+
+    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[str]:
+        """The EventRecord of a stored event, raised to the newest version of its type."""
+        return cast(DomainEventProtocol[str], self.read(stored_event.topic, stored_event.state))
+
+    def read(self, topic: str, state: bytes) -> EventRecord:
+        """The event record in `state`; raises UnknownEventTypeError, or msgspec.ValidationError when broken."""
+        cls = _CLASSES.get(topic)
+        if cls is None:
+            return self._upcast(topic, state)
+        return cast(EventRecord, self.transcoder.decode(state))
+
+    def _upcast(self, topic: str, state: bytes) -> EventRecord:
+        """An older version of a known type: raise its data step by step, then read it as the newest."""
+        base, _, version = topic.rpartition(".v")
+        newest = _NEWEST.get(base)
+        if newest is None or not version.isdigit():
+            raise UnknownEventTypeError(f"Event type '{topic}' is not known to this release; upgrade the reader.")
+        cls = resolve_topic(newest)
+        raw = msgspec.json.decode(state)
+        for step in range(int(version), int(newest.rpartition(".v")[2])):
+            getattr(cls, f"upcast_v{step}_v{step + 1}")(raw["data"])
+        raw["data"]["type"] = newest.removeprefix(TYPE_PREFIX)
+        return msgspec.convert(raw, EventRecord)
+
+
+_CLASSES = {name: cls for cls, name in _NAMES.items()}
+_NEWEST = {name.rpartition(".v")[0]: name for name in _CLASSES}
+
+
+def rfc3339(ms: int) -> str:
+    """A time in ms since the epoch as RFC 3339 text with milliseconds and Z."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_CONTENT_TYPE = ("content-type", b"application/json")
+_SPEC_VERSION = ("ce_specversion", b"1.0")
+
+
+def cloudevents_headers(record: EventRecord, source: bytes) -> list[tuple[str, bytes]]:
+    """Headers of CloudEvents 1.0, Kafka binding, binary mode.
+
+    Written out rather than through the SDK, which costs more than the decision itself; a test reads them
+    back with the SDK. `source` is `/cells/<cell>/tenants/<tenant>` in UTF-8.
+    """
+    headers = [
+        _CONTENT_TYPE,
+        _SPEC_VERSION,
+        ("ce_id", record.id.encode()),
+        ("ce_source", source),
+        ("ce_type", _NAMES[type(record.data)].encode()),
+        ("ce_time", rfc3339(record.at_ms).encode()),
+        ("ce_subject", record.originator_id.encode()),
+        ("ce_sequence", b"%d" % record.seq),
+    ]
+    if record.traceparent:
+        headers.append(("ce_traceparent", record.traceparent.encode()))
+    return headers

@@ -1,0 +1,18 @@
+"""Bounds on what goes over the wire."""
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_COMMANDS_PER_RECORD = 500
+MAX_RECORD_BYTES = 256 * 1024
+#: A record that holds one large command alone: payload, escaped as JSON text, and its envelope.
+MAX_SINGLE_RECORD_BYTES = 1024 * 1024
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+MAX_JOBS_PER_SUBMIT = 1000
+MAX_SUBMIT_BYTES = 8 * 1024 * 1024
+MAX_NAME_LENGTH = 100
+MAX_TAGS = 32
+MAX_TAG_LENGTH = 256
+MAX_KEY_LENGTH = 256
+MAX_DUE_AHEAD_MS = 10 * 366 * 24 * 3600 * 1000
+MAX_RESULT_BYTES = 256 * 1024
+MAX_ERROR_BYTES = 16 * 1024
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
