@@ -1,0 +1,1 @@
+"""Kafka clients of Jobledger and the checks on its topics."""

@@ -1,0 +1,66 @@
+"""Configurations of the Kafka clients. Every producer: acks=all and idempotent."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from jobledger.schemas.limits import MAX_MESSAGE_BYTES
+
+ClientConfig = dict[str, str | int | float | bool]
+
+
+class KafkaConnection(Protocol):
+    """What this package needs to know of the settings."""
+
+    def client_config(self) -> ClientConfig:
+        """The part of a librdkafka configuration that says where the cluster is and how to enter it."""
+
+
+def producer_config(kafka: KafkaConnection, client_id: str) -> ClientConfig:
+    """A plain idempotent producer that never gives up on a record by itself (no message time-out)."""
+    return {
+        **kafka.client_config(),
+        "client.id": client_id,
+        "acks": "all",
+        "enable.idempotence": True,
+        "message.timeout.ms": 0,
+        "linger.ms": 0,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "queue.buffering.max.messages": 100_000,
+        "queue.buffering.max.kbytes": 262_144,
+        "log_level": 4,
+    }
+
+
+def transactional_config(kafka: KafkaConnection, client_id: str, transactional_id: str) -> ClientConfig:
+    """The producer of a partition owner. The broker ends a transaction that stalls for 10 s."""
+    return {
+        **kafka.client_config(),
+        "client.id": client_id,
+        "acks": "all",
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": 10_000,
+        "linger.ms": 1,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "queue.buffering.max.messages": 100_000,
+        "log_level": 4,
+    }
+
+
+def consumer_config(kafka: KafkaConnection, client_id: str, group: str) -> ClientConfig:
+    """A consumer of committed records that commits nothing by itself and reports the end of a partition."""
+    return {
+        **kafka.client_config(),
+        "client.id": client_id,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 500,
+        "fetch.error.backoff.ms": 50,
+        "fetch.queue.backoff.ms": 5,
+        "queued.max.messages.kbytes": 32_768,
+        "log_level": 4,
+    }

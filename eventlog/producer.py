@@ -1,0 +1,154 @@
+"""Plain producers: records with a future each, and commands grouped by partition while they wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from jobledger.domain.identity import partition_of
+from jobledger.eventlog.clients import ClientConfig
+from jobledger.schemas.commands import Command, encode_command, join_record
+from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
+
+MAX_WAITING_COMMANDS = 50_000
+FLUSH_SECONDS = 5.0
+POLL_SECONDS = 0.1
+
+
+class BackpressureError(RuntimeError):
+    """Too much waits for the broker already; nothing of this was sent."""
+
+
+class RecordProducer:
+    """An idempotent producer whose deliveries are futures of the running loop.
+
+    A record is never given up by a time-out: a future that is not done says that the outcome is unknown.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._producer = Producer(config)
+        self._stopping = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    async def start(self) -> None:
+        """Begin to serve deliveries."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Wait up to 5 s for what is under way, then stop; may be called twice."""
+        if self._thread is None:
+            return
+        await asyncio.to_thread(self._producer.flush, FLUSH_SECONDS)
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join)
+        self._thread = None
+
+    def send(self, topic: str, partition: int, value: bytes, key: bytes | None = None) -> asyncio.Future[int]:
+        """Produce a record; the future gives its offset, or raises KafkaException when it can't be delivered.
+
+        Raises BackpressureError when the client's own queue is full.
+        """
+        assert self._loop is not None, "start() first"
+        future: asyncio.Future[int] = self._loop.create_future()
+        loop = self._loop
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            loop.call_soon_threadsafe(_settle, future, error, message.offset())
+
+        try:
+            self._producer.produce(topic, value, key, partition, on_delivery=delivered)
+        except BufferError as error:
+            raise BackpressureError("Too many records wait for Kafka; try again later.") from error
+        return future
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(POLL_SECONDS)
+
+
+def _settle(future: asyncio.Future[int], error: KafkaError | None, offset: int | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(offset or 0)
+    else:
+        future.set_exception(KafkaException(error))
+
+
+class CommandProducer:
+    """Sends commands to the partitions of their streams.
+
+    A command that comes alone goes alone, at once. While a record of its partition is on its way, commands
+    wait and go together in the next one: up to 500 and 256 KiB.
+    """
+
+    def __init__(self, producer: RecordProducer, topic: str, partitions: int) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partitions = partitions
+        self._waiting: dict[int, deque[tuple[bytes, asyncio.Future[None]]]] = {}
+        self._busy: set[int] = set()
+        self._count = 0
+
+    def send(self, command: Command) -> asyncio.Future[None]:
+        """Send a command; the future is done when the broker has it.
+
+        Raises BackpressureError, with nothing sent, when 50,000 commands wait already.
+        """
+        if self._count >= MAX_WAITING_COMMANDS:
+            raise BackpressureError(f"{self._count} commands wait for Kafka; try again later.")
+        partition = partition_of(command.stream, self._partitions)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(partition, deque()).append((encode_command(command), future))
+        self._count += 1
+        if partition not in self._busy:
+            self._busy.add(partition)
+            asyncio.get_running_loop().call_soon(self._flush, partition)
+        return future
+
+    def _flush(self, partition: int) -> None:
+        group = self._next_group(partition)
+        if not group:
+            self._busy.discard(partition)
+            return
+        value = join_record([data for data, _ in group])
+        try:
+            sent = self._producer.send(self._topic, partition, value)
+        except (BackpressureError, KafkaException) as error:
+            self._settle_group(group, error)
+            asyncio.get_running_loop().call_soon(self._flush, partition)
+            return
+        sent.add_done_callback(lambda done: self._delivered(partition, group, done))
+
+    def _next_group(self, partition: int) -> list[tuple[bytes, asyncio.Future[None]]]:
+        waiting = self._waiting.get(partition)
+        group: list[tuple[bytes, asyncio.Future[None]]] = []
+        size = 0
+        while waiting and len(group) < MAX_COMMANDS_PER_RECORD:
+            if group and size + len(waiting[0][0]) > MAX_RECORD_BYTES:
+                break
+            size += len(waiting[0][0])
+            group.append(waiting.popleft())
+        self._count -= len(group)
+        return group
+
+    def _delivered(
+        self, partition: int, group: list[tuple[bytes, asyncio.Future[None]]], done: asyncio.Future[int]
+    ) -> None:
+        self._settle_group(group, None if done.cancelled() else done.exception())
+        self._flush(partition)
+
+    def _settle_group(self, group: list[tuple[bytes, asyncio.Future[None]]], error: BaseException | None) -> None:
+        for _, future in group:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
