@@ -249,7 +249,7 @@ OWN_METRICS = (
     _counter("jobledger_projected_events_total", (), _P, "Events applied to the read models."),
     _gauge(
         "jobledger_build_info",
-        (Label("version"), Label("role", bound=4)),
+        (Label("version", bound=4), Label("role", values=tuple(ALL_ROLES))),
         ALL_ROLES,
         "Always 1; the labels say what runs.",
     ),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -41,11 +40,15 @@ class _Ids(IdGenerator):
 
 def make_provider(service: str, instance_id: str, version: str, ids: IdSource) -> TracerProvider:
     """A provider without exporter; the SDK itself reads sampler, limits and resource from the OTEL_* variables."""
-    attributes = {"service.namespace": "jobledger", "service.instance.id": instance_id, "service.version": version}
-    own = Resource(attributes).merge(Resource.create())
-    if "OTEL_SERVICE_NAME" not in os.environ and str(own.attributes[SERVICE_NAME]).startswith("unknown_service"):
-        own = own.merge(Resource({SERVICE_NAME: service}))
-    return TracerProvider(resource=own, id_generator=_Ids(ids), shutdown_on_exit=False)
+    attributes = {
+        SERVICE_NAME: service,
+        "service.namespace": "jobledger",
+        "service.instance.id": instance_id,
+        "service.version": version,
+    }
+    # What the operator says in OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES goes before what we know.
+    resource = Resource.create(attributes).merge(OTELResourceDetector().detect())
+    return TracerProvider(resource=resource, id_generator=_Ids(ids), shutdown_on_exit=False)
 
 
 def otlp_provider(service: str, instance_id: str, version: str, ids: IdSource) -> TracerProvider:

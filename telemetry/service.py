@@ -120,7 +120,7 @@ async def _start_all(services: Sequence[Service], begun: list[Service], signalle
 async def _wait_any(services: Sequence[Service], signalled: asyncio.Event) -> None:
     """Return at a signal; raise when a part fails or ends."""
     supervised = [service for service in services if isinstance(service, SupervisedService)]
-    watches = {asyncio.ensure_future(service.wait()): service for service in supervised}
+    watches: dict[asyncio.Future[Any], Service] = {asyncio.ensure_future(s.wait()): s for s in supervised}
     done = await _first(asyncio.ensure_future(signalled.wait()), *watches)
     for watch in done & watches.keys():
         name = part_name(watches[watch])

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from jobledger.telemetry import log_table, metric_table
+from jobledger.telemetry.catalogue import LOG_EVENTS, METRICS, Kind, reference_page
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reference" / "telemetry.md"
+PACKAGES = ["eventlog", "processors", "projections", "graphql", "replay", "workers", "telemetry", "src/jobledger"]
+LEVELS = {
+    "debug": "DEBUG",
+    "info": "INFO",
+    "warning": "WARN",
+    "error": "ERROR",
+    "exception": "ERROR",
+    "critical": "FATAL",
+}
+
+
+def test_the_reference_page_is_what_the_tables_render() -> None:
+    assert PAGE.read_text() == reference_page(), (
+        "run python -m jobledger.telemetry.catalogue > docs/reference/telemetry.md"
+    )
+
+
+def test_no_name_is_declared_twice() -> None:
+    metrics = [m for name, rows in vars(metric_table).items() if name.endswith("_METRICS") for m in rows]
+    events = [e for name, rows in vars(log_table).items() if name.endswith("_EVENTS") for e in rows]
+    assert len(metrics) == len(METRICS)
+    assert len(events) == len(LOG_EVENTS)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
+def test_a_metric_has_owner_meaning_bound_and_a_name_that_fits_its_kind(metric) -> None:
+    assert metric.owners
+    assert metric.meaning.endswith(".")
+    assert 1 <= metric.series_bound <= 5000
+    assert re.fullmatch(r"[a-z][a-z0-9_]+", metric.name)
+    assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total")
+    assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+    assert list(metric.buckets) == sorted(set(metric.buckets))
+    if metric.kind is Kind.HISTOGRAM:
+        assert metric.name.endswith("_seconds")
+
+
+@pytest.mark.parametrize("event", LOG_EVENTS.values(), ids=lambda event: event.name)
+def test_a_log_event_has_owner_level_and_message(event) -> None:
+    assert event.owners
+    assert event.level in {"DEBUG", "INFO", "WARN", "ERROR", "FATAL"}
+    assert event.message
+    assert "payload" not in event.fields
+
+
+def test_events_about_one_job_carry_the_tenant() -> None:
+    for event in LOG_EVENTS.values():
+        assert "job_id" not in event.fields or "tenant_id" in event.fields, event.name
+
+
+def logged_events(source: str):
+    """Line, method and literal event of each call on a name that is a logger by convention."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Attribute(value=receiver, attr=method), args=[ast.Constant(value=str(event)), *_]):
+                name = receiver.attr if isinstance(receiver, ast.Attribute) else getattr(receiver, "id", "")
+                if method in LEVELS and name.strip("_") in {"log", "logger"}:
+                    yield node.lineno, method, event
+            case _:
+                pass
+
+
+def test_every_log_call_in_the_source_names_a_declared_event_at_its_declared_level() -> None:
+    wrong = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for line, method, event in logged_events(path.read_text()):
+                declared = LOG_EVENTS.get(event)
+                if declared is None or (declared.level != LEVELS[method] and event != "handler_log"):
+                    wrong.append(f"{path.relative_to(ROOT)}:{line} {method} {event}")
+    assert not wrong, "declare these in telemetry/log_table.py"
