@@ -73,6 +73,15 @@ def logged_events(source: str):
                 pass
 
 
+def test_the_search_for_log_calls_finds_them_in_each_form() -> None:
+    source = 'log.info("a", x=1)\nself._log.error("b")\nself.logger.exception("c")\nother.info("d")\nlog.info(event)'
+    assert [(method, event) for _, method, event in logged_events(source)] == [
+        ("info", "a"),
+        ("error", "b"),
+        ("exception", "c"),
+    ]
+
+
 def test_every_log_call_in_the_source_names_a_declared_event_at_its_declared_level() -> None:
     wrong = []
     for package in PACKAGES:

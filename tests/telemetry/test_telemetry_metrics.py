@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from jobledger.telemetry.catalogue import METRICS, Kind, Role, UndeclaredError
 from jobledger.telemetry.metrics import Metrics
@@ -145,6 +146,7 @@ def test_exemplars_are_shown_to_those_who_ask_for_openmetrics() -> None:
     body, kind = metrics.render("application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
     assert b'trace_id="' + b"ab" * 16 in body
+    assert list(text_string_to_metric_families(body.decode())), "the text follows the OpenMetrics grammar"
     body, kind = metrics.render("")
     assert kind.startswith("text/plain")
     assert b"trace_id" not in body
