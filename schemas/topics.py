@@ -84,7 +84,7 @@ TOPICS: dict[Topic, TopicSpec] = {
         TopicSpec(
             topic=Topic.HEARTBEATS,
             partitions=HEARTBEAT_PARTITIONS,
-            config=_deleted_after(10 * 60 * 1000),
+            config={**_deleted_after(10 * 60 * 1000), "message.timestamp.type": "LogAppendTime"},
             meaning="Liveness of workers; never events.",
         ),
         TopicSpec(
