@@ -66,7 +66,7 @@ class QueueWorker(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Queue(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """State of a queue. What is in `tasks` is stored beside the snapshot, one record a task."""
+    """Snapshot of a queue. Its tasks and workers are stored beside it, one record each."""
 
     id: str
     version: int
@@ -75,7 +75,6 @@ class Queue(msgspec.Struct, kw_only=True, omit_defaults=True):
     description: str = ""
     enqueued: int = 0
     created_seq: int = 0
-    workers: dict[str, QueueWorker] = {}
     recent: list[str] = []
 
     class_version = 1
@@ -141,13 +140,14 @@ class Lanes:
 
 
 class QueueState:
-    """A queue and its lanes: what decide and evolve see."""
+    """A queue, its lanes and its workers by incarnation: what decide and evolve see."""
 
-    __slots__ = ("lanes", "queue")
+    __slots__ = ("lanes", "queue", "workers")
 
-    def __init__(self, queue: Queue, lanes: Lanes) -> None:
+    def __init__(self, queue: Queue, lanes: Lanes, workers: dict[str, QueueWorker]) -> None:
         self.queue = queue
         self.lanes = lanes
+        self.workers = workers
 
 
 def task_key(job: str, task: str) -> str:
@@ -249,14 +249,14 @@ def _release(state: QueueState, command: c.ReleaseTask, now: int) -> list[e.Queu
             released_at_ms=now,
         )
     ]
-    holder = state.queue.workers.get(task.incarnation)
+    holder = state.workers.get(task.incarnation)
     if holder and holder.lost and len(state.lanes.held_by(task.incarnation)) == 1:
         events.append(e.WorkerRemoved(worker=task.worker, incarnation=task.incarnation, removed_at_ms=now))
     return events
 
 
 def _set_credits(state: QueueState | None, command: c.SetCredits, now: int) -> list[e.QueueEvent] | Rejection:
-    known = state.queue.workers.get(command.incarnation) if state else None
+    known = state.workers.get(command.incarnation) if state else None
     if known and known.lost:
         return Rejection(
             code=Code.INVALID_STATE,
@@ -279,7 +279,7 @@ def _set_credits(state: QueueState | None, command: c.SetCredits, now: int) -> l
 
 
 def _remove_worker(state: QueueState, command: c.RemoveWorker, now: int) -> list[e.QueueEvent] | Rejection:
-    if command.incarnation not in state.queue.workers:
+    if command.incarnation not in state.workers:
         return []
     held = len(state.lanes.held_by(command.incarnation))
     if held:
@@ -290,7 +290,7 @@ def _remove_worker(state: QueueState, command: c.RemoveWorker, now: int) -> list
 
 
 def _expire(state: QueueState, command: c.ExpireLease, now: int) -> list[e.QueueEvent] | Rejection:
-    worker = state.queue.workers.get(command.incarnation)
+    worker = state.workers.get(command.incarnation)
     if worker is None:
         return []
     left = [key for key in state.lanes.held_by(command.incarnation) if not state.lanes.tasks[key].lost]
@@ -306,7 +306,7 @@ def _expire(state: QueueState, command: c.ExpireLease, now: int) -> list[e.Queue
 def free_slots(state: QueueState) -> dict[str, int]:
     """Free slots of each live incarnation that has any: its credits minus what it holds."""
     free = {}
-    for incarnation, worker in state.queue.workers.items():
+    for incarnation, worker in state.workers.items():
         slots = worker.credits - len(state.lanes.held_by(incarnation))
         if slots > 0 and not worker.lost:
             free[incarnation] = slots
@@ -338,7 +338,7 @@ def pairs(state: QueueState, limit: int) -> list[tuple[QueueTask, str]]:
         item = next(order, None)
         while item is not None and free and len(chosen) < limit and bytes_left > 0:
             handler, key = item
-            taker = next((i for i in free if handler in state.queue.workers[i].handlers), None)
+            taker = next((i for i in free if handler in state.workers[i].handlers), None)
             if taker is not None:
                 chosen.append((state.lanes.tasks[key], taker))
                 bytes_left -= len(state.lanes.tasks[key].payload.data)
@@ -360,7 +360,7 @@ def _dispatch(state: QueueState, command: c.DispatchTasks, now: int) -> list[e.Q
             assignment=task.assignment,
             execution_id=task.execution_id,
             attempt=task.attempt,
-            worker=state.queue.workers[incarnation].worker,
+            worker=state.workers[incarnation].worker,
             incarnation=incarnation,
             assigned_at_ms=now,
             ready_at_ms=task.ready_at_ms,
@@ -377,7 +377,7 @@ def _why_waiting(state: QueueState, job: str) -> str:
         return "not in this queue"
     if task.incarnation is not None:
         return f"held by worker '{task.worker}'"
-    serving = [w for w in state.queue.workers.values() if task.handler in w.handlers and not w.lost]
+    serving = [w for w in state.workers.values() if task.handler in w.handlers and not w.lost]
     if not serving:
         return f"no worker serves handler '{task.handler}' on this queue"
     return "all slots of the workers that serve its handler are taken"
@@ -397,7 +397,7 @@ def _query(state: QueueState, command: c.QueryQueue, now: int) -> Answer:
                 "held": len(state.lanes.held_by(i)),
                 "lost": w.lost,
             }
-            for i, w in list(state.queue.workers.items())[:1000]
+            for i, w in list(state.workers.items())[:1000]
         ],
     }
     if command.job:
@@ -464,10 +464,9 @@ def create(stream: str, event: e.QueueCreated) -> QueueState:
         created_at_ms=event.created_at_ms,
         max_waiting_bytes=event.max_waiting_bytes,
         description=event.description,
-        workers={},
         recent=[],
     )
-    return QueueState(queue, Lanes())
+    return QueueState(queue, Lanes(), {})
 
 
 def _on_updated(state: QueueState, event: e.QueueUpdated) -> None:
@@ -505,19 +504,19 @@ def _on_gone(state: QueueState, event: e.TaskRemoved | e.TaskReleased) -> None:
 
 
 def _on_credits_set(state: QueueState, event: e.CreditsSet) -> None:
-    state.queue.workers[event.incarnation] = QueueWorker(
+    state.workers[event.incarnation] = QueueWorker(
         worker=event.worker, pool=event.pool, credits=event.credits, handlers=event.handlers
     )
 
 
 def _on_worker_lost(state: QueueState, event: e.WorkerLost) -> None:
-    state.queue.workers[event.incarnation].lost = True
+    state.workers[event.incarnation].lost = True
     for key in event.lost:
         state.lanes.tasks[key].lost = True
 
 
 def _on_worker_removed(state: QueueState, event: e.WorkerRemoved) -> None:
-    state.queue.workers.pop(event.incarnation, None)
+    state.workers.pop(event.incarnation, None)
 
 
 def _unchanged(state: QueueState, event: e.QueueEvent) -> None:
