@@ -11,6 +11,7 @@ AnyCommand = (
     | jc.CancelJob
     | jc.MarkDue
     | jc.ReportStarted
+    | jc.ReportCheckpoint
     | jc.ReportSucceeded
     | jc.ReportFailed
     | jc.ReportCancelled

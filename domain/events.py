@@ -10,6 +10,7 @@ AnyEvent = (
     je.JobSubmitted
     | je.TaskReady
     | je.TaskStarted
+    | je.TaskCheckpointSaved
     | je.TaskSucceeded
     | je.TaskFailed
     | je.TaskLost

@@ -49,6 +49,7 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     retry_at_ms: int | None = None
     worker: str | None = None
     started: bool = False
+    checkpoint: Opaque | None = None
 
 
 class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -182,7 +183,9 @@ def _stale(job: Job, assignment: int) -> Rejection | None:
     )
 
 
-def _started(job: Job, report: c.ReportStarted | c.ReportSucceeded | c.ReportFailed) -> list[e.JobEvent]:
+def _started(
+    job: Job, report: c.ReportStarted | c.ReportCheckpoint | c.ReportSucceeded | c.ReportFailed
+) -> list[e.JobEvent]:
     """The start, unless it was reported before: short tasks report start and end in one."""
     if job.main.started:
         return []
@@ -202,6 +205,30 @@ def _started(job: Job, report: c.ReportStarted | c.ReportSucceeded | c.ReportFai
 
 def _report_started(job: Job, report: c.ReportStarted, now: int) -> list[e.JobEvent] | Rejection:
     return _stale(job, report.assignment) or _started(job, report)
+
+
+def _report_checkpoint(job: Job, report: c.ReportCheckpoint, now: int) -> list[e.JobEvent] | Rejection:
+    stale = _stale(job, report.assignment)
+    if stale:
+        return stale
+    size = len(report.checkpoint.data.encode())
+    if size > c.MAX_CHECKPOINT_BYTES:
+        return Rejection(
+            code=Code.INVALID,
+            message=f"Expected a checkpoint of at most {c.MAX_CHECKPOINT_BYTES} bytes, but got {size}.",
+            field="checkpoint",
+            value=str(size),
+        )
+    saved = e.TaskCheckpointSaved(
+        task=report.task,
+        execution_id=_execution(job),
+        attempt=job.main.attempt,
+        assignment=report.assignment,
+        worker=report.worker,
+        saved_at_ms=report.saved_at_ms,
+        checkpoint=report.checkpoint,
+    )
+    return [*_started(job, report), saved]
 
 
 def _report_succeeded(job: Job, report: c.ReportSucceeded, now: int) -> list[e.JobEvent] | Rejection:
@@ -352,6 +379,7 @@ _DECIDE: dict[type[c.JobCommand], Callable[[Job, Any, int], list[e.JobEvent] | R
     c.CancelJob: _cancel,
     c.MarkDue: _mark_due,
     c.ReportStarted: _report_started,
+    c.ReportCheckpoint: _report_checkpoint,
     c.ReportSucceeded: _report_succeeded,
     c.ReportFailed: _report_failed,
     c.ReportCancelled: _report_cancelled,
@@ -419,6 +447,10 @@ def _on_started(job: Job, event: e.TaskStarted) -> None:
         job.status = JobStatus.RUNNING
 
 
+def _on_checkpoint_saved(job: Job, event: e.TaskCheckpointSaved) -> None:
+    job.main.checkpoint = event.checkpoint
+
+
 def _on_failed(job: Job, event: e.TaskFailed) -> None:
     _wait_for_retry(job, event.retry_at_ms)
 
@@ -456,6 +488,7 @@ def _unchanged(job: Job, event: e.JobEvent) -> None:
 EVOLVE: dict[type[e.JobEvent], Callable[[Job, Any], None]] = {
     e.TaskReady: _on_ready,
     e.TaskStarted: _on_started,
+    e.TaskCheckpointSaved: _on_checkpoint_saved,
     e.TaskSucceeded: _unchanged,
     e.TaskFailed: _on_failed,
     e.TaskLost: _on_lost,
@@ -509,4 +542,5 @@ def _enqueue(job: Job, event: e.TaskReady) -> q.EnqueueTask:
         timeout_seconds=job.timeout_seconds,
         traceparent=job.traceparent,
         correlation_id=job.correlation_id,
+        checkpoint=job.main.checkpoint,
     )

@@ -70,6 +70,19 @@ class ReportSucceeded(TaskReport, frozen=True, kw_only=True, tag="job.report_suc
     result: Opaque | None = None
 
 
+#: Bytes of a checkpoint's text; it travels with every later hand-out of the task.
+MAX_CHECKPOINT_BYTES = 64 * 1024
+
+
+class ReportCheckpoint(TaskReport, frozen=True, kw_only=True, tag="job.report_checkpoint.v1"):
+    """The handler has come this far; the next attempt gets `checkpoint` (at most 64 KiB) to go on from."""
+
+    assigned_at_ms: Millis
+    started_at_ms: Millis
+    saved_at_ms: Millis
+    checkpoint: Opaque
+
+
 class FailureKind(StrEnum):
     """How an attempt failed."""
 
@@ -126,6 +139,7 @@ AnyJobCommand = (
     | CancelJob
     | MarkDue
     | ReportStarted
+    | ReportCheckpoint
     | ReportSucceeded
     | ReportFailed
     | ReportCancelled

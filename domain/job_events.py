@@ -66,6 +66,14 @@ class TaskStarted(AttemptEvent, frozen=True, kw_only=True, tag="task.started.v1"
     started_at_ms: int
 
 
+class TaskCheckpointSaved(AttemptEvent, frozen=True, kw_only=True, tag="task.checkpoint_saved.v1"):
+    """The handler has come this far; later attempts of the task start with the last one of these."""
+
+    worker: str
+    saved_at_ms: int
+    checkpoint: Opaque
+
+
 class TaskSucceeded(AttemptEvent, frozen=True, kw_only=True, tag="task.succeeded.v1"):
     """The handler returned."""
 

@@ -44,6 +44,7 @@ class QueueTask(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     timeout_seconds: float | None = None
     traceparent: str | None = None
     correlation_id: str | None = None
+    checkpoint: Opaque | None = None
     worker: str | None = None
     incarnation: str | None = None
     assigned_at_ms: int = 0
@@ -196,6 +197,7 @@ def _enqueue(state: QueueState | None, command: c.EnqueueTask, now: int) -> list
             timeout_seconds=command.timeout_seconds,
             traceparent=command.traceparent,
             correlation_id=command.correlation_id,
+            checkpoint=command.checkpoint,
         )
     ]
 
@@ -491,6 +493,7 @@ def _on_enqueued(state: QueueState, event: e.TaskEnqueued) -> None:
             timeout_seconds=event.timeout_seconds,
             traceparent=event.traceparent,
             correlation_id=event.correlation_id,
+            checkpoint=event.checkpoint,
         )
     )
 
@@ -581,6 +584,7 @@ def _run_task(state: QueueState, event: e.TaskAssigned) -> RunTask:
         timeout_seconds=task.timeout_seconds,
         traceparent=task.traceparent,
         correlation_id=task.correlation_id,
+        checkpoint=task.checkpoint,
     )
 
 

@@ -47,6 +47,7 @@ class EnqueueTask(TaskRef, frozen=True, kw_only=True, tag="queue.enqueue_task.v1
     timeout_seconds: float | None = None
     traceparent: str | None = None
     correlation_id: str | None = None
+    checkpoint: Opaque | None = None
 
 
 class WithdrawTask(TaskRef, frozen=True, kw_only=True, tag="queue.withdraw_task.v1"):

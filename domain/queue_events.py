@@ -48,6 +48,7 @@ class TaskEnqueued(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_en
     timeout_seconds: float | None = None
     traceparent: str | None = None
     correlation_id: str | None = None
+    checkpoint: Opaque | None = None
 
 
 class TaskAssigned(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_assigned.v1"):

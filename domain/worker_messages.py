@@ -28,6 +28,7 @@ class RunTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.run_task.v1"
     timeout_seconds: float | None = None
     traceparent: str | None = None
     correlation_id: str | None = None
+    checkpoint: Opaque | None = None
 
 
 class CancelTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.cancel_task.v1"):
