@@ -1,0 +1,60 @@
+# Needs Python 3.11+, make, git and network; everything else is fetched. `make` shows what there is.
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo dev test test-quick lint format bench bench-quick lock ci clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | \
+		while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
+
+venv: $(STAMP) ## Make the virtual environment (.venv) with every dependency, pinned by hash
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || { python=$$(scripts/find-python) && "$$python" -m venv $(VENV); }
+	@echo "Installing the dependencies into $(VENV) (only when they change) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: venv ## Run real work through the whole system and write demo-report.md
+	$(BIN)/python -m jobledger.dev.demo $(ARGS)
+
+dev: venv ## Start the whole system and keep it running (Ctrl-C ends it)
+	$(BIN)/jobledger dev $(ARGS)
+
+test: venv ## Run the whole test suite (ARGS='-k name' for a part)
+	$(BIN)/pytest -q $(ARGS)
+
+test-quick: venv ## Run the tests that need neither broker nor Postgres
+	$(BIN)/pytest -q -m 'not kafka and not postgres and not chaos' $(ARGS)
+
+lint: venv ## Check style, types, import rules and exported schemas
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/jobledger schema check
+
+format: venv ## Put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: venv ## Measure speed and recovery (about 20 minutes)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-quick: venv ## Measure the same on less work (about 2 minutes)
+	$(BIN)/python benchmarks/run.py --quick $(ARGS)
+
+lock: venv ## Pin the dependencies anew after a change in pyproject.toml (ARGS=--upgrade for the newest)
+	VENV=$(VENV) scripts/lock $(ARGS)
+
+ci: ## Do what continuous integration does
+	.ci/run
+
+clean: ## Remove caches and the data of `make dev`
+	rm -rf .jobledger .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,67 @@
+"""The folders at the root are the packages below src/jobledger, by links that every checkout must keep."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "jobledger"
+LINKED = (
+    "dashboard",
+    "domain",
+    "eventlog",
+    "graphql",
+    "processors",
+    "projections",
+    "replay",
+    "schemas",
+    "telemetry",
+    "workers",
+)
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_each_top_level_folder_is_linked_into_the_package(name: str) -> None:
+    link = PACKAGE / name
+    assert (ROOT / name).is_dir()
+    assert link.is_symlink(), f"{link} is no link: on Windows set core.symlinks=true and check out again"
+    assert link.readlink() == Path("../..") / name
+    assert link.resolve() == (ROOT / name).resolve()
+
+
+def test_no_link_in_the_package_is_unknown_or_broken() -> None:
+    assert {path.name for path in PACKAGE.iterdir() if path.is_symlink()} == set(LINKED)
+
+
+def test_the_graphql_folder_is_no_package_of_its_own() -> None:
+    """With an __init__.py it would hide graphql-core from every program started at the root."""
+    assert not (ROOT / "graphql" / "__init__.py").exists()
+
+
+def test_graphql_core_is_found_from_the_root() -> None:
+    program = "import graphql; graphql.specified_rules; print(graphql.__file__)"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "site-packages" in result.stdout
+
+
+def test_every_linked_folder_goes_into_the_source_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["sdist"]["force-include"]
+    assert included == {name: f"src/jobledger/{name}" for name in LINKED}
+
+
+@pytest.mark.parametrize("name", ["benchmarks", "deploy", "docs", "examples", "tests", "scripts", "requirements"])
+def test_the_other_top_level_folders_exist(name: str) -> None:
+    assert (ROOT / name).is_dir()
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """There are no packages below tests, so two files of one name would be one module."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
+    assert not list((ROOT / "tests").rglob("__init__.py"))
