@@ -79,6 +79,11 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
     class_version = 1
 
     @property
+    def ended_with_stub(self) -> bool:
+        """Ended for good: only a stub of it is kept. A dead-lettered job is kept whole."""
+        return self.status in (JobStatus.SUCCEEDED, JobStatus.CANCELLED)
+
+    @property
     def main(self) -> Task:
         """The only task of a plain job."""
         return self.tasks[MAIN_TASK]

@@ -1,0 +1,1 @@
+"""The scheduler: partition owners that decide commands, and the Faust app that feeds them."""

@@ -1,0 +1,36 @@
+"""Where a partition's owner stands: written with every transaction."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jobledger.schemas.commands import Command
+
+#: Destination of an outbox entry: "c3" commands partition 3, "t5" tasks partition 5, "q0" quarantine.
+Destination = str
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A command that a batch had no room for; it runs first in the next one."""
+
+    command: Command
+    depth: int
+
+
+class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Progress of one partition.
+
+    `offset` and `index` name the next command (record offset on `commands`, place in the record) and `seq`
+    the last event. `received` holds the last outbox number taken per source partition, `sent` the last one
+    given per destination. `now_ms` never runs backwards.
+    """
+
+    cell: str
+    partitions: int
+    offset: int = 0
+    index: int = 0
+    seq: int = 0
+    now_ms: int = 0
+    received: dict[int, int] = {}
+    sent: dict[Destination, int] = {}
+    pending: list[Pending] = []

@@ -1,0 +1,198 @@
+"""The memory of a partition and the decision of a batch: pure but for its arguments.
+
+`Machine.decide` takes what is waiting and gives a Plan. Memory changes while it decides, so a plan that is
+not committed means that this machine is thrown away and rebuilt from `state`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobledger.domain.aggregates import State
+from jobledger.domain.job import Job, next_timer_ms
+from jobledger.domain.job_commands import MarkDue
+from jobledger.domain.queue import QueueState
+from jobledger.domain.tenant import Tenant
+from jobledger.domain.values import SYSTEM
+from jobledger.processors.core.batch import Batch
+from jobledger.processors.core.checkpoint import Checkpoint
+from jobledger.processors.core.plan import OutboxEntry, Plan
+from jobledger.processors.core.retained import Retained
+from jobledger.processors.core.state_records import decode_job
+from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord
+
+
+class LostCommandError(RuntimeError):
+    """The command log jumps over the checkpoint: commands are missing. The owner stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one batch and how long ended streams are remembered."""
+
+    commands: int = 500
+    records: int = 2_000
+    bytes: int = 2 * 1024 * 1024
+    expiries: int = 200
+    dedup_window_ms: int = 86_400_000
+
+
+@dataclass(slots=True)
+class Incoming:
+    """What waits for a partition: records of `commands` by offset, and commands of the owner itself."""
+
+    records: deque[tuple[int, ReadRecord]]
+    internal: deque[Command]
+
+
+#: (offset, index) of a command that failed when it was decided alone.
+Poison = tuple[int, int]
+
+
+class Machine:
+    """Everything an owner knows of its partition."""
+
+    def __init__(self, partition: int, checkpoint: Checkpoint, limits: Limits, retained: Retained) -> None:
+        self.partition = partition
+        self.checkpoint = checkpoint
+        self.limits = limits
+        self.retained = retained
+        self.jobs: dict[str, bytes] = {}
+        self.queues: dict[str, QueueState] = {}
+        self.tenants: dict[str, Tenant] = {}
+        self.timers: list[tuple[int, str]] = []
+        self.outbox: dict[bytes, OutboxEntry] = {}
+        self.acknowledged: set[bytes] = set()
+        self.poison: set[Poison] = set()
+
+    # -- lookups -------------------------------------------------------------------------------------------------
+
+    def load(self, stream: str) -> State | None:
+        """The live state of a stream. A job is decoded anew each time: the batch keeps what it touches."""
+        kind = stream.partition(":")[0]
+        if kind == "job":
+            data = self.jobs.get(stream)
+            return None if data is None else decode_job(data)
+        if kind == "queue":
+            return self.queues.get(stream)
+        return self.tenants.get(stream)
+
+    def next_due_ms(self) -> int | None:
+        """When the earliest timer falls due."""
+        return self.timers[0][0] if self.timers else None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last batch left something that can be done at once."""
+        return bool(self.checkpoint.pending)
+
+    # -- deciding ------------------------------------------------------------------------------------------------
+
+    def decide(self, now_ms: int, incoming: Incoming, *, single: bool, over_time: Callable[[], bool]) -> Plan:
+        """Decide what waits, as much as fits in a batch; `single`: at most one command of the log.
+
+        Raises LostCommandError when the log has a hole. Any other exception means that the machine must not
+        be used any more.
+        """
+        now = max(now_ms, self.checkpoint.now_ms)
+        batch = Batch(self, now, over_time)
+        pending, self.checkpoint.pending = self.checkpoint.pending, []
+        batch.resume(pending)
+        if not batch.full:
+            self._drain_log(batch, incoming.records, single)
+        fired = 0 if single else self._fire_timers(batch, now)
+        while incoming.internal and not batch.full:
+            batch.run(incoming.internal.popleft())
+        plan = batch.finish()
+        plan.timers_fired = fired
+        due = self.next_due_ms()
+        plan.more = bool(self.checkpoint.pending or incoming.internal or (due is not None and due <= now))
+        return plan
+
+    def _drain_log(self, batch: Batch, records: deque[tuple[int, ReadRecord]], single: bool) -> None:
+        checkpoint = self.checkpoint
+        while records and not batch.full:
+            offset, record = records[0]
+            if offset > checkpoint.offset:
+                raise LostCommandError(
+                    f"Partition {self.partition}: the next command record has offset {offset}, expected "
+                    f"{checkpoint.offset}. Commands are missing from the log; the partition stays closed."
+                )
+            if offset < checkpoint.offset or not self._wanted(record, checkpoint.index):
+                records.popleft()
+                checkpoint.offset = max(checkpoint.offset, offset + 1)
+                batch.consumed = True
+                continue
+            while checkpoint.index < len(record.commands) and not batch.full:
+                self._take(batch, offset, record.commands[checkpoint.index])
+                if single:
+                    break
+            if checkpoint.index >= len(record.commands):
+                self._end_record(records, offset, record)
+                batch.consumed = True
+            if single:
+                return
+
+    def _take(self, batch: Batch, offset: int, command: Command | BrokenCommand) -> None:
+        """Decide one command of the log; the checkpoint moves behind it."""
+        index = self.checkpoint.index
+        self.checkpoint.index += 1
+        if isinstance(command, BrokenCommand):
+            batch.quarantine_broken(command)
+        elif (offset, index) in self.poison:
+            batch.quarantine(command, "The command failed when it was decided alone; see the scheduler's log.")
+        else:
+            batch.run(command, offset, index)
+
+    def _wanted(self, record: ReadRecord, index: int) -> bool:
+        """A record of an outbox is taken in order: repeats and what is beyond a gap are dropped."""
+        if record.source is None or record.number is None or index > 0:
+            return True
+        return record.number == self.checkpoint.received.get(record.source, 0) + 1
+
+    def _end_record(self, records: deque[tuple[int, ReadRecord]], offset: int, record: ReadRecord) -> None:
+        records.popleft()
+        self.checkpoint.offset, self.checkpoint.index = offset + 1, 0
+        if record.source is not None and record.number is not None:
+            self.checkpoint.received[record.source] = record.number
+
+    def _fire_timers(self, batch: Batch, now: int) -> int:
+        """Due timers take at most half a batch; each is a decision that checks that it is still wanted."""
+        fired = 0
+        while self.timers and self.timers[0][0] <= now and fired < self.limits.commands // 2 and not batch.full:
+            due, stream = heapq.heappop(self.timers)
+            job = batch.peek(stream)
+            if not isinstance(job, Job) or next_timer_ms(job) != due:
+                continue
+            fired += 1
+            body = MarkDue(task="main", due_at_ms=due)
+            batch.run(Command(id=f"timer/{stream}/{due}", stream=stream, actor=SYSTEM, body=body))
+        return fired
+
+    # -- after a decision: what the batch touched becomes memory --------------------------------------------------
+
+    def keep_job(self, stream: str, job: Job, data: bytes) -> None:
+        """Remember a live job, as the bytes that stand in `state`, and its timer."""
+        self.jobs[stream] = data
+        due = next_timer_ms(job)
+        if due is not None:
+            heapq.heappush(self.timers, (due, stream))
+
+    def forget_job(self, stream: str) -> None:
+        """The job has ended; its stub stands in `retained`."""
+        self.jobs.pop(stream, None)
+
+    def keep(self, stream: str, state: State) -> None:
+        """Remember a queue or tenant."""
+        if isinstance(state, QueueState):
+            self.queues[stream] = state
+        elif isinstance(state, Tenant):
+            self.tenants[stream] = state
+
+    def acknowledge(self, key: bytes) -> None:
+        """An outbox entry has arrived; the next transaction deletes it."""
+        if self.outbox.pop(key, None) is not None:
+            self.acknowledged.add(key)

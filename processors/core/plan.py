@@ -1,0 +1,69 @@
+"""What a batch comes to: everything one transaction writes, and what is done after its commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jobledger.domain.values import Answer, Rejection
+from jobledger.processors.core.checkpoint import Checkpoint, Destination
+from jobledger.schemas.commands import Command
+from jobledger.schemas.events import EventRecord
+from jobledger.schemas.outcomes import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """A record for another partition or topic, numbered per destination; sent after the commit, in order."""
+
+    destination: Destination
+    number: int
+    value: bytes
+
+    @property
+    def topic_letter(self) -> str:
+        """c: commands, t: tasks, q: quarantine."""
+        return self.destination[0]
+
+    @property
+    def partition(self) -> int:
+        """Partition of the destination."""
+        return int(self.destination[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class EventOut:
+    """An event as it is produced: key, value and CloudEvents headers."""
+
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A command and what became of it, for logs and metrics."""
+
+    command: Command | None
+    result: str
+    rejection: Rejection | Answer | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """One transaction of a partition. `state` maps keys to values, None being a tombstone."""
+
+    now_ms: int
+    checkpoint: Checkpoint
+    events: list[EventOut] = field(default_factory=list)
+    records: list[EventRecord] = field(default_factory=list)
+    state: dict[bytes, bytes | None] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    outbox: list[OutboxEntry] = field(default_factory=list)
+    decided: list[Decided] = field(default_factory=list)
+    timers_fired: int = 0
+    more: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was decided and nothing consumed: no transaction is needed."""
+        return not (self.state or self.events or self.outcomes or self.decided)

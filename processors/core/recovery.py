@@ -1,0 +1,103 @@
+"""The machine of a partition from the last value of each key in `state`."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+
+from jobledger.domain.job import Job, next_timer_ms
+from jobledger.domain.queue import Lanes, Queue, QueueState, QueueTask, QueueWorker
+from jobledger.domain.tenant import Tenant
+from jobledger.processors.core.checkpoint import Checkpoint
+from jobledger.processors.core.machine import Limits, Machine
+from jobledger.processors.core.outgoing import read_outbox
+from jobledger.processors.core.retained import Retained
+from jobledger.processors.core.state_records import CHECKPOINT_KEY, decode_job, decode_state
+
+_BATCH = 10_000
+
+
+class LostTailError(RuntimeError):
+    """`events` and the checkpoint disagree: records were lost. The owner refuses to serve the partition."""
+
+
+class ForeignStateError(RuntimeError):
+    """The `state` topic belongs to another cell, or to one of another size."""
+
+
+def read_checkpoint(records: Mapping[bytes, bytes], cell: str, partitions: int) -> Checkpoint:
+    """The checkpoint in the state of a partition, or a first one; raises ForeignStateError."""
+    data = records.get(CHECKPOINT_KEY)
+    if data is None:
+        return Checkpoint(cell=cell, partitions=partitions, received={}, sent={}, pending=[])
+    checkpoint = decode_state(data)
+    assert isinstance(checkpoint, Checkpoint)
+    if (checkpoint.cell, checkpoint.partitions) != (cell, partitions):
+        raise ForeignStateError(
+            f"The state is that of cell '{checkpoint.cell}' with {checkpoint.partitions} partitions, not of "
+            f"'{cell}' with {partitions}: set JOBLEDGER_CELL and JOBLEDGER_PARTITIONS to those."
+        )
+    return checkpoint
+
+
+def check_tail(partition: int, checkpoint: Checkpoint, last_event_seq: int) -> None:
+    """Raise LostTailError unless the last event of the partition is the checkpoint's."""
+    if checkpoint.seq != last_event_seq:
+        raise LostTailError(
+            f"Partition {partition}: the last event in the log is number {last_event_seq}, but the checkpoint says "
+            f"{checkpoint.seq}. Records were lost; the partition stays closed. Run `jobledger replay verify`."
+        )
+
+
+def rebuild(
+    partition: int, cell: str, partitions: int, records: Mapping[bytes, bytes], limits: Limits, retained: Retained
+) -> Machine:
+    """A machine as it stood after its last commit; `records` holds the last value per key, no tombstones.
+
+    Raises ForeignStateError, or UnreadableStateError for records of another release.
+    """
+    machine = Machine(partition, read_checkpoint(records, cell, partitions), limits, retained)
+    queues: dict[str, Queue] = {}
+    tasks: dict[str, list[QueueTask]] = {}
+    workers: dict[str, dict[str, QueueWorker]] = {}
+    kept: list[tuple[bytes, bytes, int]] = []
+    for key, value in records.items():
+        letter, _, rest = key.partition(b"|")
+        if letter == b"s":
+            _take_snapshot(machine, queues, rest.decode(), value)
+        elif letter == b"t":
+            tasks.setdefault(rest.decode().split("|", 1)[0], []).append(decode_state(value))
+        elif letter == b"w":
+            of, incarnation = rest.decode().split("|", 1)
+            workers.setdefault(of, {})[incarnation] = decode_state(value)
+        elif letter == b"o":
+            machine.outbox[key] = read_outbox(key, value)
+        elif letter in (b"k", b"e"):
+            kept.append((key, value, decode_state(value).expires_at_ms))
+    for stream, queue in queues.items():
+        machine.queues[stream] = QueueState(queue, Lanes(tasks.get(stream)), workers.get(stream, {}))
+    for batch in _batches(kept):
+        retained.put_many(batch)
+    heapq.heapify(machine.timers)
+    machine.outbox = dict(sorted(machine.outbox.items(), key=lambda item: item[1].number))
+    return machine
+
+
+def _take_snapshot(machine: Machine, queues: dict[str, Queue], stream: str, value: bytes) -> None:
+    if stream.startswith("job:"):
+        job: Job = decode_job(value)
+        machine.jobs[stream] = value
+        due = next_timer_ms(job)
+        if due is not None:
+            machine.timers.append((due, stream))
+        return
+    state = decode_state(value)
+    if isinstance(state, Queue):
+        queues[stream] = state
+    elif isinstance(state, Tenant):
+        machine.tenants[stream] = state
+
+
+def _batches(rows: list[tuple[bytes, bytes, int]]) -> Iterable[list[tuple[bytes, bytes, int]]]:
+    for start in range(0, len(rows), _BATCH):
+        yield rows[start : start + _BATCH]

@@ -1,0 +1,52 @@
+"""Stubs and idempotency keys of a partition, kept off the heap until they expire.
+
+They grow with the rate times the deduplication window, not with live jobs, so they live in a private
+SQLite database: a cache of the `state` topic, thrown away with its owner, never synced.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+NEVER_MS = 0
+
+
+class Retained:
+    """Key to value bytes with an expiry time in ms (0: none yet)."""
+
+    def __init__(self, path: str = "") -> None:
+        """An empty store; `path` "" is a temporary file that the operating system removes."""
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-4096", "locking_mode=EXCLUSIVE"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.execute("CREATE TABLE kept (key BLOB PRIMARY KEY, value BLOB, expires INTEGER) WITHOUT ROWID")
+        self._db.execute("CREATE INDEX kept_expires ON kept (expires) WHERE expires > 0")
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key."""
+        row = self._db.execute("SELECT value FROM kept WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    def put_many(self, rows: Iterable[tuple[bytes, bytes, int]]) -> None:
+        """Set (key, value, expires_at_ms) rows."""
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def expired(self, now_ms: int, limit: int) -> list[bytes]:
+        """Up to `limit` keys whose time has passed."""
+        rows = self._db.execute("SELECT key FROM kept WHERE expires > 0 AND expires <= ? LIMIT ?", (now_ms, limit))
+        return [row[0] for row in rows]
+
+    def remove_many(self, keys: Iterable[bytes]) -> None:
+        """Forget keys."""
+        self._db.executemany("DELETE FROM kept WHERE key = ?", ((key,) for key in keys))
+
+    def items(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every (key, value)."""
+        return self._db.execute("SELECT key, value FROM kept")
+
+    def close(self) -> None:
+        """Drop everything."""
+        self._db.close()

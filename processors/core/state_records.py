@@ -1,0 +1,115 @@
+"""Records of the compacted `state` topic: what a key means, and values that carry class and schema version.
+
+Keys: `s|stream` snapshot, `w|queue|incarnation` worker of a queue, `t|queue|job/task` task of a queue,
+`o|destination|number` outbox entry, `k|tenant|digest` idempotency key, `e|stream` stub of an ended stream,
+`c|` checkpoint. Values: `<class>/<version>|<JSON>`; a tombstone deletes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from jobledger.domain.job import Job
+from jobledger.domain.queue import Queue, QueueTask, QueueWorker
+from jobledger.domain.tenant import Tenant
+from jobledger.processors.core.checkpoint import Checkpoint
+
+CHECKPOINT_KEY = b"c|"
+_encode = msgspec.json.Encoder().encode
+
+
+class Stub(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is left of an ended stream for the deduplication window."""
+
+    seq: int
+    version: int
+    status: str
+    ended_at_ms: int
+    expires_at_ms: int
+    key_digest: str | None = None
+    request_digest: str | None = None
+
+
+class KeyEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An idempotency key: the job it stands for. `expires_at_ms` 0 while that job lives."""
+
+    stream: str
+    seq: int
+    request_digest: str | None = None
+    expires_at_ms: int = 0
+
+
+class UnreadableStateError(ValueError):
+    """A state record of a class or version that this release cannot read."""
+
+
+_CLASSES: dict[str, type[Any]] = {
+    "job": Job,
+    "queue": Queue,
+    "queue_task": QueueTask,
+    "queue_worker": QueueWorker,
+    "tenant": Tenant,
+    "stub": Stub,
+    "key": KeyEntry,
+    "checkpoint": Checkpoint,
+}
+_VERSION = 1
+_PREFIX = {cls: f"{name}/{_VERSION}|".encode() for name, cls in _CLASSES.items()}
+_DECODERS = {f"{name}/{_VERSION}".encode(): msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()}
+_job_decoder = msgspec.json.Decoder(Job)
+_JOB_PREFIX = _PREFIX[Job]
+
+
+def encode_state(value: Any) -> bytes:
+    """The bytes of a state record's value."""
+    return _PREFIX[type(value)] + _encode(value)
+
+
+def decode_state(data: bytes) -> Any:
+    """The value in a state record; raises UnreadableStateError for a class or version of another release."""
+    head, _, body = data.partition(b"|")
+    decoder = _DECODERS.get(head)
+    if decoder is None:
+        raise UnreadableStateError(f"State record of class/version '{head[:60]!r}' needs another release.")
+    return decoder.decode(body)
+
+
+def decode_job(data: bytes) -> Job:
+    """`decode_state` for a job, on the hot path."""
+    if data.startswith(_JOB_PREFIX):
+        return _job_decoder.decode(memoryview(data)[len(_JOB_PREFIX) :])
+    job = decode_state(data)
+    assert isinstance(job, Job)
+    return job
+
+
+def snapshot_key(stream: str) -> bytes:
+    """Key of a stream's snapshot."""
+    return b"s|" + stream.encode()
+
+
+def stub_key(stream: str) -> bytes:
+    """Key of an ended stream's stub."""
+    return b"e|" + stream.encode()
+
+
+def idempotency_key(tenant: str, digest: str) -> bytes:
+    """Key of an idempotency key's entry."""
+    return f"k|{tenant}|{digest}".encode()
+
+
+def queue_task_key(queue: str, task: str) -> bytes:
+    """Key of a task in a queue; `task` is the queue task's own key (job stream and task)."""
+    return f"t|{queue}|{task}".encode()
+
+
+def queue_worker_key(queue: str, incarnation: str) -> bytes:
+    """Key of a worker registered with a queue."""
+    return f"w|{queue}|{incarnation}".encode()
+
+
+def outbox_key(destination: str, number: int) -> bytes:
+    """Key of an outbox entry."""
+    return f"o|{destination}|{number}".encode()
