@@ -1,0 +1,79 @@
+"""The root of queries."""
+
+from __future__ import annotations
+
+import strawberry
+from strawberry import UNSET
+
+from jobledger.graphql.context import Info, context_of
+from jobledger.graphql.scalars import Cursor, Position
+from jobledger.graphql.types.inputs import JobFilter, JobOrder
+from jobledger.graphql.types.jobs import Job, JobConnection, Node
+from jobledger.graphql.types.queues import Command, Queue, ReadModel, Worker
+
+
+@strawberry.type(description="Questions to the read model. `after`: wait until it has seen that position.")
+class Query:
+    """Each field waits up to 5 s for `after`, then fails with POSITION_NOT_REACHED."""
+
+    @strawberry.field(description="A job by its id; null if there is none.")
+    async def job(self, info: Info, id: strawberry.ID, after: Position | None = UNSET) -> Job | None:
+        """One job."""
+        return await context_of(info).reads.job(id, after)
+
+    @strawberry.field(description="Jobs, a page at a time. `after` is a cursor here; the position is `afterPosition`.")
+    async def jobs(  # noqa: PLR0913 - the arguments of the connection
+        self,
+        info: Info,
+        filter: JobFilter | None = UNSET,
+        first: int = 50,
+        after: Cursor | None = UNSET,
+        order: JobOrder | None = UNSET,
+        after_position: Position | None = UNSET,
+    ) -> JobConnection:
+        """A page of 1 to 100."""
+        return await context_of(info).reads.jobs(filter, first, after, order, after_position)
+
+    @strawberry.field(description="Dead-lettered jobs, the last one first.")
+    async def dead_letters(
+        self,
+        info: Info,
+        filter: JobFilter | None = UNSET,
+        first: int = 50,
+        after: Cursor | None = UNSET,
+        after_position: Position | None = UNSET,
+    ) -> JobConnection:
+        """A page of 1 to 100."""
+        return await context_of(info).reads.dead_letters(filter, first, after, after_position)
+
+    @strawberry.field(description="A queue by name; null if there is none.")
+    async def queue(self, info: Info, name: str, after: Position | None = UNSET) -> Queue | None:
+        """One queue."""
+        reads = context_of(info).reads
+        await reads.wait_for(after)
+        return await reads.queue(name)
+
+    @strawberry.field(description="Queues by name, at most 1,000.")
+    async def queues(self, info: Info, after: Position | None = UNSET) -> list[Queue]:
+        """All queues of the tenant."""
+        return await context_of(info).reads.queues(after)
+
+    @strawberry.field(description="Workers that serve a queue, or any; at most 1,000.")
+    async def workers(self, info: Info, queue: str | None = UNSET, after: Position | None = UNSET) -> list[Worker]:
+        """Registered incarnations, lost ones included until their tasks are given up."""
+        return await context_of(info).reads.workers(queue, after)
+
+    @strawberry.field(description="What became of a command.")
+    async def command(self, info: Info, id: strawberry.ID, after: Position | None = UNSET) -> Command:
+        """From the outcomes of the last minutes, else from the read model."""
+        return await context_of(info).reads.command(id, after)
+
+    @strawberry.field(description="How far the read model has come, and how far it is behind the log.")
+    async def read_model(self, info: Info, after: Position | None = UNSET) -> ReadModel:
+        """Position and lag."""
+        return await context_of(info).reads.read_model(after)
+
+    @strawberry.field(description="A job or queue by its global id.")
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+        """Of the Relay global object identification specification."""
+        return await context_of(info).reads.node(id)

@@ -1,0 +1,136 @@
+"""Errors of users: types behind the interface `UserError` in unions, and coded errors of queries."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import strawberry
+from graphql import GraphQLError
+from strawberry import UNSET
+
+
+@strawberry.enum(description="What was wrong. Messages are for people, codes for programs.")
+class ErrorCode(StrEnum):
+    """Codes of the errors that a caller can do something about."""
+
+    ALREADY_ENDED = "ALREADY_ENDED"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    INVALID = "INVALID"
+    INVALID_CURSOR = "INVALID_CURSOR"
+    INVALID_POSITION = "INVALID_POSITION"
+    INVALID_STATE = "INVALID_STATE"
+    NOT_FOUND = "NOT_FOUND"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    POSITION_NOT_REACHED = "POSITION_NOT_REACHED"
+    QUEUE_FULL = "QUEUE_FULL"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNDECIDABLE = "UNDECIDABLE"
+    UNKNOWN_QUEUE = "UNKNOWN_QUEUE"
+
+
+#: The outcome as an HTTP status, for metrics and for rejected requests.
+HTTP_STATUS: dict[ErrorCode, int] = {
+    ErrorCode.ALREADY_ENDED: 409,
+    ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: 409,
+    ErrorCode.INVALID: 400,
+    ErrorCode.INVALID_CURSOR: 400,
+    ErrorCode.INVALID_POSITION: 400,
+    ErrorCode.INVALID_STATE: 409,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.PAYLOAD_TOO_LARGE: 400,
+    ErrorCode.POSITION_NOT_REACHED: 503,
+    ErrorCode.QUEUE_FULL: 429,
+    ErrorCode.UNAVAILABLE: 503,
+    ErrorCode.UNDECIDABLE: 409,
+    ErrorCode.UNKNOWN_QUEUE: 404,
+}
+
+
+@strawberry.interface(description="Something that the caller can mend; nothing was changed.")
+class UserError:
+    """What every typed error says."""
+
+    code: ErrorCode
+    message: str = strawberry.field(description="One sentence that names field, value and remedy.")
+    path: list[str] = strawberry.field(description="Where in the input, outermost first.")
+    value: str | None = strawberry.field(default=None, description="The value that was refused, shortened.")
+    remedy: str = strawberry.field(default="", description="What to do instead.")
+
+
+@strawberry.type(description="A field of the input is not as it must be.")
+class ValidationFailed(UserError):
+    """INVALID, PAYLOAD_TOO_LARGE."""
+
+
+@strawberry.type(description="There is no queue, or no live job, of that name.")
+class NotFound(UserError):
+    """UNKNOWN_QUEUE, NOT_FOUND."""
+
+
+@strawberry.type(description="The state of the job or queue does not allow it.")
+class Conflict(UserError):
+    """ALREADY_ENDED, ALREADY_EXISTS, INVALID_STATE, UNDECIDABLE."""
+
+
+@strawberry.type(description="The idempotency key stands for another job already.")
+class IdempotencyKeyReused(UserError):
+    """IDEMPOTENCY_KEY_REUSED."""
+
+
+@strawberry.type(description="As many bytes wait in the queue as it may hold.")
+class QueueFull(UserError):
+    """QUEUE_FULL."""
+
+
+@strawberry.type(description="Something that is needed to answer is away; nothing was sent.")
+class Unavailable(UserError):
+    """UNAVAILABLE."""
+
+
+_TYPES: dict[ErrorCode, type[UserError]] = {
+    ErrorCode.ALREADY_ENDED: Conflict,
+    ErrorCode.ALREADY_EXISTS: Conflict,
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: IdempotencyKeyReused,
+    ErrorCode.INVALID_STATE: Conflict,
+    ErrorCode.NOT_FOUND: NotFound,
+    ErrorCode.QUEUE_FULL: QueueFull,
+    ErrorCode.UNAVAILABLE: Unavailable,
+    ErrorCode.UNDECIDABLE: Conflict,
+    ErrorCode.UNKNOWN_QUEUE: NotFound,
+}
+
+_LONGEST_VALUE = 120
+
+
+def shorten(value: object) -> str:
+    """A value as an error may show it: at most 120 characters."""
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def user_error(
+    code: ErrorCode, problem: str, remedy: str = "", path: list[str] | None = None, value: object = UNSET
+) -> UserError:
+    """The typed error of `code`; its message is the problem and the remedy in one sentence."""
+    cls = _TYPES.get(code, ValidationFailed)
+    message = f"{problem}; {remedy}." if remedy else f"{problem}."
+    shown = None if value is UNSET else shorten(value)
+    return cls(code=code, message=message, path=path or [], value=shown, remedy=remedy)
+
+
+class QueryError(GraphQLError):
+    """An error of a query's caller, or of what the query needs: not masked, with its code in `extensions`."""
+
+    def __init__(self, error: UserError) -> None:
+        super().__init__(
+            error.message,
+            extensions={
+                "code": error.code.value,
+                "argument": ".".join(error.path),
+                "value": error.value,
+                "remedy": error.remedy,
+            },
+        )
+        self.code = error.code

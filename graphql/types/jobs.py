@@ -1,0 +1,202 @@
+"""Jobs, their attempts and events, as queries show them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import strawberry
+from strawberry import UNSET
+
+from jobledger.graphql.context import Info, context_of
+from jobledger.graphql.scalars import BigInt, Cursor, DateTime, Json, Position
+from jobledger.graphql.types.inputs import GraphQLJobStatus
+
+if TYPE_CHECKING:
+    from jobledger.graphql.types.queues import Queue
+
+MAX_PAGE = 100
+
+
+@strawberry.interface(description="Something with an id of its own.")
+class Node:
+    """Global object identification: `node(id)` gives it back."""
+
+    id: strawberry.ID
+
+
+@strawberry.type(description="Where a page of a connection stands.")
+class PageInfo:
+    """Of the Relay cursor connections specification."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    start_cursor: Cursor | None
+    end_cursor: Cursor | None
+
+
+@strawberry.type
+class Tag:
+    """One tag of a job."""
+
+    name: str
+    value: str
+
+
+@strawberry.type(description="When a failed attempt is tried again.")
+class RetryPolicy:
+    """Waits in seconds."""
+
+    max_attempts: int
+    initial_seconds: float
+    factor: float
+    max_seconds: float
+    jitter_ratio: float
+
+
+@strawberry.type(description="One hand-out of a job to a worker, or of a job that waits in its queue for one.")
+class Attempt:
+    """Attempts count what the retry policy counts, assignments every hand-out."""
+
+    attempt: int
+    assignment: int = strawberry.field(description="The fencing token.")
+    execution_id: strawberry.ID
+    cause: str = strawberry.field(description="Why it was handed out: due, retry, lost, returned.")
+    status: str = strawberry.field(
+        description="READY, ASSIGNED, RUNNING, then SUCCEEDED, FAILED, TIMEOUT, LOST, RETURNED or CANCELLED."
+    )
+    worker: str | None
+    ready_at: DateTime | None
+    assigned_at: DateTime | None
+    started_at: DateTime | None
+    ended_at: DateTime | None
+    retry_at: DateTime | None
+    error_type: str | None
+    error: Json | None
+
+
+@strawberry.type(description="Who caused something.")
+class Actor:
+    """A user, a worker or the scheduler."""
+
+    kind: str
+    id: str
+
+
+@strawberry.type(description="One event of a job, as in the log.")
+class JobEvent:
+    """`data` holds the event's own fields under the names they have in the log."""
+
+    id: strawberry.ID
+    type: str = strawberry.field(description="Such as io.jobledger.job.submitted.v1.")
+    job_id: strawberry.ID
+    version: int = strawberry.field(description="1, 2, 3 … per job.")
+    partition: int
+    seq: BigInt = strawberry.field(description="1, 2, 3 … per partition.")
+    at: DateTime
+    command_id: strawberry.ID
+    correlation_id: str | None
+    causation_id: str | None
+    traceparent: str | None
+    actor: Actor
+    tags: list[Tag]
+    data: Json
+    status: GraphQLJobStatus | None = strawberry.field(  # type: ignore[valid-type]
+        description="The status that the event brings the job into, as far as the event alone tells."
+    )
+    position: Position = strawberry.field(description="Subscribe `after` this to go on behind this event.")
+
+
+@strawberry.type
+class JobEventEdge:
+    """An event and its place."""
+
+    cursor: Cursor
+    node: JobEvent
+
+
+@strawberry.type
+class JobEventConnection:
+    """A page of a job's events."""
+
+    edges: list[JobEventEdge]
+    page_info: PageInfo
+
+
+@strawberry.type(description="A job.")
+class Job(Node):
+    """As the read model has it; `why` asks the owner."""
+
+    id: strawberry.ID
+    status: GraphQLJobStatus  # type: ignore[valid-type]
+    handler: str
+    queue_name: str
+    priority: int
+    version: int
+    payload: Json | None
+    result: Json | None
+    submitted_at: DateTime
+    due_at: DateTime
+    started_at: DateTime | None = strawberry.field(description="Of the current or last attempt.")
+    ended_at: DateTime | None
+    worker: str | None = strawberry.field(description="That has or had the current or last attempt.")
+    attempt: int = strawberry.field(description="Number of the current or last attempt; 0 before the first.")
+    retry_at: DateTime | None
+    timeout_seconds: float | None
+    retry: RetryPolicy
+    tags: list[Tag]
+    parent_id: strawberry.ID | None
+    correlation_id: str | None
+    traceparent: str | None
+    cancel_requested_at: DateTime | None
+    cancel_reason: str | None
+    error_type: str | None = strawberry.field(description="Of the last failed attempt.")
+    error: Json | None = strawberry.field(description="Of the last failed attempt.")
+    dead_letter_cause: str | None
+
+    @strawberry.field(description="The queue that the job goes to.")
+    async def queue(self, info: Info) -> Annotated[Queue, strawberry.lazy("jobledger.graphql.types.queues")] | None:
+        """From the read model."""
+        return await context_of(info).reads.queue(self.queue_name)
+
+    @strawberry.field(description="Every hand-out so far, oldest first.")
+    async def attempts(self, info: Info) -> list[Attempt]:
+        """From the read model; at most 1,000."""
+        return await context_of(info).reads.attempts(self.id)
+
+    @strawberry.field(description="The job's events, oldest first.")
+    async def events(self, info: Info, first: int = 50, after: Cursor | None = UNSET) -> JobEventConnection:
+        """From the read model."""
+        return await context_of(info).reads.job_events(self.id, first, after)
+
+    @strawberry.field(description="Why the job is where it is; asks the owner of its queue. Null when it has ended.")
+    async def why(self, info: Info) -> str | None:
+        """One sentence."""
+        return await context_of(info).why.of(self)
+
+
+@strawberry.type
+class JobEdge:
+    """A job and its place."""
+
+    cursor: Cursor
+    node: Job
+
+
+@strawberry.type(description="A page of jobs.")
+class JobConnection:
+    """`position` is what the page has seen at least."""
+
+    edges: list[JobEdge]
+    page_info: PageInfo
+    position: Position
+
+
+@strawberry.type(description="The subscriber was too slow, or its place in the log is gone: subscribe again.")
+class Resync:
+    """The last item of a stream that the server ends."""
+
+    message: str
+    position: Position = strawberry.field(description="Subscribe `after` this to miss nothing.")
+
+
+JobEventItem = Annotated[JobEvent | Resync, strawberry.union("JobEventItem")]

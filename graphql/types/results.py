@@ -1,0 +1,120 @@
+"""Answers of mutations: unions of success, pending and typed errors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+
+from jobledger.graphql.scalars import Position
+from jobledger.graphql.types.errors import (
+    Conflict,
+    IdempotencyKeyReused,
+    NotFound,
+    QueueFull,
+    Unavailable,
+    UserError,
+    ValidationFailed,
+)
+from jobledger.graphql.types.inputs import GraphQLJobStatus
+
+
+@strawberry.type(description="A job as its owner decided it: what is known without asking the read model.")
+class JobRef:
+    """Ask `job(id, after: position)` for the rest."""
+
+    id: strawberry.ID
+    status: GraphQLJobStatus | None  # type: ignore[valid-type]
+
+
+@strawberry.type(description="The job is in the log.")
+class SubmitJobSuccess:
+    """`duplicate`: the command, or its idempotency key, was there before; this is the first job."""
+
+    job: JobRef
+    command_id: strawberry.ID
+    position: Position
+    duplicate: bool
+
+
+@strawberry.type(description="No outcome in time: it is unknown. Ask `command(id)`, or send the same command id again.")
+class Pending:
+    """`job_id` is null where only the outcome will tell it."""
+
+    command_id: strawberry.ID
+    job_id: strawberry.ID | None
+    message: str
+
+
+SubmitJobResult = Annotated[
+    SubmitJobSuccess | Pending | ValidationFailed | NotFound | QueueFull | IdempotencyKeyReused | Conflict | Unavailable,
+    strawberry.union("SubmitJobResult"),
+]
+
+
+@strawberry.type(description="Each job has its own result, in the order of the input.")
+class SubmitJobsSuccess:
+    """`position` covers all that were accepted."""
+
+    accepted: int = strawberry.field(description="Duplicates are counted too.")
+    duplicates: int
+    rejected: int
+    pending: int
+    position: Position
+    job_ids: list[strawberry.ID | None] = strawberry.field(description="In the order of the input; null: not accepted.")
+    results: list[SubmitJobResult]
+    problems: list[SubmitJobsProblem] = strawberry.field(description="The results that are not successes.")
+
+
+@strawberry.type(description="Why a job of a bulk was not accepted, or is not known to be.")
+class SubmitJobsProblem:
+    """`index` counts from 0 in the input."""
+
+    index: int
+    command_id: strawberry.ID | None = strawberry.field(description="Set when the outcome is pending.")
+    error: UserError | None = strawberry.field(description="Null when the outcome is pending.")
+
+
+SubmitJobsResult = Annotated[
+    SubmitJobsSuccess | ValidationFailed | Unavailable, strawberry.union("SubmitJobsResult")
+]
+
+
+@strawberry.type(description="The job is cancelled, or its queue and worker have been asked to stop it.")
+class CancelJobSuccess:
+    """CANCELLED is final; CANCELLING may still end otherwise when the job was faster."""
+
+    job: JobRef
+    command_id: strawberry.ID
+    position: Position
+
+
+CancelJobResult = Annotated[
+    CancelJobSuccess | Pending | ValidationFailed | NotFound | Conflict | Unavailable,
+    strawberry.union("CancelJobResult"),
+]
+
+
+@strawberry.type
+class QueueRef:
+    """A queue by name."""
+
+    name: str
+
+
+@strawberry.type
+class QueueSuccess:
+    """The queue is as asked."""
+
+    queue: QueueRef
+    command_id: strawberry.ID
+    position: Position
+    duplicate: bool
+
+
+CreateQueueResult = Annotated[
+    QueueSuccess | Pending | ValidationFailed | Conflict | Unavailable, strawberry.union("CreateQueueResult")
+]
+UpdateQueueResult = Annotated[
+    QueueSuccess | Pending | ValidationFailed | NotFound | Conflict | Unavailable, strawberry.union("UpdateQueueResult")
+]
