@@ -171,6 +171,27 @@ def test_a_killed_role_is_started_again_and_the_ready_file_follows(start: Callab
     assert "worker-1 ended with signal 9; it starts again in 0.5 s." in dev.output.read_text()
 
 
+def test_a_killed_broker_and_postgres_are_started_again(start: Callable[..., Dev]) -> None:
+    dev = start()
+    former = dev.ready()
+    os.kill(former["broker"]["pid"], signal.SIGKILL)
+    os.kill(former["postgres"]["pid"], signal.SIGKILL)
+    document = dev.ready(lambda seen: all(seen[name] != former[name] for name in ("broker", "postgres")))
+    with psycopg.connect(document["postgres_dsn"]) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert dev.end() == 0
+
+
+def test_a_stop_request_during_the_start_is_obeyed(start: Callable[..., Dev]) -> None:
+    dev = start()
+    deadline = time.monotonic() + 20
+    while not (dev.data_dir / "kafka" / "server.properties").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = psutil.Process(dev.process.pid).children(recursive=True)
+    assert dev.end() == 0
+    wait_until_gone({child.pid for child in children}, 1)
+
+
 def test_a_second_dev_on_the_same_directory_is_refused(start: Callable[..., Dev]) -> None:
     first = start()
     first.ready()

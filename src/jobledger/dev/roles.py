@@ -133,11 +133,13 @@ class RoleProcess:
         prefix = f"{self.instance.id} | ".encode()
         with pipe:
             while data := os.read(pipe.fileno(), _CHUNK_BYTES):
-                self._log.write(data)
-                if self._verbose:
-                    shown = b"".join(prefix + line + b"\n" for line in data.splitlines())
-                    sys.stdout.write(shown.decode(errors="replace"))
-                    sys.stdout.flush()
+                # A full disk or a closed terminal costs log lines; a pipe that nobody reads would stop the role.
+                with contextlib.suppress(OSError):
+                    self._log.write(data)
+                    if self._verbose:
+                        shown = b"".join(prefix + line + b"\n" for line in data.splitlines())
+                        sys.stdout.write(shown.decode(errors="replace"))
+                        sys.stdout.flush()
 
 
 def role_environment(

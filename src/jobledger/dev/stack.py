@@ -64,13 +64,18 @@ def main() -> int:
     if taken := [port for port in ports if not is_free(port)]:
         sys.stderr.write(f"Port {taken[0]} is taken: stop its owner or choose another --port-base.\n")
         return 2
+    try:
+        kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
+    except DownloadFailedError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
     try:
         stack = make_stack(arguments.data_dir, *ports)
         stack.start()
-    except (ChildFailedError, DownloadFailedError) as error:
+    except ChildFailedError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"Kafka    {stack.broker.bootstrap_servers}\nPostgres {stack.postgres.dsn}\n")

@@ -15,7 +15,7 @@ import psutil
 
 from jobledger.dev.child import ChildFailedError
 from jobledger.dev.datadir import DataDir, DataDirInUseError, data_dir
-from jobledger.dev.jars import DownloadFailedError
+from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
 from jobledger.dev.options import DevOptions, layout
 from jobledger.dev.ports import wait_until_free
 from jobledger.dev.ready import RunningRole, RunningStack, write_ready_file
@@ -32,7 +32,7 @@ _MAX_FAILED_STARTS = 3
 # Those that hand out and take in work go first, so that what they end with is still decided and shown.
 _STOP_ORDER = (("worker", "api"), ("scheduler", "projector"))
 
-EXIT_OK, EXIT_FAILED, EXIT_REFUSED = 0, 1, 2
+EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 class PortTakenError(RuntimeError):
@@ -243,13 +243,17 @@ def _to_terminal(line: str) -> None:
 def run_dev(options: DevOptions) -> int:
     """Runs the stack until Ctrl-C or SIGTERM; call it from the main thread.
 
-    Returns the exit status: 0 stopped as asked, 1 something did not come up, 2 a port or the directory is taken.
+    Returns the exit status: 0 stopped as asked, 1 something did not come up, 2 a port or the directory is taken,
+    130 Ctrl-C during the first download.
     """
     if options.ready_file is not None:
         options.ready_file.unlink(missing_ok=True)
     try:
+        kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
         with data_dir(options.data_dir, ephemeral=options.ephemeral) as directory, _stop_requests() as requested:
             return _supervise(Supervisor(options, directory, _to_terminal), options, requested)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except (PortTakenError, DataDirInUseError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED
