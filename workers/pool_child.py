@@ -1,0 +1,155 @@
+"""A process of the handler pool: runs one plain handler at a time, and ends itself when nobody watches it any more.
+
+Started as `python -m jobledger.workers.pool_child <socket> <lease>` (two file descriptors). It dies, with all that
+its handler has started, when the worker that started it is gone (the socket ends) and when the worker's lease runs
+out during a call, even if the worker itself is stopped and can't kill it. Both are seen by threads, so a handler
+that keeps the interpreter to itself inside one long call of C code is ended only when that call lets go.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import cast
+
+from jobledger.domain.values import Opaque
+from jobledger.telemetry.logs import Level, configure_logging
+from jobledger.telemetry.traces import use_traceparent
+from jobledger.workers.attempt import Attempt, call
+from jobledger.workers.context import CancelFlag
+from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.lease import deadline_reader
+from jobledger.workers.pool_protocol import (
+    LENGTH,
+    Cancel,
+    Ended,
+    LoadFailed,
+    PoolMessage,
+    Ready,
+    Run,
+    Saved,
+    Setup,
+    decode_for_child,
+    frame,
+)
+from jobledger.workers.registry import Registry, load_handlers
+
+
+class _Pipe:
+    """The child's end of the socket; writes come from the handler's threads too."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._file = connection.makefile("rb")
+
+    def send(self, message: PoolMessage) -> None:
+        with self._lock:
+            self._connection.sendall(frame(message))
+
+    def receive(self) -> Setup | Run | Cancel | None:
+        head = self._file.read(LENGTH.size)
+        if len(head) < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack(head)
+        body = self._file.read(length)
+        return decode_for_child(body) if len(body) == length else None
+
+
+def end_at_once() -> None:
+    """End this process and everything in its group: it was started as the leader of its own session."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+class _Child:
+    def __init__(self, pipe: _Pipe, deadline: Callable[[], float]) -> None:
+        self._pipe = pipe
+        self._deadline = deadline
+        self._calls: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        self._busy = threading.Event()
+        self._flag = CancelFlag()
+
+    def serve(self, registry: Registry) -> None:
+        threading.Thread(target=self._read, name="pipe", daemon=True).start()
+        threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
+        self._pipe.send(Ready())
+        while True:
+            self._handle(registry, self._calls.get())
+
+    def _handle(self, registry: Registry, run: Run) -> None:
+        handler = registry.get(run.info.handler)
+        assert handler is not None, "the worker and its processes load the same modules"
+        attempt = Attempt(
+            handler=handler,
+            info=run.info,
+            payload=run.payload,
+            checkpoint=run.checkpoint,
+            cancel=self._flag,
+            save=self._save,
+        )
+        self._busy.set()
+        if time.monotonic() >= self._deadline():
+            end_at_once()
+        with use_traceparent(run.info.traceparent or ""):
+            end = call(attempt)
+        self._busy.clear()
+        self._pipe.send(Ended(end=end))
+
+    def _save(self, checkpoint: Opaque) -> None:
+        self._pipe.send(Saved(checkpoint=checkpoint))
+
+    def _read(self) -> None:
+        while True:
+            message = self._pipe.receive()
+            if message is None:
+                end_at_once()
+            elif isinstance(message, Cancel):
+                self._flag.set(message.reason)
+            elif isinstance(message, Run):
+                self._flag = CancelFlag()  # here, so that a cancel right behind it finds the flag of this call
+                self._calls.put(message)
+
+    def _watch_lease(self) -> None:
+        while True:
+            self._busy.wait()
+            left = self._deadline() - time.monotonic()
+            if left > 0:
+                time.sleep(left)  # a worker that lives moves the deadline away, or ends this process itself
+            elif self._busy.is_set():
+                end_at_once()
+
+
+def main() -> None:
+    """Load the handlers, then serve until the worker is gone."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    lease = int(sys.argv[2])
+    connection.set_inheritable(False)
+    os.set_inheritable(lease, False)
+    # A signal to the whole group of the worker means that it drains: it ends its processes itself, when they are done.
+    # Not SIG_IGN, which the programs that a handler starts would inherit.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    pipe = _Pipe(connection)
+    setup = pipe.receive()
+    if not isinstance(setup, Setup):
+        return
+    sys.path[:] = setup.path
+    configure_logging("worker", setup.instance_id, cast(Level, setup.log_level))
+    try:
+        registry = load_handlers(setup.modules)
+    except HandlerLoadError as error:
+        pipe.send(LoadFailed(message=str(error)))
+        return
+    _Child(pipe, deadline_reader(lease)).serve(registry)
+
+
+if __name__ == "__main__":
+    main()

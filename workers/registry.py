@@ -1,0 +1,88 @@
+"""The handlers of a worker, loaded from modules by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.handler import Handler
+
+MAX_HANDLERS = 500
+
+
+class Registry:
+    """Handlers by name."""
+
+    def __init__(self, handlers: Iterable[Handler[Any, Any]] = ()) -> None:
+        self._handlers: dict[str, Handler[Any, Any]] = {}
+        self.modules: list[str] = []
+        """Names of the modules that it was loaded from."""
+        for one in handlers:
+            self.add(one)
+
+    def add(self, handler: Handler[Any, Any]) -> None:
+        """Take in a handler; raises HandlerLoadError for a second one of the same name or an unusable annotation."""
+        known = self._handlers.get(handler.name)
+        if known is handler:
+            return
+        if known is not None:
+            raise HandlerLoadError(
+                f"Handler '{handler.name}' is defined twice: {_place(known)} and {_place(handler)}; rename one."
+            )
+        if len(self._handlers) >= MAX_HANDLERS:
+            raise HandlerLoadError(f"More than {MAX_HANDLERS} handlers in one worker; spread them over several.")
+        _ = handler.adapter  # built now, so that a bad annotation is found at the start and not by the first job
+        self._handlers[handler.name] = handler
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all handlers, sorted."""
+        return sorted(self._handlers)
+
+    def get(self, name: str) -> Handler[Any, Any] | None:
+        """The handler of that name."""
+        return self._handlers.get(name)
+
+    def any_in(self, run_in: str) -> bool:
+        """Whether a handler is to be run there."""
+        return any(one.run_in == run_in for one in self._handlers.values())
+
+
+def load_handlers(modules: Sequence[str]) -> Registry:
+    """Import the modules and collect the handlers in them; raises HandlerLoadError with one clear sentence."""
+    registry = Registry()
+    for name in modules:
+        for one in _handlers_of(_import(name)):
+            registry.add(one)
+        registry.modules.append(name)
+    return registry
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except HandlerLoadError as error:
+        raise HandlerLoadError(f"Handler module '{name}': {error}") from error
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise HandlerLoadError(
+                f"Handler module '{name}' was not found; JOBLEDGER_HANDLERS takes names as in `import`, and the folder "
+                f"that holds the module must be on PYTHONPATH."
+            ) from error
+        raise HandlerLoadError(f"Handler module '{name}' needs '{error.name}', which is not installed.") from error
+    except Exception as error:  # whatever the user's module does at import
+        raise HandlerLoadError(f"Handler module '{name}' failed at import: {type(error).__name__}: {error}") from error
+
+
+def _handlers_of(module: ModuleType) -> list[Handler[Any, Any]]:
+    found = [value for value in vars(module).values() if isinstance(value, Handler)]
+    if not found:
+        raise HandlerLoadError(f"Handler module '{module.__name__}' has no handlers; decorate functions with @handler.")
+    return found
+
+
+def _place(handler: Handler[Any, Any]) -> str:
+    return f"{handler.function.__module__}.{handler.function.__qualname__}"
