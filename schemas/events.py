@@ -135,13 +135,13 @@ _CONTENT_TYPE = ("content-type", b"application/json")
 _SPEC_VERSION = ("ce_specversion", b"1.0")
 
 
-def cloudevents_headers(record: EventRecord, source: bytes) -> list[tuple[str, bytes]]:
+def cloudevents_headers(record: EventRecord, source: bytes) -> list[tuple[str, str | bytes | None]]:
     """Headers of CloudEvents 1.0, Kafka binding, binary mode.
 
     Written out rather than through the SDK, which costs more than the decision itself; a test reads them
     back with the SDK. `source` is `/cells/<cell>/tenants/<tenant>` in UTF-8.
     """
-    headers = [
+    headers: list[tuple[str, str | bytes | None]] = [
         _CONTENT_TYPE,
         _SPEC_VERSION,
         ("ce_id", record.id.encode()),

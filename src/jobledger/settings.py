@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=10.0, ge=1, le=600, description="A worker silent for longer is lost.")
     dedup_window_seconds: float = Field(default=86_400.0, ge=1, description="How long ended streams leave a stub.")
     max_clock_skew_seconds: float = Field(default=0.5, gt=0)
+    clock_offset_ms: int = Field(default=0, description="Moves the scheduler's clock; dev only.")
     mutation_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="Then a mutation answers PENDING.")
 
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = "INFO"

@@ -1,0 +1,327 @@
+"""The owner of a partition: collects what waits, decides it, commits it, then acts on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from jobledger.processors.core.leases import Leases
+from jobledger.processors.core.machine import Incoming, Limits, LostCommandError, Machine
+from jobledger.processors.core.plan import OutboxEntry, Plan
+from jobledger.processors.core.ports import (
+    Clock,
+    FencedError,
+    Heartbeats,
+    Observer,
+    PartitionLog,
+    RefusedRecordError,
+    Relay,
+)
+from jobledger.processors.core.recovery import ForeignStateError, LostTailError, check_tail, rebuild
+from jobledger.processors.core.retained import Retained
+from jobledger.processors.core.state_records import UnreadableStateError, outbox_key
+from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord, read_record
+
+MAX_INBOX_RECORDS = 512
+MAX_INBOX_BYTES = 32 * 1024 * 1024
+REFILL_RECORDS = 256
+REOPEN_FIRST_SECONDS = 0.1
+REOPEN_MAX_SECONDS = 5.0
+LEASE_CHECK_SECONDS = 0.25
+IDLE_TURN_SECONDS = 1.0
+
+#: The log itself is at fault: trying again cannot help.
+_REFUSALS = (LostTailError, LostCommandError, ForeignStateError, UnreadableStateError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnerConfig:
+    """What an owner is told."""
+
+    cell: str
+    partitions: int
+    limits: Limits
+    lease_seconds: float
+    batch_seconds: float = 0.020
+    #: After being fenced: how long to wait for the group to take the partition away before opening anew.
+    confirm_seconds: float = 10.0
+
+
+class DecideError(RuntimeError):
+    """The batch itself failed, not the log: after a repeat, commands are tried one at a time."""
+
+
+class Owner:
+    """Serves one partition from `start()` to `stop()`. `wait()` returns when it has stopped or was refused."""
+
+    def __init__(
+        self,
+        partition: int,
+        config: OwnerConfig,
+        log: PartitionLog,
+        relay: Relay,
+        heartbeats: Heartbeats,
+        clock: Clock,
+        observer: Observer,
+        commit_slots: asyncio.Semaphore,
+    ) -> None:
+        self.partition = partition
+        self.serving = False
+        self.refusal: str | None = None
+        self._config = config
+        self._log = log
+        self._relay = relay
+        self._heartbeats = heartbeats
+        self._clock = clock
+        self._observer = observer
+        self._commit_slots = commit_slots
+        self._inbox: deque[tuple[int, bytes]] = deque()
+        self._inbox_bytes = 0
+        self._read: deque[tuple[int, ReadRecord]] = deque()
+        self._internal: deque[Command] = deque()
+        self._seen_until = 0
+        self._wake = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._machine: Machine | None = None
+        self._leases = Leases(heartbeats, clock, config.lease_seconds)
+        self._last_lease_check = 0.0
+        self._failed_at: tuple[int, int] | None = None
+        self._failures = 0
+        self._single_left = 0
+
+    # -- contract ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to open the partition; does not wait until it is served."""
+        self._task = asyncio.create_task(self._run(), name=f"owner-{self.partition}")
+
+    async def stop(self) -> None:
+        """End after the transaction under way; may be called twice."""
+        self._stop_asked.set()
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def wait(self) -> None:
+        """Return when the owner has ended; raise what it could not deal with."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    # -- fed by the app ------------------------------------------------------------------------------------------
+
+    def offer(self, offset: int, value: bytes) -> None:
+        """A record of `commands`. When too much waits it is dropped here and read from the log later."""
+        if offset < self._seen_until:
+            return
+        behind = self._inbox[-1][0] + 1 if self._inbox else None
+        contiguous = behind is None or behind == offset
+        if contiguous and len(self._inbox) < MAX_INBOX_RECORDS and self._inbox_bytes < MAX_INBOX_BYTES:
+            self._inbox.append((offset, value))
+            self._inbox_bytes += len(value)
+        self._seen_until = offset + 1
+        self._wake.set()
+
+    @property
+    def next_offset(self) -> int | None:
+        """The next command record this owner expects from its feed; None while it is opening."""
+        if self._machine is None:
+            return None
+        return max(self._seen_until, self._machine.checkpoint.offset)
+
+    # -- the relay's side ----------------------------------------------------------------------------------------
+
+    def unacknowledged(self) -> list[tuple[bytes, OutboxEntry]]:
+        """Outbox entries that may not have arrived yet, in order."""
+        return list(self._machine.outbox.items()) if self._machine else []
+
+    def acknowledge(self, key: bytes) -> None:
+        """An outbox entry has arrived."""
+        if self._machine is not None:
+            self._machine.acknowledge(key)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        delay = REOPEN_FIRST_SECONDS
+        while not self._stop_asked.is_set():
+            try:
+                await self._open()
+                delay = REOPEN_FIRST_SECONDS
+                await self._serve()
+            except _REFUSALS as error:
+                self.refusal = str(error)
+                self._observer.refused(self.partition, self.refusal)
+                break
+            except FencedError as error:
+                self._observer.reopened(self.partition, "fenced", str(error))
+                await self._forget()
+                await self._pause(self._config.confirm_seconds)
+            except Exception as error:  # noqa: BLE001 - nothing is known after it: forget the memory, open anew
+                self._observer.reopened(self.partition, _reason(error), f"{type(error).__name__}: {error}")
+                await self._forget()
+                await self._pause(delay)
+                delay = min(delay * 2, REOPEN_MAX_SECONDS)
+        await self._forget()
+        self._observer.closed(self.partition, "refused" if self.refusal else "stopped")
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not through a stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop_asked.wait()
+
+    async def _forget(self) -> None:
+        """Let go of producer and memory. What came in by the feed is read from the log again."""
+        self.serving = False
+        if self._machine is not None:
+            self._relay.unregister(self)
+            self._machine.retained.close()
+            self._machine = None
+        self._inbox.clear()
+        self._read.clear()
+        self._internal.clear()
+        self._inbox_bytes = 0
+        await self._log.close()
+
+    async def _open(self) -> None:
+        started = self._clock.monotonic()
+        recovered = await self._log.open()
+        config = self._config
+        machine = await asyncio.to_thread(
+            rebuild,
+            self.partition,
+            config.cell,
+            config.partitions,
+            recovered.state,
+            config.limits,
+            Retained(),
+        )
+        check_tail(self.partition, machine.checkpoint, recovered.last_event_seq)
+        self._note_progress((machine.checkpoint.offset, machine.checkpoint.index))
+        if self._failures > 2 and self._failed_at is not None:
+            machine.poison.add(self._failed_at)
+        self._machine = machine
+        self._leases = Leases(self._heartbeats, self._clock, config.lease_seconds)
+        self._relay.register(self)
+        self.serving = True
+        self._observer.opened(self.partition, self._clock.monotonic() - started, len(machine.jobs))
+
+    def _note_progress(self, at: tuple[int, int]) -> None:
+        """Failures count only while they happen at the same checkpoint."""
+        if self._failed_at != at:
+            self._failed_at, self._failures = at, 0
+
+    def _note_failure(self, machine: Machine) -> None:
+        """After two failures at one checkpoint the commands that follow are decided one per transaction."""
+        self._failures += 1
+        if self._failures > 1:
+            self._single_left = machine.limits.commands
+
+    async def _serve(self) -> None:
+        machine = self._machine
+        assert machine is not None
+        while not self._stop_asked.is_set():
+            await self._wait_for_work(machine)
+            started = self._clock.monotonic()
+            await self._collect(machine)
+            self._observer.turned(self.partition, self._clock.monotonic() - started)
+            plan = self._decide(machine)
+            if not plan.empty:
+                await self._commit(machine, plan)
+
+    async def _wait_for_work(self, machine: Machine) -> None:
+        if self._inbox or self._read or self._internal or machine.unfinished or self._behind(machine):
+            return
+        due = machine.next_due_ms()
+        wait = min(IDLE_TURN_SECONDS, LEASE_CHECK_SECONDS if machine.queues else IDLE_TURN_SECONDS)
+        if due is not None:
+            wait = min(wait, max(0.0, (due - max(self._clock.now_ms(), machine.checkpoint.now_ms)) / 1000))
+        if wait > 0:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    def _behind(self, machine: Machine) -> bool:
+        """Whether the feed has passed records that this owner did not take in."""
+        return not self._read and self._seen_until > machine.checkpoint.offset
+
+    async def _collect(self, machine: Machine) -> None:
+        """Read the records that wait, and what the feed dropped, up to about a batch; look at the leases."""
+        waiting = sum(len(record.commands) for _, record in self._read)
+        while self._inbox and waiting < machine.limits.commands:
+            expected = self._read[-1][0] + 1 if self._read else machine.checkpoint.offset
+            offset, value = self._inbox[0]
+            if offset > expected:
+                break
+            self._inbox.popleft()
+            self._inbox_bytes -= len(value)
+            if offset == expected:
+                waiting += self._take(offset, value)
+        if not self._read and self._seen_until > machine.checkpoint.offset:
+            for offset, value in await self._log.commands_from(machine.checkpoint.offset, REFILL_RECORDS):
+                self._take(offset, value)
+                self._seen_until = max(self._seen_until, offset + 1)
+            if not self._read:
+                raise LostCommandError(
+                    f"Partition {self.partition}: command records {machine.checkpoint.offset} to "
+                    f"{self._seen_until - 1} are not in the log any more; the partition stays closed."
+                )
+        self._check_leases(machine)
+
+    def _take(self, offset: int, value: bytes) -> int:
+        try:
+            record = read_record(value)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            record = ReadRecord(commands=[BrokenCommand(raw=value, reason=f"The record cannot be read: {error}")])
+        self._read.append((offset, record))
+        return len(record.commands)
+
+    def _check_leases(self, machine: Machine) -> None:
+        now = self._clock.monotonic()
+        if machine.queues and now - self._last_lease_check >= LEASE_CHECK_SECONDS:
+            self._last_lease_check = now
+            if not self._internal:
+                self._internal.extend(self._leases.expired(machine.queues))
+
+    def _decide(self, machine: Machine) -> Plan:
+        deadline = self._clock.monotonic() + self._config.batch_seconds
+        over_time: Callable[[], bool] = lambda: self._clock.monotonic() > deadline  # noqa: E731
+        try:
+            return machine.decide(
+                self._clock.now_ms(),
+                Incoming(self._read, self._internal),
+                single=self._single_left > 0,
+                over_time=over_time,
+            )
+        except _REFUSALS:
+            raise
+        except Exception as error:
+            self._note_failure(machine)
+            raise DecideError(f"{type(error).__name__}: {error}") from error
+
+    async def _commit(self, machine: Machine, plan: Plan) -> None:
+        started = self._clock.monotonic()
+        async with self._commit_slots:
+            try:
+                await self._log.commit(plan)
+            except RefusedRecordError:
+                self._note_failure(machine)
+                raise
+        self._single_left = max(0, self._single_left - 1)
+        self._note_progress((machine.checkpoint.offset, machine.checkpoint.index))
+        self._relay.send(self, [(outbox_key(entry.destination, entry.number), entry) for entry in plan.outbox])
+        self._observer.committed(self.partition, plan, self._clock.monotonic() - started)
+
+
+def _reason(error: Exception) -> str:
+    return "decide" if isinstance(error, DecideError) else "refused" if isinstance(error, RefusedRecordError) else "log"

@@ -1,0 +1,122 @@
+"""Reads the heartbeats of workers, and by probes of its own knows how far it has read and what time the broker has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+
+import msgspec
+from confluent_kafka import OFFSET_END, Message
+
+from jobledger.domain.worker_messages import Heartbeat
+from jobledger.eventlog.producer import RecordProducer
+from jobledger.eventlog.reader import LogReader
+from jobledger.processors.core.ports import Clock
+from jobledger.schemas.worker import decode_heartbeat, encode_heartbeat
+
+PROBE_SECONDS = 0.5
+MAX_WORKERS = 100_000
+PROBE_WORKER = "-"
+
+
+class HeartbeatBook:
+    """When each worker incarnation was last heard of.
+
+    Lease time counts only while heartbeats are being read: every half second the book writes a probe to the
+    same partition; when it comes back, everything that workers had sent before it has been read. A stalled
+    scheduler, a slow reader or a broker that is away thus stop the time of the leases instead of ending them.
+    """
+
+    def __init__(
+        self,
+        producer: RecordProducer,
+        topic: str,
+        config: dict[str, str | int | float | bool],
+        nonce: str,
+        clock: Clock,
+    ) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._nonce = nonce
+        self._clock = clock
+        self._reader = LogReader(config, topic, {0: OFFSET_END}, self._read)
+        self._heard: OrderedDict[str, float] = OrderedDict()
+        self._probes: OrderedDict[int, float] = OrderedDict()
+        self._seen_until = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._first = asyncio.Event()
+        self.clock_skew_ms = 0
+
+    @property
+    def seen_until(self) -> float:
+        """Everything that workers had sent by this monotonic time has been read."""
+        return self._seen_until
+
+    def heard_at(self, incarnation: str) -> float:
+        """When a worker was last heard of; 0: never."""
+        return self._heard.get(incarnation, 0.0)
+
+    async def start(self) -> None:
+        """Begin to read and to probe; returns when the first probe has come back."""
+        await self._reader.start()
+        self._task = asyncio.create_task(self._probe(), name="heartbeat-probe")
+        await self._first.wait()
+
+    async def stop(self) -> None:
+        """Stop; may be called twice."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await self._reader.stop()
+
+    async def wait(self) -> None:
+        """Return when stopped; raise what ended the reader."""
+        await self._reader.wait()
+
+    async def _probe(self) -> None:
+        while True:
+            sent_ms = self._clock.now_ms()
+            self._probes[sent_ms] = self._clock.monotonic()
+            while len(self._probes) > 1000:
+                self._probes.popitem(last=False)
+            probe = Heartbeat(worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=sent_ms)
+            self._producer.send(self._topic, 0, encode_heartbeat(probe))
+            await asyncio.sleep(PROBE_SECONDS)
+
+    async def _read(self, batch: list[Message]) -> None:
+        now = self._clock.monotonic()
+        for message in batch:
+            try:
+                heartbeat = decode_heartbeat(message.value() or b"")
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # liveness only: the next one comes in two seconds, and a worker without any is lost
+            if heartbeat.worker != PROBE_WORKER:
+                self._heard[heartbeat.incarnation] = now
+                self._heard.move_to_end(heartbeat.incarnation)
+            elif heartbeat.incarnation == self._nonce:
+                self._came_back(heartbeat.sent_at_ms, message.timestamp()[1])
+        while len(self._heard) > MAX_WORKERS:
+            self._heard.popitem(last=False)
+
+    def _came_back(self, sent_ms: int, broker_ms: int) -> None:
+        sent = self._probes.pop(sent_ms, None)
+        if sent is None:
+            return
+        self._seen_until = max(self._seen_until, sent)
+        self.clock_skew_ms = skew_ms(sent_ms, self._clock.now_ms(), broker_ms)
+        self._first.set()
+
+
+def skew_ms(sent_ms: int, received_ms: int, broker_ms: int) -> int:
+    """By how much our clock is surely ahead of the broker's; negative: behind.
+
+    Given when a record left us and came back, both by our clock, and the broker's time for it.
+    """
+    if broker_ms < sent_ms:
+        return sent_ms - broker_ms
+    if broker_ms > received_ms:
+        return received_ms - broker_ms
+    return 0

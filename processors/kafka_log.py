@@ -1,0 +1,194 @@
+"""The log of a partition on Kafka: one transactional producer, and readers of what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from jobledger.eventlog.clients import ClientConfig, KafkaConnection, consumer_config, transactional_config
+from jobledger.processors.core.plan import Plan
+from jobledger.processors.core.ports import FencedError, RefusedRecordError
+from jobledger.schemas.outcomes import encode_outcome
+from jobledger.schemas.topics import Topic, topic_name
+
+INIT_SECONDS = 30.0
+COMMIT_SECONDS = 3.0
+READ_SECONDS = 30.0
+READ_BATCH = 10_000
+TAIL_STEP = 64
+#: The group's offset is for lag tools and a start near the checkpoint; the checkpoint in `state` is the truth.
+GROUP_OFFSET_SECONDS = 1.0
+
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
+_REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
+
+
+class LogReadError(RuntimeError):
+    """The log could not be read to its end in time."""
+
+
+@dataclass(frozen=True)
+class RecoveredState:
+    """The last `state` value of each key, and the number of the last event."""
+
+    state: dict[bytes, bytes] = field(default_factory=dict)
+    last_event_seq: int = 0
+
+
+class KafkaPartitionLog:
+    """`PartitionLog` on Kafka. Its transactions touch only this partition of events, state and outcomes."""
+
+    def __init__(self, kafka: KafkaConnection, cell: str, partition: int, instance_id: str) -> None:
+        self._cell = cell
+        self._partition = partition
+        client_id = f"{instance_id}-owner-{partition}"
+        self._producer_config = transactional_config(kafka, client_id, f"{cell}-{partition}")
+        self._consumer_config: ClientConfig = consumer_config(kafka, client_id, f"{cell}-owner")
+        self._group_config: ClientConfig = consumer_config(kafka, client_id, scheduler_group(cell))
+        self._producer: Producer | None = None
+        self._group: Consumer | None = None
+        self._reader: Consumer | None = None
+        self._group_offset_at = 0.0
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    async def open(self) -> RecoveredState:
+        """Fence older owners for good, then read `state` and the end of `events`."""
+        return await asyncio.to_thread(self._open)
+
+    def _open(self) -> RecoveredState:
+        self._close()
+        self._producer = Producer(self._producer_config)
+        self._producer.init_transactions(INIT_SECONDS)
+        self._group = Consumer(self._group_config)
+        self._reader = Consumer(self._consumer_config)
+        state: dict[bytes, bytes] = {}
+        low, _ = self._watermarks(Topic.STATE)
+        for message in self._read(Topic.STATE, low):
+            key, value = message.key() or b"", message.value()
+            if value is None:
+                state.pop(key, None)
+            else:
+                state[key] = value
+        return RecoveredState(state, self._last_event_seq())
+
+    def _watermarks(self, topic: Topic) -> tuple[int, int]:
+        assert self._reader is not None
+        at = TopicPartition(topic_name(self._cell, topic), self._partition)
+        low, high = self._reader.get_watermark_offsets(at, timeout=READ_SECONDS)
+        return low, high
+
+    def _read(self, topic: Topic, start: int) -> Iterator[Message]:
+        """Records from `start` to the end of the partition: its last stable offset."""
+        assert self._reader is not None
+        self._reader.assign([TopicPartition(topic_name(self._cell, topic), self._partition, start)])
+        deadline = time.monotonic() + READ_SECONDS
+        while True:
+            batch = self._reader.consume(READ_BATCH, 0.05)
+            for message in batch:
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return
+                elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+                    raise KafkaException(error)
+            if batch:
+                deadline = time.monotonic() + READ_SECONDS
+            elif time.monotonic() > deadline:
+                raise LogReadError(f"'{topic_name(self._cell, topic)}' [{self._partition}] gave nothing for 30 s.")
+
+    def _last_event_seq(self) -> int:
+        """Number of the last committed event: looks backwards, since transaction markers stand at the end."""
+        low, high = self._watermarks(Topic.EVENTS)
+        step = TAIL_STEP
+        while True:
+            start = max(low, high - step)
+            messages = list(self._read(Topic.EVENTS, start))
+            if messages:
+                return _sequence(messages[-1])
+            if start <= low:
+                return 0
+            step *= 8
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def commit(self, plan: Plan) -> None:
+        """Write the plan in one transaction; see PartitionLog."""
+        try:
+            await asyncio.to_thread(self._commit, plan)
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in _FENCED:
+                raise FencedError(str(error)) from error
+            if code in _REFUSED:
+                raise RefusedRecordError(str(error)) from error
+            raise
+
+    def _commit(self, plan: Plan) -> None:
+        producer = self._producer
+        assert producer is not None
+        p = self._partition
+        events, state, outcomes = (topic_name(self._cell, t) for t in (Topic.EVENTS, Topic.STATE, Topic.OUTCOMES))
+        producer.begin_transaction()
+        for event in plan.events:
+            producer.produce(events, event.value, event.key, p, headers=event.headers)
+        for key, value in plan.state.items():
+            producer.produce(state, value, key, p)
+        for outcome in plan.outcomes:
+            producer.produce(outcomes, encode_outcome(outcome), outcome.command_id.encode(), p)
+        self._send_group_offset(producer, plan)
+        deadline = time.monotonic() + COMMIT_SECONDS
+        while True:
+            try:
+                producer.commit_transaction(max(0.1, deadline - time.monotonic()))
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() >= deadline:
+                    raise
+
+    def _send_group_offset(self, producer: Producer, plan: Plan) -> None:
+        now = time.monotonic()
+        if self._group is None or now - self._group_offset_at < GROUP_OFFSET_SECONDS:
+            return
+        self._group_offset_at = now
+        at = TopicPartition(topic_name(self._cell, Topic.COMMANDS), self._partition, plan.checkpoint.offset)
+        producer.send_offsets_to_transaction([at], self._group.consumer_group_metadata(), COMMIT_SECONDS)
+
+    # -- reading commands past the feed --------------------------------------------------------------------------
+
+    async def commands_from(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` command records from `offset` on; see PartitionLog."""
+        return await asyncio.to_thread(self._commands_from, offset, limit)
+
+    def _commands_from(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
+        low, high = self._watermarks(Topic.COMMANDS)
+        if offset >= high:
+            return []
+        messages = itertools.islice(self._read(Topic.COMMANDS, max(low, offset)), limit)
+        return [(message.offset() or 0, message.value() or b"") for message in messages]
+
+    async def close(self) -> None:
+        """Let go of the clients; an open transaction is left for the broker or the next owner to abort."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        for consumer in (self._group, self._reader):
+            if consumer is not None:
+                consumer.close()
+        self._producer = self._group = self._reader = None
+
+
+def scheduler_group(cell: str) -> str:
+    """The consumer group of a cell's schedulers."""
+    return f"{cell}-scheduler"
+
+
+def _sequence(message: Message) -> int:
+    headers = dict(message.headers() or [])
+    return int(headers["ce_sequence"] or b"0")

@@ -1,0 +1,195 @@
+"""Logs and metrics of the partition owners, made from what was committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from jobledger.domain import job_events as je
+from jobledger.domain import queue_events as qe
+from jobledger.domain.identity import split_stream
+from jobledger.processors.core.plan import Plan
+from jobledger.processors.core.ports import Clock
+from jobledger.schemas.events import EventRecord
+from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.metrics import Metrics
+
+log = get_logger()
+
+_ENDED = {"FAILED": "FAILED", "TIMEOUT": "TIMEOUT", "LOST": "LOST", "DISPATCH_FAILED": "LOST"}
+
+
+class TelemetryObserver:
+    """`Observer` that writes logs and metrics."""
+
+    def __init__(self, metrics: Metrics, clock: Clock, instance_id: str) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._instance_id = instance_id
+        self._served: set[int] = set()
+        self._polling = metrics.bind("scheduler_polling_duration_seconds")
+        self._transaction = metrics.bind("jobledger_transaction_seconds")
+        self._dispatch_latency = metrics.bind("scheduler_dispatch_latency_seconds")
+        self._scheduling_latency = metrics.bind("scheduling_latency_seconds")
+        self._slot_free_at_ms: dict[str, int] = {}
+        metrics.set("scheduler_is_leader", 0)
+
+    def opened(self, partition: int, seconds: float, live_jobs: int) -> None:
+        """The partition is served."""
+        self._served.add(partition)
+        self._metrics.set("jobledger_partition_served", 1, partition=partition)
+        self._transition()
+        log.info("leadership_acquired", scheduler_id=self._instance_id, partition=partition)
+        log.info("partition_recovered", partition=partition, duration_ms=round(seconds * 1000), live_jobs=live_jobs)
+
+    def closed(self, partition: int, reason: str) -> None:
+        """The partition is not served any more."""
+        self._lost(partition, reason)
+
+    def reopened(self, partition: int, reason: str, error: str) -> None:
+        """The owner forgets its memory and starts over."""
+        self._lost(partition, reason)
+        self._metrics.inc("jobledger_owner_reopened_total", reason=reason)
+        if reason == "fenced":
+            log.warning("owner_fenced", partition=partition, error=error)
+        if reason == "log":
+            self._metrics.inc("scheduler_queue_connection_errors_total")
+        log.warning("owner_reopened", partition=partition, reason=reason, error=error)
+
+    def refused(self, partition: int, error: str) -> None:
+        """The partition stays closed until somebody repairs it."""
+        log.critical("owner_stopped", partition=partition, error=error)
+
+    def _lost(self, partition: int, reason: str) -> None:
+        if partition not in self._served:
+            return
+        self._served.discard(partition)
+        self._metrics.drop_matching(partition=partition)
+        self._transition()
+        log.warning("leadership_lost", scheduler_id=self._instance_id, partition=partition, reason=reason)
+
+    def _transition(self) -> None:
+        self._metrics.inc("scheduler_leadership_transitions_total")
+        self._metrics.set("scheduler_is_leader", 1 if self._served else 0)
+
+    def turned(self, partition: int, collect_seconds: float) -> None:
+        """A turn of the batch loop has collected what waits."""
+        self._polling.observe(collect_seconds)
+        self._metrics.set("scheduler_heartbeat_timestamp", self._clock.now_ms() / 1000)
+
+    def committed(self, partition: int, plan: Plan, seconds: float) -> None:
+        """A transaction is committed."""
+        self._transaction.observe(seconds)
+        committed_at_ms = self._clock.now_ms()
+        for result, count in Counter(decided.result for decided in plan.decided).items():
+            self._metrics.inc("jobledger_commands_decided_total", count, outcome=result)
+            if result == "QUARANTINED":
+                self._metrics.inc("jobledger_quarantined_total", count)
+        for decided in plan.decided:
+            if decided.result == "QUARANTINED":
+                command_id = decided.command.id if decided.command else ""
+                reason = getattr(decided.rejection, "message", "")
+                log.error("command_quarantined", command_id=command_id, partition=partition, offset=-1, error=reason)
+        for record in plan.records:
+            self._event(record, committed_at_ms)
+
+    # -- one event -----------------------------------------------------------------------------------------------
+
+    def _event(self, record: EventRecord, committed_at_ms: int) -> None:
+        data = record.data
+        if isinstance(data, qe.TaskAssigned):
+            self._assigned(record, data, committed_at_ms)
+        elif isinstance(data, qe.TaskEnqueued):
+            self._metrics.inc("queue_messages_enqueued_total", queue_name=_name(record))
+        elif isinstance(data, qe.TaskReleased):
+            self._released(record, data)
+        elif isinstance(data, je.TaskReady):
+            self._ready(record, data)
+        elif isinstance(data, je.JobSubmitted):
+            self._metrics.inc("jobledger_jobs_submitted_total")
+        elif isinstance(data, je.JobSucceeded | je.JobCancelled | je.JobDeadLettered):
+            self._ended(record, data)
+        elif isinstance(data, je.TaskFailed | je.TaskLost):
+            self._failed(record, data)
+        elif isinstance(data, qe.CreditsSet):
+            self._slot_free_at_ms[record.originator_id] = record.at_ms
+            log.info("worker_registered", worker_id=data.worker, incarnation=data.incarnation, credits=data.credits)
+        elif isinstance(data, qe.WorkerLost):
+            log.warning("worker_lost", worker_id=data.worker, incarnation=data.incarnation, tasks=len(data.lost))
+
+    def _assigned(self, record: EventRecord, data: qe.TaskAssigned, committed_at_ms: int) -> None:
+        free_at = self._slot_free_at_ms.get(record.originator_id, 0)
+        wait_from = max(data.ready_at_ms, min(free_at, data.assigned_at_ms))
+        latency_ms = max(0, committed_at_ms - wait_from)
+        self._dispatch_latency.observe(latency_ms / 1000)
+        self._metrics.inc("scheduler_jobs_dispatched_total", priority=str(data.priority))
+        self._metrics.inc("queue_messages_dequeued_total", queue_name=_name(record))
+        if data.assignment == 1:
+            self._metrics.inc("jobs_dispatched_total")
+            self._scheduling_latency.observe(max(0, committed_at_ms - data.due_at_ms) / 1000)
+        log.info(
+            "job_dispatched",
+            job_id=_id(data.job),
+            tenant_id=record.tenant,
+            execution_id=data.execution_id,
+            queue=_name(record),
+            dispatch_latency_ms=latency_ms,
+            traceparent=record.traceparent,
+        )
+
+    def _released(self, record: EventRecord, data: qe.TaskReleased) -> None:
+        self._slot_free_at_ms[record.originator_id] = data.released_at_ms
+        ended = data.outcome.value == "ENDED"
+        name = "queue_messages_acknowledged_total" if ended else "queue_messages_rejected_total"
+        self._metrics.inc(name, queue_name=_name(record))
+
+    def _ready(self, record: EventRecord, data: je.TaskReady) -> None:
+        if data.cause in (je.ReadyCause.DUE, je.ReadyCause.RETRY):
+            self._metrics.inc("scheduler_jobs_polled_total")
+            log.info(
+                "job_polled",
+                job_id=_id(record.originator_id),
+                tenant_id=record.tenant,
+                next_run_time=data.due_at_ms,
+                traceparent=record.traceparent,
+            )
+            return
+        self._metrics.inc("dispatch_failures_total")
+        log.warning(
+            "dispatch_retry",
+            job_id=_id(record.originator_id),
+            tenant_id=record.tenant,
+            attempt=data.attempt,
+            error=f"assignment {data.assignment - 1} ended without a start: {data.cause}",
+        )
+
+    def _ended(self, record: EventRecord, data: je.JobSucceeded | je.JobCancelled | je.JobDeadLettered) -> None:
+        if isinstance(data, je.JobDeadLettered):
+            status = _ENDED[data.cause.value]
+            log.error(
+                "dispatch_failed" if data.cause is je.DeadLetterCause.DISPATCH_FAILED else "job_dead_lettered",
+                job_id=_id(record.originator_id),
+                tenant_id=record.tenant,
+                error=data.cause.value,
+                after_attempts=data.attempts,
+            )
+        else:
+            status = "SUCCESS" if isinstance(data, je.JobSucceeded) else "CANCELLED"
+        self._metrics.inc("executions_completed_total", status=status)
+
+    def _failed(self, record: EventRecord, data: je.TaskFailed | je.TaskLost) -> None:
+        if data.retry_at_ms is not None:
+            log.warning(
+                "task_retry_scheduled",
+                job_id=_id(record.originator_id),
+                tenant_id=record.tenant,
+                attempt=data.attempt,
+                next_run_time=data.retry_at_ms,
+            )
+
+
+def _name(record: EventRecord) -> str:
+    return split_stream(record.originator_id)[2]
+
+
+def _id(stream: str) -> str:
+    return stream.rpartition(":")[2]

@@ -1,0 +1,126 @@
+"""The scheduler process: puts its parts together and runs them until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from uuid_utils.compat import uuid7
+
+from jobledger.eventlog.clients import consumer_config, producer_config
+from jobledger.eventlog.producer import RecordProducer
+from jobledger.eventlog.topics import Durability, ensure_topics
+from jobledger.processors.clock import SystemClock
+from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.owner import Owner, OwnerConfig
+from jobledger.processors.feed import CommandFeed, FeedConfig
+from jobledger.processors.heartbeats import HeartbeatBook
+from jobledger.processors.kafka_log import KafkaPartitionLog
+from jobledger.processors.observer import TelemetryObserver
+from jobledger.processors.relay import KafkaRelay
+from jobledger.processors.scheduler import OwnerSet
+from jobledger.schemas.topics import Topic, topic_name
+from jobledger.settings import Settings
+from jobledger.telemetry.health import Checked, Health, HealthStatus
+from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
+from jobledger.telemetry.logs import configure_logging
+from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.service import Service, run_until_signalled
+
+MAX_COMMITS_IN_FLIGHT = 8
+THREADS = 64
+
+
+class Scheduler:
+    """The parts of a scheduler process, in the order in which they start."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, clock: SystemClock) -> None:
+        self._settings = settings
+        instance = settings.instance_id or f"scheduler-{os.getpid()}"
+        cell, kafka = settings.cell, settings.kafka
+        self.producer = RecordProducer(producer_config(kafka, f"{instance}-heartbeats"))
+        self.heartbeats = HeartbeatBook(
+            self.producer,
+            topic_name(cell, Topic.HEARTBEATS),
+            consumer_config(kafka, f"{instance}-heartbeats", f"{cell}-heartbeats"),
+            str(uuid7()),
+            clock,
+        )
+        self.relay = KafkaRelay(producer_config(kafka, f"{instance}-relay"), cell)
+        observer = TelemetryObserver(metrics, clock, instance)
+        slots = asyncio.Semaphore(MAX_COMMITS_IN_FLIGHT)
+        config = OwnerConfig(
+            cell=cell,
+            partitions=settings.partitions,
+            limits=Limits(dedup_window_ms=round(settings.dedup_window_seconds * 1000)),
+            lease_seconds=settings.lease_seconds,
+            confirm_seconds=settings.session_timeout_seconds,
+        )
+
+        def make_owner(partition: int) -> Owner:
+            log = KafkaPartitionLog(kafka, cell, partition, instance)
+            return Owner(partition, config, log, self.relay, self.heartbeats, clock, observer, slots)
+
+        self.owners = OwnerSet(
+            make_owner, lambda: self.heartbeats.clock_skew_ms, round(settings.max_clock_skew_seconds * 1000)
+        )
+        self.feed = CommandFeed(
+            FeedConfig(
+                cell=cell,
+                partitions=settings.partitions,
+                instance_id=instance,
+                session_timeout_seconds=settings.session_timeout_seconds,
+                kafka=kafka,
+                offer=self.owners.offer,
+                assigned=self.owners.assigned,
+                next_offset=self.owners.next_offset,
+            )
+        )
+
+    @property
+    def parts(self) -> list[Service]:
+        """What starts, in order; it stops in the reverse order: the group is left before owners close."""
+        return [self.producer, self.heartbeats, self.relay, self.owners, self.feed]
+
+    async def queue_check(self) -> Checked:
+        """Whether heartbeats, our own probes among them, come back from the broker."""
+        age = asyncio.get_running_loop().time() - self.heartbeats.seen_until
+        status = HealthStatus.HEALTHY if age < 5 else HealthStatus.UNHEALTHY
+        return Checked(status=status, details={"last_probe_seconds": round(age, 1)})
+
+    async def coordination_check(self) -> Checked:
+        """A member whose partitions are served or recovering is well; one that owns nothing is a spare."""
+        owners = self.owners.owners
+        refused = {str(p): owner.refusal for p, owner in owners.items() if owner.refusal}
+        served = sorted(p for p, owner in owners.items() if owner.serving)
+        status = HealthStatus.DEGRADED if refused else HealthStatus.HEALTHY
+        return Checked(status=status, details={"is_leader": bool(served), "partitions": served, "refused": refused})
+
+
+async def run(settings: Settings) -> int:
+    """Run a scheduler until SIGTERM; returns the exit status."""
+    instance = settings.instance_id or f"scheduler-{os.getpid()}"
+    configure_logging("scheduler", instance, level=settings.log_level)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "scheduler"))
+    durability = Durability(
+        replication_factor=settings.kafka.replication_factor,
+        min_insync_replicas=settings.kafka.min_insync_replicas,
+        dev=settings.dev,
+    )
+    await asyncio.to_thread(
+        ensure_topics, settings.kafka.client_config(), settings.cell, settings.partitions, durability
+    )
+    metrics = Metrics("scheduler", instance_id=instance)
+    clock = SystemClock(settings.clock_offset_ms if settings.dev else 0)
+    scheduler = Scheduler(settings, metrics, clock)
+    health = Health("0.1.0")
+    health.add("queue", scheduler.queue_check)
+    health.add("coordination", scheduler.coordination_check)
+    server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
+    warn_if_exposed(settings.host, settings.health_port)
+    return await run_until_signalled(
+        [server, *scheduler.parts],
+        on_ready=lambda: health.set_ready(True),
+        on_stopping=lambda: health.set_ready(False),
+    )

@@ -1,0 +1,98 @@
+"""The scheduler of a process: owners for the partitions that the group gives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from jobledger.processors.core.owner import Owner
+from jobledger.telemetry.logs import get_logger
+
+log = get_logger()
+
+MakeOwner = Callable[[int], Owner]
+
+
+class OwnerSet:
+    """Opens and closes owners as partitions come and go. A partition that stays keeps its owner and its memory."""
+
+    def __init__(self, make_owner: MakeOwner, clock_skew_ms: Callable[[], int], max_skew_ms: int) -> None:
+        self._make_owner = make_owner
+        self._clock_skew_ms = clock_skew_ms
+        self._max_skew_ms = max_skew_ms
+        self._owners: dict[int, Owner] = {}
+        self._changing = asyncio.Lock()
+        self._failed: asyncio.Future[None] | None = None
+        self._stopped = False
+        self._watches: set[asyncio.Task[None]] = set()
+
+    @property
+    def owners(self) -> dict[int, Owner]:
+        """Owners by partition."""
+        return self._owners
+
+    @property
+    def settled(self) -> bool:
+        """Whether every partition that the group gave us is served or was refused."""
+        return all(owner.serving or owner.refusal for owner in self._owners.values())
+
+    def offer(self, partition: int, offset: int, value: bytes) -> None:
+        """A command record, for the owner of its partition."""
+        owner = self._owners.get(partition)
+        if owner is not None:
+            owner.offer(offset, value)
+
+    def next_offset(self, partition: int) -> int | None:
+        """The record that a partition's owner expects next."""
+        owner = self._owners.get(partition)
+        return None if owner is None else owner.next_offset
+
+    async def assigned(self, partitions: set[int]) -> None:
+        """The group has settled: close what went, open what came."""
+        async with self._changing:
+            gone = [self._owners.pop(p) for p in list(self._owners) if p not in partitions]
+            await asyncio.gather(*(owner.stop() for owner in gone))
+            if self._stopped or not self._clock_is_right():
+                return
+            for partition in sorted(partitions - set(self._owners)):
+                owner = self._make_owner(partition)
+                self._owners[partition] = owner
+                await owner.start()
+                self._watches.add(watch := asyncio.create_task(self._watch(owner)))
+                watch.add_done_callback(self._watches.discard)
+
+    async def _watch(self, owner: Owner) -> None:
+        """An owner deals with its errors; one that it cannot deal with ends the process."""
+        try:
+            await owner.wait()
+        except Exception as error:  # noqa: BLE001 - handed on to wait()
+            if self._failed is not None and not self._failed.done():
+                self._failed.set_exception(error)
+
+    def _clock_is_right(self) -> bool:
+        skew = self._clock_skew_ms()
+        if abs(skew) <= self._max_skew_ms:
+            return True
+        message = f"This clock is {skew} ms from the broker's, more than {self._max_skew_ms} ms: set it, then restart."
+        log.error("clock_skewed", skew_ms=skew, error=message)
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(RuntimeError(message))
+        return False
+
+    async def start(self) -> None:
+        """Nothing is owned before the group says so."""
+        self._failed = asyncio.get_running_loop().create_future()
+
+    async def stop(self) -> None:
+        """Close all owners after their transactions under way; may be called twice."""
+        self._stopped = True
+        async with self._changing:
+            await asyncio.gather(*(owner.stop() for owner in self._owners.values()))
+            self._owners.clear()
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when stopped; raise when this process must not own anything."""
+        assert self._failed is not None
+        await asyncio.shield(self._failed)
