@@ -1,0 +1,1 @@
+"""Read models: consumers that fold the events into Postgres, and the queries that read them."""

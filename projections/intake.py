@@ -1,0 +1,158 @@
+"""From Kafka messages to a batch: reads the events, checks that none is missing, folds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from confluent_kafka import Message
+
+from jobledger.projections.changes import Changes
+from jobledger.projections.fold import fold
+from jobledger.projections.writer import Advance, Position
+from jobledger.schemas.events import EventMapper, EventRecord, UnknownEventTypeError
+from jobledger.telemetry.logs import get_logger
+
+log = get_logger()
+
+_decode = msgspec.json.Decoder(EventRecord).decode
+_NUL = b"\\u0000"
+NUL_SIGN = "␀"
+
+
+class ProjectionStoppedError(RuntimeError):
+    """The log can't be projected any further; the message says why. Nothing was skipped."""
+
+
+class _Envelope(msgspec.Struct):
+    """As much of a record as tells an event from something that isn't one."""
+
+    seq: int
+    stream: str
+    version: int
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+class EventReader:
+    """Reads the value of a record on `events`."""
+
+    def __init__(self) -> None:
+        self._mapper = EventMapper()
+
+    def read(self, value: bytes, headers: Any) -> EventRecord:
+        """The event, raised to the newest version of its type.
+
+        A character that Postgres can't hold (NUL) is replaced by its sign. Raises UnknownEventTypeError or
+        msgspec.DecodeError.
+        """
+        if _NUL in value:
+            value = msgspec.json.encode(_without_nul(msgspec.json.decode(value)))
+        try:
+            return _decode(value)
+        except msgspec.ValidationError:
+            kind = next((data.decode() for name, data in headers() or () if name == "ce_type"), "")
+            if not kind:
+                raise
+            return self._mapper.read(kind, value)
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", NUL_SIGN)
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    return value
+
+
+class Batch:
+    """Events that follow directly on the positions of their partitions, folded."""
+
+    def __init__(self, reader: EventReader, positions: Mapping[int, Position]) -> None:
+        self.changes = Changes()
+        self._reader = reader
+        self._positions = positions
+        self._reached: dict[int, Position] = {}
+        self._versions: dict[str, int] = {}
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Take in messages. Those of partitions without a position and events applied before are dropped.
+
+        Raises ProjectionStoppedError on a gap, an unknown type or an event that can't be read.
+        """
+        for message in messages:
+            partition = message.partition()
+            position = self._reached.get(partition) or self._positions.get(partition)  # type: ignore[arg-type]
+            if position is not None:
+                self._add(message, partition or 0, position)
+
+    def _add(self, message: Message, partition: int, position: Position) -> None:
+        value, offset = message.value() or b"", message.offset() or 0
+        if offset < position.next_offset:
+            return
+        try:
+            record = self._reader.read(value, message.headers)
+        except (UnknownEventTypeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._broken(message, partition, position, error)
+            self._reached[partition] = Position(position.seq, offset + 1, position.last_event_at_ms)
+            return
+        if record.seq <= position.seq:
+            return
+        if record.seq != position.seq + 1:
+            log.critical("projection_gap", partition=partition, expected_seq=position.seq + 1, found_seq=record.seq)
+            raise ProjectionStoppedError(
+                f"Partition {partition} of the events goes from seq {position.seq} to {record.seq} (offset {offset}): "
+                f"events are missing. Restore the topic, or run `jobledger projection rebuild` if the log is whole."
+            )
+        self._check_version(record, partition)
+        fold(self.changes, record, partition, value)
+        self._reached[partition] = Position(record.seq, offset + 1, record.at_ms)
+
+    def _check_version(self, record: EventRecord, partition: int) -> None:
+        known = self._versions.get(record.originator_id)
+        if known is not None and record.originator_version != known + 1:
+            raise ProjectionStoppedError(
+                f"Stream '{record.originator_id}' on partition {partition} goes from version {known} to "
+                f"{record.originator_version} at seq {record.seq}: the log was not written by one owner."
+            )
+        self._versions[record.originator_id] = record.originator_version
+
+    def _broken(self, message: Message, partition: int, position: Position, error: Exception) -> None:
+        """Something that isn't an event at all is left aside: were it one, the next would show a gap."""
+        try:
+            envelope = _decode_envelope(message.value() or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            log.error(
+                "record_quarantined",
+                topic=message.topic(),
+                partition=partition,
+                offset=message.offset(),
+                error=str(error),
+            )
+            return
+        if envelope.seq <= position.seq:
+            return
+        if isinstance(error, UnknownEventTypeError):
+            log.critical(
+                "projection_unknown_event", partition=partition, seq=envelope.seq, event_type=str(error).split("'")[1]
+            )
+        raise ProjectionStoppedError(
+            f"Event {envelope.seq} of partition {partition} (stream '{envelope.stream}', version {envelope.version}) "
+            f"can't be read: {error}"
+        ) from error
+
+    def advances(self) -> list[Advance]:
+        """How the positions move; by partition, so that two writers lock in the same order."""
+        return [
+            Advance(p, self._positions[p].seq, to.seq, to.next_offset, to.last_event_at_ms)
+            for p, to in sorted(self._reached.items())
+        ]
+
+    @property
+    def reached(self) -> dict[int, Position]:
+        """Where the partitions stand once the batch is written."""
+        return self._reached

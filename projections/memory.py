@@ -1,0 +1,103 @@
+"""The read models in memory: the same fold as in Postgres, applied to dicts. The judge of the rows in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from jobledger.projections.changes import Changes, TableChanges
+from jobledger.projections.fold import fold
+from jobledger.projections.tables import (
+    ATTEMPTS,
+    CANCELLING,
+    EVENTS,
+    JOBS,
+    QUEUES,
+    RUNNING,
+    WAITING_TASKS,
+    WORKERS,
+    Change,
+    Key,
+    Table,
+)
+from jobledger.schemas.events import EventRecord
+
+#: Rows of one table by key; each row by column.
+Rows = dict[Key, dict[str, Any]]
+_encode = msgspec.json.Encoder().encode
+
+
+class MemoryTables:
+    """Rows of all tables after the events folded so far.
+
+    Fold the events of each partition in the order of `seq`; partitions may be mixed in any way.
+    """
+
+    def __init__(self, *, keep_events: bool = True) -> None:
+        self.rows: dict[str, Rows] = {t.name: {} for t in (EVENTS, JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)}
+        self.vector: dict[int, int] = {}
+        self._keep_events = keep_events
+
+    def fold(self, partition: int, records: Iterable[tuple[EventRecord, bytes]]) -> None:
+        """Fold events of a partition, each with its record's value as read from Kafka."""
+        changes = Changes()
+        for record, raw in records:
+            fold(changes, record, partition, raw)
+            self.vector[partition] = record.seq
+        self.apply(changes)
+
+    def fold_records(self, partition: int, records: Iterable[EventRecord]) -> None:
+        """Fold events whose record's value is not at hand: it is what this release would write."""
+        self.fold(partition, ((record, _encode(record)) for record in records))
+
+    def apply(self, changes: Changes) -> None:
+        """Do to the dicts what the writer does to the tables."""
+        if self._keep_events:
+            for values in changes.events:
+                row = dict(zip(EVENTS.columns, (*values[:-1], values[-1].decode()), strict=True))
+                self.rows["events"][values[:2]] = row
+        self._take(changes)
+        waiting = self.rows["waiting_tasks"]
+        for key, change in changes.waiting.items():
+            waiting[key] = _new(WAITING_TASKS, key, change)
+        for key in changes.workers_removed:
+            self.rows["workers"].pop(key, None)
+        for table, part in table_changes(changes):
+            _apply(table, self.rows[table.name], part)
+
+    def _take(self, changes: Changes) -> None:
+        for key in changes.taken:
+            row = self.rows["waiting_tasks"].pop(key)
+            queue = changes.queues.change(key[:2])
+            queue["waiting_bytes"] = queue.get("waiting_bytes", 0) - row["bytes"]
+
+
+def table_changes(changes: Changes) -> list[tuple[Table, TableChanges]]:
+    """The tables that are changed row by row."""
+    return [
+        (JOBS, changes.jobs),
+        (ATTEMPTS, changes.attempts),
+        (QUEUES, changes.queues),
+        (WORKERS, changes.workers),
+    ]
+
+
+def _new(table: Table, key: Key, change: Change) -> dict[str, Any]:
+    return dict(zip(table.columns, table.new_row(key, change), strict=True))
+
+
+def _apply(table: Table, rows: Rows, part: TableChanges) -> None:
+    for key, change in part.rows.items():
+        row = rows.get(key)
+        if row is None:
+            rows[key] = _new(table, key, change)
+            continue
+        for column, value in change.items():
+            if column in table.counters:
+                row[column] += value
+            elif column in table.fixed:
+                continue
+            elif column != "status" or value != RUNNING or row["status"] != CANCELLING:
+                row[column] = value

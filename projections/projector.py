@@ -1,0 +1,332 @@
+"""The projector: a member of the consumer group that folds `<cell>.events` into Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from dataclasses import dataclass, field
+
+import psycopg
+import stamina
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from jobledger.eventlog.clients import KafkaConnection, consumer_config
+from jobledger.projections.intake import Batch, EventReader, ProjectionStoppedError
+from jobledger.projections.writer import DeposedError, Position, Writer, connect
+from jobledger.schemas.topics import Topic, topic_name
+from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.metrics import Metrics
+
+log = get_logger()
+
+MAX_BATCH = 5_000
+POLL_SECONDS = 0.2
+#: Under load a batch begins at the earliest this long after the one before, so that each carries more.
+PACE_SECONDS = 0.025
+#: A batch of fewer events doesn't count as load: what comes next goes at once.
+PACE_FROM = 20
+REPORT_SECONDS = 1.0
+SEEK_ATTEMPTS = 100
+SEEK_PAUSE_SECONDS = 0.05
+#: Errors of Postgres that pass: the batch is dropped and read again from the log.
+_PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectorConfig:
+    """What a projector has to know. `instance_id` '' : no static membership."""
+
+    kafka: KafkaConnection
+    cell: str
+    dsn: str = field(repr=False)
+    schema: str = "jobledger"
+    instance_id: str = ""
+    session_timeout_seconds: float = 10.0
+
+    @property
+    def group(self) -> str:
+        """The consumer group that all projectors of a cell share."""
+        return f"{self.cell}-projector"
+
+
+class Projector:
+    """Reads its share of the partitions in a thread of its own and writes batch after batch.
+
+    Positions stand in Postgres, in the same transaction as the rows; those committed to Kafka are for lag
+    tools alone. A Postgres or Kafka that is away is waited for. What can't be projected ends it: `wait()` raises
+    ProjectionStoppedError.
+    """
+
+    name = "projector"
+
+    def __init__(self, config: ProjectorConfig, metrics: Metrics) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._topic = topic_name(config.cell, Topic.EVENTS)
+        self._reader = EventReader()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._consumer: Consumer | None = None
+        self._writer: Writer | None = None
+        self._at: dict[int, Position] = {}
+        self._at_end: set[int] = set()
+        self._committed: dict[int, int] = {}
+        self._reported = 0.0
+        self._last_write = 0.0
+        self._connected = True
+
+    # -- the part of a process ----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the group; the tables have to be there (`migrate`)."""
+        self._ended = asyncio.get_running_loop().create_future()
+        self._thread = threading.Thread(
+            target=self._run, args=(asyncio.get_running_loop(),), name="projector", daemon=True
+        )
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Finish the batch under way and leave the group; may be called twice."""
+        self._stopping.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    async def wait(self) -> None:
+        """Return after `stop`; raise what ended the projector otherwise."""
+        assert self._ended is not None, "start() first"
+        await asyncio.shield(self._ended)
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """`seq` applied by partition, of the partitions projected here."""
+        return {partition: position.seq for partition, position in self._at.copy().items()}
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread is not None and self._thread.is_alive()
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        failure: BaseException | None = None
+        try:
+            self._project()
+        except _StoppedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 - the thread's end is reported to the loop, whatever it was
+            failure = error
+        finally:
+            with contextlib.suppress(KafkaException, RuntimeError):
+                if self._consumer is not None:
+                    self._consumer.close()
+            if self._writer is not None:
+                self._writer.close()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+                loop.call_soon_threadsafe(self._settle, failure)
+
+    def _settle(self, failure: BaseException | None) -> None:
+        if self._ended is None or self._ended.done():
+            return
+        if failure is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(failure)
+
+    def _project(self) -> None:
+        self._writer = self._connect()
+        self._consumer = consumer = Consumer(self._consumer_config())
+        consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        while not self._stopping.is_set():
+            messages = self._poll(consumer)
+            if messages:
+                self._apply(messages)
+            self._report(consumer)
+
+    def _consumer_config(self) -> dict[str, str | int | float | bool]:
+        config = consumer_config(self._config.kafka, self._config.instance_id or "projector", self._config.group)
+        config["partition.assignment.strategy"] = "cooperative-sticky"
+        config["session.timeout.ms"] = int(self._config.session_timeout_seconds * 1000)
+        config["heartbeat.interval.ms"] = int(self._config.session_timeout_seconds * 1000 / 5)
+        if self._config.instance_id:
+            config["group.instance.id"] = self._config.instance_id
+        return config
+
+    def _poll(self, consumer: Consumer) -> list[Message]:
+        """What is there, waiting a moment for the first. Never waits for more while the system is idle."""
+        first = consumer.poll(POLL_SECONDS)
+        if first is None:
+            return []
+        rest = self._last_write + PACE_SECONDS - time.monotonic()
+        if rest > 0:
+            time.sleep(rest)
+        messages = []
+        for message in [first, *consumer.consume(MAX_BATCH - 1, 0)]:
+            error = message.error()
+            if error is None:
+                self._at_end.discard(message.partition() or 0)
+                messages.append(message)
+            else:
+                self._on_error(error, message.partition() or 0)
+        return messages
+
+    def _on_error(self, error: KafkaError, partition: int) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            self._at_end.add(partition)
+            return
+        if code == KafkaError._AUTO_OFFSET_RESET:
+            raise ProjectionStoppedError(
+                f"The next event of partition {partition} is not in '{self._topic}' any more, or the topic is another "
+                f"one than the read models were made from ({error.str()}): restore it, or use a new schema."
+            )
+        if error.fatal():
+            raise ProjectionStoppedError(
+                f"Kafka has put this projector out of its group: {error.str()}. "
+                f"Give each projector its own JOBLEDGER_INSTANCE_ID."
+            )
+        log.error("queue_connection_lost", error=error.str())
+
+    def _apply(self, messages: list[Message]) -> None:
+        batch = Batch(self._reader, self._at)
+        batch.add(messages)
+        advances = batch.advances()
+        if not advances:
+            return
+        begun = time.monotonic()
+        try:
+            assert self._writer is not None
+            self._writer.write(batch.changes, advances)
+        except DeposedError:
+            for advance in advances:
+                log.warning("projection_deposed", partition=advance.partition, seq=advance.expected)
+            self._resync()
+            return
+        except _PASSING as error:
+            log.warning("projection_batch_retried", partition=advances[0].partition, error=str(error))
+            self._reconnect(error)
+            return
+        self._at.update(batch.reached)
+        count = len(batch.changes.events)
+        self._last_write = begun if count >= PACE_FROM else 0.0
+        self._metrics.inc("jobledger_projected_events_total", count)
+
+    # -- where the partitions stand -----------------------------------------------------------------------------------
+
+    def _connect(self) -> Writer:
+        """A connection to Postgres, however long it takes; raises _StoppedError when stopped meanwhile."""
+        attempts = stamina.retry_context(
+            on=_PASSING, attempts=None, timeout=None, wait_initial=0.05, wait_max=2.0, wait_jitter=0.2
+        )
+        for attempt in attempts:
+            with attempt:
+                if self._stopping.is_set():
+                    raise _StoppedError
+                try:
+                    writer = Writer(connect(self._config.dsn, self._config.schema))
+                except _PASSING as error:
+                    self._database_lost(error)
+                    raise
+        if not self._connected:
+            self._connected = True
+            log.info("db_connection_restored")
+        return writer
+
+    def _database_lost(self, error: Exception) -> None:
+        self._metrics.inc("scheduler_db_connection_errors_total")
+        if self._connected:
+            self._connected = False
+            log.error("db_connection_lost", error=str(error))
+
+    def _reconnect(self, error: Exception) -> None:
+        """After an error nothing is known: connect anew, and go on from what the tables say."""
+        self._database_lost(error)
+        self._resync(reconnect=True)
+
+    def _read_positions(self, partitions: list[int], *, reconnect: bool = False) -> dict[int, Position]:
+        while True:
+            if reconnect:
+                if self._writer is not None:
+                    self._writer.close()
+                self._writer = self._connect()
+            try:
+                assert self._writer is not None
+                return self._writer.positions(partitions)
+            except _PASSING as error:
+                self._database_lost(error)
+                reconnect = True
+
+    def _resync(self, *, reconnect: bool = False) -> None:
+        """Go on from the positions in the tables, whatever was read or written before."""
+        self._at = self._read_positions(list(self._at), reconnect=reconnect)
+        for partition, position in self._at.items():
+            self._seek(partition, position.next_offset)
+
+    def _seek(self, partition: int, offset: int) -> None:
+        """A partition that was assigned a moment ago may not be ready for it yet."""
+        assert self._consumer is not None
+        for _ in range(SEEK_ATTEMPTS):
+            try:
+                self._consumer.seek(TopicPartition(self._topic, partition, offset))
+                return
+            except KafkaException as error:
+                if self._stopping.wait(SEEK_PAUSE_SECONDS):
+                    raise _StoppedError from error
+        raise ProjectionStoppedError(f"Partition {partition} of '{self._topic}' can't be read from offset {offset}.")
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        found = self._read_positions([p.partition for p in partitions])
+        for partition in partitions:
+            partition.offset = found[partition.partition].next_offset
+        consumer.incremental_assign(partitions)
+        self._at.update(found)
+        for number, position in found.items():
+            log.info("projection_assigned", partition=number, seq=position.seq)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in (p.partition for p in partitions):
+            position = self._at.pop(partition, None)
+            self._at_end.discard(partition)
+            self._committed.pop(partition, None)
+            self._metrics.drop_matching(partition=partition)
+            log.info("projection_revoked", partition=partition, seq=position.seq if position else 0)
+        consumer.incremental_unassign(partitions)
+
+    # -- what others see ----------------------------------------------------------------------------------------------
+
+    def _report(self, consumer: Consumer) -> None:
+        """Gauges, and the offsets for lag tools; once a second."""
+        now = time.monotonic()
+        if now - self._reported < REPORT_SECONDS:
+            return
+        self._reported = now
+        for partition, position in self._at.items():
+            lag_events, lag_seconds = self._lag(consumer, partition, position)
+            self._metrics.set("jobledger_projection_position", position.seq, partition=partition)
+            self._metrics.set("jobledger_projection_lag_events", lag_events, partition=partition)
+            self._metrics.set("jobledger_projection_lag_seconds", lag_seconds, partition=partition)
+        moved = {p: at.next_offset for p, at in self._at.items() if self._committed.get(p, 0) < at.next_offset}
+        if moved:
+            with contextlib.suppress(KafkaException):  # for lag tools only; the next one carries it too
+                offsets = [TopicPartition(self._topic, p, offset) for p, offset in moved.items()]
+                consumer.commit(offsets=offsets, asynchronous=True)
+                self._committed.update(moved)
+
+    def _lag(self, consumer: Consumer, partition: int, position: Position) -> tuple[int, float]:
+        """Records to the end (transaction markers among them) and the age of the last event applied."""
+        if partition in self._at_end:
+            return 0, 0.0
+        with contextlib.suppress(KafkaException):
+            watermarks = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
+            behind = max(watermarks[1] - position.next_offset, 0) if watermarks else 0
+            age = time.time() - position.last_event_at_ms / 1000 if behind and position.last_event_at_ms else 0.0
+            return behind, max(age, 0.0)
+        return 0, 0.0
+
+
+class _StoppedError(Exception):
+    """`stop()` was called while something was waited for."""

@@ -1,0 +1,281 @@
+"""The read queries. Each carries its tenant; parameters are always bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, LiteralString, TypeVar
+
+import msgspec
+
+from jobledger.domain.identity import job_stream
+from jobledger.domain.values import Opaque, RetryPolicy
+from jobledger.projections.conditions import conditions
+from jobledger.projections.rows import (
+    AttemptRow,
+    EventRow,
+    JobCursor,
+    JobFilter,
+    JobOrder,
+    JobRow,
+    Overdue,
+    Page,
+    PositionRow,
+    QueueRow,
+    RowStruct,
+    WorkerRow,
+)
+
+MAX_PAGE = 1_000
+MAX_IDS = 1_000
+#: Rows of attempts that one query gives at most.
+MAX_ATTEMPTS = 10_000
+_USER_TEXT = ("payload", "result", "error", "cancel_reason", "checkpoint")
+
+Params = Mapping[str, Any]
+R = TypeVar("R", bound=RowStruct)
+_decode_retry = msgspec.json.Decoder(RetryPolicy).decode
+
+
+def _columns(row: type[RowStruct], *, without: Sequence[str] = ()) -> LiteralString:
+    names = []
+    for name in row.__struct_fields__:
+        if name in without:
+            names.append(f"NULL AS {name}, NULL AS {name}_encoding")
+        else:
+            names.append(f"{name}, {name}_encoding" if name in _USER_TEXT else name)
+    return ", ".join(names)
+
+
+_JOB = _columns(JobRow)
+_JOB_WITHOUT_PAYLOAD = _columns(JobRow, without=("payload", "result", "checkpoint"))
+_ATTEMPT = _columns(AttemptRow)
+_EVENT = _columns(EventRow)
+_QUEUE = _columns(QueueRow)
+_WORKER = _columns(WorkerRow)
+_POSITION = _columns(PositionRow)
+
+
+def _row(cls: type[R], values: dict[str, Any]) -> R:
+    """A row from a dict; user text from its two columns."""
+    for name in _USER_TEXT:
+        encoding = values.pop(name + "_encoding", None)
+        if encoding is not None:
+            values[name] = Opaque(values[name], encoding)
+    if cls is JobRow:
+        values["retry"] = _decode_retry(values["retry"])
+    return cls(**values)
+
+
+def _page(cls: type[R], found: list[dict[str, Any]], first: int) -> Page[R]:
+    """A page from one row more than it holds."""
+    return Page(items=[_row(cls, values) for values in found[:first]], has_next=len(found) > first)
+
+
+def _limit(first: int, most: int = MAX_PAGE) -> int:
+    if not 1 <= first <= most:
+        raise ValueError(f"first is {first}, but has to be from 1 to {most}.")
+    return first + 1
+
+
+def _ids(ids: Sequence[str]) -> list[str]:
+    if len(ids) > MAX_IDS:
+        raise ValueError(f"{len(ids)} ids are asked for at once, but {MAX_IDS} is the most.")
+    return list(ids)
+
+
+class Queries:
+    """What can be asked of the read models. `first` is 1 … 1,000, else ValueError."""
+
+    async def _fetch(self, statement: LiteralString, params: Params) -> list[dict[str, Any]]:
+        """Run a statement; rows as dicts."""
+        raise NotImplementedError
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def job(self, tenant: str, job_id: str) -> JobRow | None:
+        """One job."""
+        return (await self.jobs_by_id(tenant, [job_id])).get(job_id)
+
+    async def jobs_by_id(self, tenant: str, ids: Sequence[str]) -> dict[str, JobRow]:
+        """Those of up to 1,000 jobs that exist."""
+        found = await self._fetch(
+            f"SELECT {_JOB} FROM jobs WHERE tenant = %(tenant)s AND id = ANY(%(ids)s)",
+            {"tenant": tenant, "ids": _ids(ids)},
+        )
+        return {values["id"]: _row(JobRow, values) for values in found}
+
+    async def jobs(
+        self,
+        tenant: str,
+        filter: JobFilter = JobFilter(),  # noqa: B008 - immutable
+        *,
+        first: int = 50,
+        after: JobCursor | None = None,
+        order: JobOrder = JobOrder.NEWEST_FIRST,
+        with_payload: bool = True,
+    ) -> Page[JobRow]:
+        """A page of jobs by submission. `with_payload` False leaves out payloads and results."""
+        where, params = conditions(filter)
+        newest = order is JobOrder.NEWEST_FIRST
+        if after is not None:
+            where.append(
+                "(submitted_at_ms, id) < (%(at)s, %(after)s)"
+                if newest
+                else "(submitted_at_ms, id) > (%(at)s, %(after)s)"
+            )
+            params |= {"at": after.at_ms, "after": after.id}
+        by: LiteralString = "submitted_at_ms DESC, id DESC" if newest else "submitted_at_ms, id"
+        return await self._jobs(tenant, where, params, by, first, with_payload)
+
+    async def dead_letters(
+        self,
+        tenant: str,
+        filter: JobFilter = JobFilter(),  # noqa: B008 - immutable
+        *,
+        first: int = 50,
+        after: JobCursor | None = None,
+        with_payload: bool = True,
+    ) -> Page[JobRow]:
+        """A page of dead-lettered jobs, those that ended last first; `after` is a row's `ended_cursor`."""
+        where, params = conditions(filter)
+        where.append("status = 'DEAD_LETTERED'")
+        if after is not None:
+            where.append("(ended_at_ms, id) < (%(at)s, %(after)s)")
+            params |= {"at": after.at_ms, "after": after.id}
+        return await self._jobs(tenant, where, params, "ended_at_ms DESC, id DESC", first, with_payload)
+
+    async def _jobs(
+        self,
+        tenant: str,
+        where: list[LiteralString],
+        params: dict[str, Any],
+        by: LiteralString,
+        first: int,
+        with_payload: bool,
+    ) -> Page[JobRow]:
+        columns = _JOB if with_payload else _JOB_WITHOUT_PAYLOAD
+        condition: LiteralString = " AND ".join(["tenant = %(tenant)s", *where])
+        found = await self._fetch(
+            f"SELECT {columns} FROM jobs WHERE {condition} ORDER BY {by} LIMIT %(limit)s",
+            {**params, "tenant": tenant, "limit": _limit(first)},
+        )
+        return _page(JobRow, found, first)
+
+    async def overdue(self, now_ms: int, tenant: str | None = None, grace_ms: int = 5_000) -> Overdue:
+        """Jobs whose due time passed over `grace_ms` ago and that still wait for it; of all tenants if None."""
+        found = await self._fetch(
+            "SELECT count(*) AS count, min(due_at_ms) AS oldest_due_at_ms FROM jobs WHERE status = 'SCHEDULED'"
+            " AND due_at_ms < %(before)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)",
+            {"before": now_ms - grace_ms, "tenant": tenant},
+        )
+        return _row(Overdue, found[0])
+
+    # -- attempts and events ------------------------------------------------------------------------------------------
+
+    async def attempts(self, tenant: str, job_id: str) -> list[AttemptRow]:
+        """The assignments of a job, in order."""
+        return (await self.attempts_of(tenant, [job_id]))[job_id]
+
+    async def attempts_of(self, tenant: str, ids: Sequence[str]) -> dict[str, list[AttemptRow]]:
+        """The assignments of up to 1,000 jobs, 10,000 at most; a job without any has an empty list."""
+        found = await self._fetch(
+            f"SELECT {_ATTEMPT} FROM attempts WHERE tenant = %(tenant)s AND job_id = ANY(%(ids)s)"
+            " ORDER BY job_id, task, assignment LIMIT %(limit)s",
+            {"tenant": tenant, "ids": _ids(ids), "limit": MAX_ATTEMPTS},
+        )
+        rows: dict[str, list[AttemptRow]] = {job_id: [] for job_id in ids}
+        for values in found:
+            rows[values["job_id"]].append(_row(AttemptRow, values))
+        return rows
+
+    async def job_events(self, tenant: str, job_id: str, *, after: int = 0, first: int = 100) -> Page[EventRow]:
+        """The history of a job from version `after` + 1 on."""
+        return await self.stream_events(job_stream(tenant, job_id), after=after, first=first)
+
+    async def stream_events(self, stream: str, *, after: int = 0, first: int = 100) -> Page[EventRow]:
+        """The history of any stream from version `after` + 1 on."""
+        found = await self._fetch(
+            f"SELECT {_EVENT} FROM events WHERE stream = %(stream)s AND version > %(after)s"
+            " ORDER BY version LIMIT %(limit)s",
+            {"stream": stream, "after": after, "limit": _limit(first)},
+        )
+        return _page(EventRow, found, first)
+
+    async def events(self, partition: int, *, after: int = 0, first: int = MAX_PAGE) -> Page[EventRow]:
+        """The events of a partition, of all tenants, from seq `after` + 1 on."""
+        found = await self._fetch(
+            f"SELECT {_EVENT} FROM events WHERE partition = %(partition)s AND seq > %(after)s"
+            " ORDER BY seq LIMIT %(limit)s",
+            {"partition": partition, "after": after, "limit": _limit(first)},
+        )
+        return _page(EventRow, found, first)
+
+    async def command(self, tenant: str, command_id: str) -> list[EventRow]:
+        """The events that came of a user's command; none: it was rejected, changed nothing or is not applied yet."""
+        found = await self._fetch(
+            f"SELECT {_EVENT} FROM events WHERE command_id = %(command)s AND actor_kind = 'user'"
+            " AND split_part(stream, ':', 2) = %(tenant)s ORDER BY partition, seq LIMIT %(limit)s",
+            {"command": command_id, "tenant": tenant, "limit": MAX_PAGE},
+        )
+        return [_row(EventRow, values) for values in found]
+
+    # -- queues and workers -------------------------------------------------------------------------------------------
+
+    async def queue(self, tenant: str, name: str) -> QueueRow | None:
+        """One queue."""
+        return (await self.queues_by_name(tenant, [name])).get(name)
+
+    async def queues_by_name(self, tenant: str, names: Iterable[str]) -> dict[str, QueueRow]:
+        """Those of up to 1,000 queues that exist."""
+        found = await self._fetch(
+            f"SELECT {_QUEUE} FROM queues WHERE tenant = %(tenant)s AND name = ANY(%(names)s)",
+            {"tenant": tenant, "names": _ids(list(names))},
+        )
+        return {values["name"]: _row(QueueRow, values) for values in found}
+
+    async def queues(self, tenant: str, *, first: int = 100, after: str | None = None) -> Page[QueueRow]:
+        """A page of queues by name."""
+        found = await self._fetch(
+            f"SELECT {_QUEUE} FROM queues WHERE tenant = %(tenant)s AND name > %(after)s ORDER BY name LIMIT %(limit)s",
+            {"tenant": tenant, "after": after or "", "limit": _limit(first)},
+        )
+        return _page(QueueRow, found, first)
+
+    async def workers(
+        self, tenant: str, *, queue: str | None = None, first: int = 100, after: tuple[str, str] | None = None
+    ) -> Page[WorkerRow]:
+        """A page of worker registrations by (incarnation, queue), the oldest first; `after` is a row's `cursor`."""
+        found = await self._fetch(
+            f"SELECT {_WORKER} FROM workers WHERE tenant = %(tenant)s"
+            " AND (%(queue)s::text IS NULL OR queue = %(queue)s)"
+            " AND (incarnation, queue) > (%(incarnation)s, %(after)s) ORDER BY incarnation, queue LIMIT %(limit)s",
+            {
+                "tenant": tenant,
+                "queue": queue,
+                "incarnation": after[0] if after else "",
+                "after": after[1] if after else "",
+                "limit": _limit(first),
+            },
+        )
+        return _page(WorkerRow, found, first)
+
+    async def handlers_served(self, tenant: str, queue: str) -> set[str]:
+        """What the workers of a queue that are not lost can run."""
+        found = await self._fetch(
+            "SELECT DISTINCT jsonb_array_elements_text(handlers) AS handler FROM workers"
+            " WHERE tenant = %(tenant)s AND queue = %(queue)s AND NOT lost",
+            {"tenant": tenant, "queue": queue},
+        )
+        return {values["handler"] for values in found}
+
+    # -- positions ----------------------------------------------------------------------------------------------------
+
+    async def position(self) -> dict[int, int]:
+        """`seq` applied by partition."""
+        found = await self._fetch("SELECT partition, seq FROM positions", {})
+        return {values["partition"]: values["seq"] for values in found}
+
+    async def positions(self) -> list[PositionRow]:
+        """How far each partition is applied."""
+        found = await self._fetch(f"SELECT {_POSITION} FROM positions ORDER BY partition", {})
+        return [_row(PositionRow, values) for values in found]

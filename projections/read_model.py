@@ -1,0 +1,172 @@
+"""The read models as a part of a process: a pool of connections, snapshots, and waiting for a position."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from jobledger.eventlog.positions import Vector, reached
+from jobledger.projections.queries import Params, Queries
+from jobledger.telemetry.logs import get_logger
+
+log = get_logger()
+
+Connection = psycopg.AsyncConnection[DictRow]
+
+WAIT_FOR_CONNECTION_SECONDS = 2.0
+MAX_WAITING_QUERIES = 500
+STATEMENT_TIMEOUT = "10s"
+#: A snapshot that is forgotten open would hold up a switch to rebuilt tables.
+IDLE_IN_TRANSACTION_TIMEOUT = "30s"
+SLOW_QUERY_SECONDS = 1.0
+POLL_SECONDS = 0.012
+
+
+class ReadModelUnavailableError(RuntimeError):
+    """The read models can't be asked now; nothing is wrong with the question."""
+
+
+class ReadModel(Queries):
+    """The queries, each over a connection of a pool.
+
+    Every method raises ReadModelUnavailableError when Postgres can't be reached in 2 s, has no such schema, or
+    takes over 10 s.
+    """
+
+    name = "read-model"
+
+    def __init__(self, dsn: str, schema: str = "jobledger", *, min_size: int = 1, max_size: int = 8) -> None:
+        self._schema = schema
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            dsn,
+            connection_class=Connection,
+            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "jobledger-api"},
+            min_size=min_size,
+            max_size=max_size,
+            max_waiting=MAX_WAITING_QUERIES,
+            timeout=WAIT_FOR_CONNECTION_SECONDS,
+            reconnect_timeout=5.0,
+            configure=self._configure,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+        self._vector: Vector = {}
+        self._waiters = 0
+        self._moved = asyncio.Condition()
+        self._poller: asyncio.Task[None] | None = None
+        self._poll_failure: Exception | None = None
+
+    async def start(self) -> None:
+        """Open the pool; connections are made in the background, so Postgres may be away."""
+        await self._pool.open()
+
+    async def stop(self) -> None:
+        """Close the pool; may be called twice."""
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+            self._poller = None
+        await self._pool.close()
+
+    async def ping(self) -> dict[str, object]:
+        """For the health page: the last migration of the schema."""
+        found = await self._fetch("SELECT max(number) AS migration FROM migrations", {})
+        return dict(found[0])
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Queries that all see the same instant, and the position of that instant. Leave it soon: 30 s at most."""
+        async with self._connection() as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # Positions first: their lock keeps a switch to rebuilt tables out until the snapshot is left.
+            view = Snapshot(connection)
+            view.vector = await view.position()
+            yield view
+
+    async def wait_for(self, vector: Vector, timeout: float) -> bool:
+        """Wait until the read models show everything up to `vector`; False when they don't within `timeout` s.
+
+        However many wait in a process, one query every 12 ms looks, and only while somebody waits.
+        """
+        if reached(self._vector, vector):
+            return True
+        self._waiters += 1
+        self._poll_failure = None
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll(), name="wait-for-position")
+        try:
+            async with asyncio.timeout(timeout), self._moved:
+                await self._moved.wait_for(lambda: reached(self._vector, vector) or self._poll_failure is not None)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters -= 1
+        if not reached(self._vector, vector) and self._poll_failure is not None:
+            raise ReadModelUnavailableError(str(self._poll_failure)) from self._poll_failure
+        return True
+
+    async def _poll(self) -> None:
+        while self._waiters:
+            failure: Exception | None = None
+            try:
+                seen = await self.position()
+            except ReadModelUnavailableError as error:
+                failure = error
+            async with self._moved:
+                if failure is not None:
+                    self._poll_failure = failure
+                    self._moved.notify_all()
+                    return
+                if seen != self._vector:
+                    self._vector = seen
+                    self._moved.notify_all()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _configure(self, connection: Connection) -> None:
+        path = sql.SQL("SET search_path = {}").format(sql.Identifier(self._schema))
+        await connection.execute(path)
+        await connection.execute(sql.SQL("SET statement_timeout = {}").format(STATEMENT_TIMEOUT))
+        idle = sql.SQL("SET idle_in_transaction_session_timeout = {}").format(IDLE_IN_TRANSACTION_TIMEOUT)
+        await connection.execute(idle)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except (PoolTimeout, PoolClosed, TooManyRequests) as error:
+            raise ReadModelUnavailableError(f"Postgres gives no connection: {error}. Try again later.") from error
+        except psycopg.errors.UndefinedTable as error:
+            raise ReadModelUnavailableError(
+                f"Schema '{self._schema}' holds no read models yet: start a projector, which makes them."
+            ) from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise ReadModelUnavailableError(f"Postgres can't be asked: {error}. Try again later.") from error
+
+    async def _fetch(self, statement: LiteralString, params: Params) -> list[dict[str, Any]]:
+        begun = time.monotonic()
+        async with self._connection() as connection:
+            rows = await (await connection.execute(statement, params)).fetchall()
+        taken = time.monotonic() - begun
+        if taken > SLOW_QUERY_SECONDS:
+            log.warning("slow_query", query=statement[:200], duration_ms=round(taken * 1000))
+        return rows
+
+
+class Snapshot(Queries):
+    """Queries over one connection, in one snapshot. `vector`: how far the log is applied in what they show."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._snapshot_connection = connection
+        self.vector: Vector = {}
+
+    async def _fetch(self, statement: LiteralString, params: Params) -> list[dict[str, Any]]:
+        return await (await self._snapshot_connection.execute(statement, params)).fetchall()
