@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,6 +31,20 @@ from jobledger.telemetry.service import Service, run_until_signalled
 
 MAX_COMMITS_IN_FLIGHT = 8
 THREADS = 64
+
+
+class FirstTurn:
+    """Last part to start: the process is ready when the group has settled and its partitions are served."""
+
+    def __init__(self, owners: OwnerSet) -> None:
+        self._owners = owners
+
+    async def start(self) -> None:
+        """Wait for the first assignment and its recoveries."""
+        await self._owners.settle()
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
 
 
 class Scheduler:
@@ -81,7 +96,7 @@ class Scheduler:
     @property
     def parts(self) -> list[Service]:
         """What starts, in order; it stops in the reverse order: the group is left before owners close."""
-        return [self.producer, self.heartbeats, self.relay, self.owners, self.feed]
+        return [self.producer, self.heartbeats, self.relay, self.owners, self.feed, FirstTurn(self.owners)]
 
     async def queue_check(self) -> Checked:
         """Whether heartbeats, our own probes among them, come back from the broker."""
@@ -102,6 +117,8 @@ async def run(settings: Settings) -> int:
     """Run a scheduler until SIGTERM; returns the exit status."""
     instance = settings.instance_id or f"scheduler-{os.getpid()}"
     configure_logging("scheduler", instance, level=settings.log_level)
+    for library in ("faust", "mode", "aiokafka", "abc"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "scheduler"))
     durability = Durability(
         replication_factor=settings.kafka.replication_factor,

@@ -24,17 +24,13 @@ class OwnerSet:
         self._changing = asyncio.Lock()
         self._failed: asyncio.Future[None] | None = None
         self._stopped = False
+        self._assigned_once = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
 
     @property
     def owners(self) -> dict[int, Owner]:
         """Owners by partition."""
         return self._owners
-
-    @property
-    def settled(self) -> bool:
-        """Whether every partition that the group gave us is served or was refused."""
-        return all(owner.serving or owner.refusal for owner in self._owners.values())
 
     def offer(self, partition: int, offset: int, value: bytes) -> None:
         """A command record, for the owner of its partition."""
@@ -60,6 +56,7 @@ class OwnerSet:
                 await owner.start()
                 self._watches.add(watch := asyncio.create_task(self._watch(owner)))
                 watch.add_done_callback(self._watches.discard)
+            self._assigned_once.set()
 
     async def _watch(self, owner: Owner) -> None:
         """An owner deals with its errors; one that it cannot deal with ends the process."""
@@ -91,6 +88,11 @@ class OwnerSet:
             self._owners.clear()
         if self._failed is not None and not self._failed.done():
             self._failed.set_result(None)
+
+    async def settle(self) -> None:
+        """Return when the group has settled once and what it gave us is served or was refused."""
+        await self._assigned_once.wait()
+        await asyncio.gather(*(owner.settled.wait() for owner in self._owners.values()))
 
     async def wait(self) -> None:
         """Return when stopped; raise when this process must not own anything."""

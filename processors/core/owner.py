@@ -73,6 +73,8 @@ class Owner:
         self.partition = partition
         self.serving = False
         self.refusal: str | None = None
+        #: Set once the partition is served or was refused for the first time.
+        self.settled = asyncio.Event()
         self._config = config
         self._log = log
         self._relay = relay
@@ -169,6 +171,7 @@ class Owner:
                 await self._pause(delay)
                 delay = min(delay * 2, REOPEN_MAX_SECONDS)
         await self._forget()
+        self.settled.set()
         self._observer.closed(self.partition, "refused" if self.refusal else "stopped")
 
     async def _pause(self, seconds: float) -> None:
@@ -211,6 +214,7 @@ class Owner:
         self._leases = Leases(self._heartbeats, self._clock, config.lease_seconds)
         self._relay.register(self)
         self.serving = True
+        self.settled.set()
         self._observer.opened(self.partition, self._clock.monotonic() - started, len(machine.jobs))
 
     def _note_progress(self, at: tuple[int, int]) -> None:
