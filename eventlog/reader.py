@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -45,8 +46,12 @@ class LogReader:
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         consumer = Consumer(self._config)
-        assignment = await asyncio.to_thread(self._resolve, consumer)
-        consumer.assign(assignment)
+        try:
+            assignment = await asyncio.to_thread(self._resolve, consumer)
+            consumer.assign(assignment)
+        except BaseException:
+            await asyncio.to_thread(consumer.close)
+            raise
         self._thread = threading.Thread(target=self._run, args=(consumer,), name=f"read-{self._topic}", daemon=True)
         self._thread.start()
 
@@ -67,10 +72,21 @@ class LogReader:
         for partition, start in self._starts.items():
             at = TopicPartition(self._topic, partition, start)
             if start in (OFFSET_END, OFFSET_BEGINNING):
-                low, high = consumer.get_watermark_offsets(at, timeout=OFFSET_TIMEOUT_SECONDS)
+                low, high = self._watermarks(consumer, at)
                 at.offset = high if start == OFFSET_END else low
             resolved.append(at)
         return resolved
+
+    def _watermarks(self, consumer: Consumer, at: TopicPartition) -> tuple[int, int]:
+        """First and next offset; waits out what passes, such as a new topic whose leader isn't known everywhere."""
+        deadline = time.monotonic() + OFFSET_TIMEOUT_SECONDS
+        while True:
+            try:
+                return consumer.get_watermark_offsets(at, timeout=OFFSET_TIMEOUT_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() not in _PASSING or time.monotonic() > deadline or self._stopping.is_set():
+                    raise
+            time.sleep(0.05)
 
     def _run(self, consumer: Consumer) -> None:
         failure: BaseException | None = None
