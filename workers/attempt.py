@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -62,6 +62,10 @@ class Attempt:
             read_payload(self.handler.adapter, self.payload, self.info.handler) if self.handler.takes_payload else None
         )
         return self.handler.arguments(payload, context)
+
+    def with_save(self, save: Callable[[Opaque], None]) -> Attempt:
+        """The same with another way to save checkpoints."""
+        return replace(self, save=save)
 
 
 def call(attempt: Attempt) -> AttemptEnd:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
-from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter
+from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
 from jobledger.schemas.limits import NAME_PATTERN
 from jobledger.workers.context import Context
@@ -134,7 +134,7 @@ def _adapter(of: Handler[Any, Any]) -> TypeAdapter[Any]:
     try:
         hints = typing.get_type_hints(of.function, include_extras=True)
         return TypeAdapter(hints.get(parameter, Any))
-    except (NameError, TypeError, PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:
+    except (NameError, TypeError, PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise HandlerLoadError(
             f"The annotation of '{parameter}' in handler '{of.name}' can't be used for payloads: {error}. "
             f"Use a pydantic model, dataclass, TypedDict, dict, a scalar or Any, defined at module level."

@@ -82,8 +82,9 @@ class PoolProcess:
                 if isinstance(message, Saved):
                     save(message.checkpoint)
         except _ENDED:
+            on_purpose = self._killed
             await self.close()
-            if not self._killed:
+            if not on_purpose:
                 log.error("pool_process_died", error=self._exit(), execution_id=run.info.execution_id)
             return failure("ProcessDied", f"The process of the handler died ({self._exit()}).")
 

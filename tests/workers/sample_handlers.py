@@ -1,0 +1,124 @@
+"""Handlers for the tests; the pool's processes import this module by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jobledger import Context, NonRetryable, Retry, handler
+
+ATTEMPTS: list[int] = []
+
+
+class Email(BaseModel):
+    to: str
+    copies: int = 1
+
+
+@handler("noop")
+async def noop(payload: dict[str, Any]) -> None:
+    return None
+
+
+@handler("echo")
+async def echo(payload: Email, ctx: Context) -> dict[str, Any]:
+    return {"to": payload.to, "copies": payload.copies, "attempt": ctx.attempt, "execution": ctx.execution_id}
+
+
+@handler("sleepy")
+async def sleepy(payload: float) -> str:
+    await asyncio.sleep(payload)
+    return "slept"
+
+
+@handler("journal_async")
+async def journal_async(payload: str) -> str:
+    Path(payload).write_text("started")  # noqa: ASYNC240 - a test may
+    await asyncio.sleep(30)
+    return "never"
+
+
+@handler("flaky")
+async def flaky(payload: int, ctx: Context) -> int:
+    ATTEMPTS.append(ctx.attempt)
+    if ctx.attempt <= payload:
+        raise Retry(f"attempt {ctx.attempt} has no luck")
+    return ctx.attempt
+
+
+@handler("hopeless")
+async def hopeless() -> None:
+    raise NonRetryable("never works")
+
+
+@handler("unserialisable")
+async def unserialisable() -> object:
+    return object()
+
+
+@handler("huge")
+async def huge() -> str:
+    return "x" * 300_000
+
+
+@handler("square")
+def square(payload: int) -> int:
+    return payload * payload
+
+
+@handler("pid")
+def pid(payload: dict[str, Any], ctx: Context) -> int:
+    return os.getpid()
+
+
+@handler("spin", timeout="300ms")
+def spin(payload: str) -> None:
+    """Ignores everything; writes its pid and that of a program it has started."""
+    child = subprocess.Popen(["sleep", "60"])
+    Path(payload).write_text(f"{os.getpid()} {child.pid}")
+    while True:
+        time.sleep(0.01)
+
+
+@handler("stubborn")
+def stubborn(payload: str) -> None:
+    Path(payload).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.01)
+
+
+@handler("polite")
+def polite(payload: str, ctx: Context) -> None:
+    Path(payload).write_text(str(os.getpid()))
+    while not ctx.wait_cancelled(0.01):
+        pass
+    ctx.raise_if_cancelled()
+
+
+@handler("suicidal")
+def suicidal() -> None:
+    os._exit(3)
+
+
+@handler("steps")
+def steps(payload: int, ctx: Context) -> list[int]:
+    done = ctx.last_checkpoint or []
+    for step in range(len(done), payload):
+        done.append(step)
+        ctx.checkpoint(done)
+        if ctx.attempt == 1 and step == payload // 2:
+            raise Retry("half way")
+    return done
+
+
+@handler("threaded", run_in="thread")
+def threaded(payload: float, ctx: Context) -> str:
+    ctx.wait_cancelled(payload)
+    ctx.raise_if_cancelled()
+    return "done"

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from jobledger.domain.job_commands import (
+    FailureKind,
+    ReportCancelled,
+    ReportCheckpoint,
+    ReportFailed,
+    ReportReturned,
+    ReportStarted,
+    ReportSucceeded,
+)
+from jobledger.domain.queue_commands import RemoveWorker, SetCredits
+from jobledger.workers.runtime import WorkerConfig, WorkerConfigError
+
+pytestmark = pytest.mark.kafka
+
+
+async def _written(path: Path) -> list[int]:
+    """Numbers in a file, as soon as it is there."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if path.exists() and (text := path.read_text()):  # noqa: ASYNC240
+            return [int(part) for part in text.split() if part.isdigit()]
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{path} was not written")
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def _until_gone(pid: int, seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not _gone(pid):
+        assert time.monotonic() < deadline, f"process {pid} still runs"
+        await asyncio.sleep(0.01)
+
+
+async def test_registers_with_credits_then_runs_and_reports_in_one(owners: Any, start_worker: Any) -> None:
+    """A short task yields one report with start and end; the worker registered with its handlers and credits first."""
+    worker, incarnation = await start_worker(queues=["default", "mail"], slots=5)
+    granted = {c.stream: c.body for c in owners.commands if isinstance(c.body, SetCredits)}
+    assert {stream: body.credits for stream, body in granted.items()} == {
+        "queue:default:default": 3,
+        "queue:default:mail": 2,
+    }
+    assert "echo" in granted["queue:default:default"].handlers
+    run = await owners.run(worker._config.worker, incarnation, "j1", "echo", {"to": "a@b"})
+    done = await owners.report(ReportSucceeded, "j1")
+    assert json.loads(done.result.data) == {"to": "a@b", "copies": 1, "attempt": 1, "execution": run.execution_id}
+    assert (done.assignment, done.worker, done.incarnation) == (1, "w-1", incarnation)
+    assert run.assigned_at_ms <= done.started_at_ms <= done.ended_at_ms
+    assert owners.of(ReportStarted, "j1") == []
+
+
+async def test_plain_function_runs_in_another_process(owners: Any, start_worker: Any) -> None:
+    _, incarnation = await start_worker()
+    await owners.run("w-1", incarnation, "j1", "pid", {})
+    done = await owners.report(ReportSucceeded, "j1")
+    assert int(done.result.data) != os.getpid()
+
+
+async def test_longer_handler_is_reported_as_started(owners: Any, start_worker: Any) -> None:
+    _, incarnation = await start_worker()
+    await owners.run("w-1", incarnation, "j1", "sleepy", 0.3)
+    started = await owners.report(ReportStarted, "j1")
+    assert owners.of(ReportSucceeded, "j1") == []
+    done = await owners.report(ReportSucceeded, "j1")
+    assert done.started_at_ms == started.started_at_ms
+
+
+async def test_repeats_and_other_incarnations_are_dropped(owners: Any, start_worker: Any) -> None:
+    """The same assignment again runs once; a message for another incarnation never runs."""
+    _, incarnation = await start_worker()
+    run = await owners.run("w-1", incarnation, "j1", "echo", {"to": "x"})
+    await owners.send(run, run)
+    await owners.run("w-1", "00000000-0000-7000-8000-000000000000", "j2", "echo", {"to": "x"})
+    await owners.run("w-1", incarnation, "j3", "echo", {"to": "x"})
+    await owners.report(ReportSucceeded, "j3")
+    await asyncio.sleep(0.2)
+    assert len(owners.of(ReportSucceeded, "j1")) == 1
+    assert owners.of(ReportSucceeded, "j2") == []
+
+
+async def test_time_out_kills_the_process_and_what_it_started(owners: Any, start_worker: Any, tmp_path: Path) -> None:
+    """A plain handler over its limit is killed with its own children before TIMEOUT is reported; the next one runs."""
+    _, incarnation = await start_worker()
+    await owners.run("w-1", incarnation, "j1", "spin", str(tmp_path / "pids"))
+    failed = await owners.report(ReportFailed, "j1")
+    pids = await _written(tmp_path / "pids")
+    assert (failed.kind, failed.retryable) == (FailureKind.TIMEOUT, True)
+    assert _gone(pids[0])
+    await _until_gone(pids[1], 1.0)
+    assert failed.ended_at_ms - failed.started_at_ms < 2_000
+    await owners.run("w-1", incarnation, "j2", "square", 7)
+    assert (await owners.report(ReportSucceeded, "j2")).result.data == "49"
+
+
+async def test_async_time_out_and_the_jobs_own_limit(owners: Any, start_worker: Any) -> None:
+    """The limit of the job counts where it names one."""
+    _, incarnation = await start_worker()
+    await owners.run("w-1", incarnation, "j1", "sleepy", 30.0, timeout_seconds=0.2)
+    failed = await owners.report(ReportFailed, "j1", 5.0)
+    assert failed.kind is FailureKind.TIMEOUT
+
+
+async def test_cancel_before_start_and_while_running(owners: Any, start_worker: Any, tmp_path: Path) -> None:
+    """A task cancelled in the same breath never starts; a running one is stopped, however it runs."""
+    _, incarnation = await start_worker()
+    other = tmp_path / "never"
+    run = await owners.run("w-1", "none", "j0", "journal_async", str(other))
+    mine = type(run)(**{**{f: getattr(run, f) for f in run.__struct_fields__}, "incarnation": incarnation})
+    await owners.send(mine, owners.cancel_of(mine))
+    await owners.report(ReportCancelled, "j0")
+    assert not other.exists()
+    runs = {}
+    for job, handler in (("j1", "journal_async"), ("j2", "stubborn"), ("j3", "polite")):
+        runs[job] = await owners.run("w-1", incarnation, job, handler, str(tmp_path / job))
+        await _written(tmp_path / job)
+    for run in runs.values():
+        await owners.cancel(run)
+    for job in runs:
+        await owners.report(ReportCancelled, job)
+        assert owners.of(ReportSucceeded, job) == owners.of(ReportFailed, job) == []
+
+
+async def test_thread_is_asked_to_stop(owners: Any, start_worker: Any) -> None:
+    _, incarnation = await start_worker()
+    run = await owners.run("w-1", incarnation, "j1", "threaded", 30.0)
+    await owners.report(ReportStarted, "j1")
+    await owners.cancel(run)
+    await owners.report(ReportCancelled, "j1")
+    await owners.run("w-1", incarnation, "j2", "threaded", 0.0)
+    await owners.report(ReportSucceeded, "j2")
+
+
+async def test_failures_are_told_with_their_kind(owners: Any, start_worker: Any, log_lines: io.BytesIO) -> None:
+    """Non-serialisable and oversized results, wrong payloads, NonRetryable and a died process each fail clearly."""
+    _, incarnation = await start_worker()
+    cases: dict[str, tuple[str, Any, str, bool]] = {
+        "j1": ("unserialisable", None, "ResultError", False),
+        "j2": ("huge", None, "ResultError", False),
+        "j3": ("echo", {"nobody": 1}, "PayloadError", False),
+        "j4": ("hopeless", None, "NonRetryable", False),
+        "j5": ("suicidal", None, "ProcessDied", True),
+    }
+    for job, (handler, payload, _, _) in cases.items():
+        await owners.run("w-1", incarnation, job, handler, payload)
+        failed = await owners.report(ReportFailed, job)
+        assert (failed.error_type, failed.retryable) == cases[job][2:], job
+        assert json.loads(failed.error.data)["message"]
+    await owners.run("w-1", incarnation, "j6", "nobody", None)
+    await owners.report(ReportReturned, "j6")
+    assert b'"event":"pool_process_died"' in log_lines.getvalue()
+
+
+async def test_checkpoints_reach_the_log_before_the_failure(owners: Any, start_worker: Any) -> None:
+    """The last checkpoint stands in the log before the report of the failure, and a later attempt starts from it."""
+    _, incarnation = await start_worker()
+    await owners.run("w-1", incarnation, "j1", "steps", 6)
+    await owners.report(ReportFailed, "j1")
+    bodies = [c.body for c in owners.commands if c.stream.endswith("j1")]
+    assert isinstance(bodies[-1], ReportFailed)
+    last = bodies[-2]
+    assert isinstance(last, ReportCheckpoint)
+    assert json.loads(last.checkpoint.data) == [0, 1, 2, 3]
+    await owners.run("w-1", incarnation, "j2", "steps", 6, attempt=2, assignment=2, checkpoint=last.checkpoint)
+    assert json.loads((await owners.report(ReportSucceeded, "j2")).result.data) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_drain_lets_what_runs_end_and_hands_the_rest_back(owners: Any, start_worker: Any) -> None:
+    """stop(): credits 0, the running task ends and is reported, a task that comes late is returned, then it leaves."""
+    worker, incarnation = await start_worker()
+    await owners.run("w-1", incarnation, "j1", "sleepy", 1.0)
+    await owners.report(ReportStarted, "j1")
+    stopping = asyncio.create_task(worker.stop())
+    await owners.until(lambda: [c for c in owners.of(SetCredits) if c.credits == 0])
+    await owners.run("w-1", incarnation, "j2", "sleepy", 1.0)
+    await owners.report(ReportReturned, "j2")
+    await owners.report(ReportSucceeded, "j1")
+    await stopping
+    await owners.until(lambda: owners.of(RemoveWorker))
+    await worker.stop()
+
+
+async def test_drain_that_takes_too_long_fails_the_attempt(owners: Any, start_worker: Any, tmp_path: Path) -> None:
+    """What still runs after the drain time is stopped and reported as a failure that may be tried again."""
+    worker, incarnation = await start_worker(drain_seconds=0.3)
+    await owners.run("w-1", incarnation, "j1", "sleepy", 60.0)
+    await owners.run("w-1", incarnation, "j2", "stubborn", str(tmp_path / "pid"))
+    (pid,) = await _written(tmp_path / "pid")
+    await worker.stop()
+    for job in ("j1", "j2"):
+        failed = await owners.report(ReportFailed, job)
+        assert (failed.error_type, failed.retryable) == ("WorkerStopping", True)
+    assert _gone(pid)
+
+
+async def test_more_tasks_than_slots_are_handed_back(owners: Any, start_worker: Any) -> None:
+    _, incarnation = await start_worker(slots=1)
+    await owners.run("w-1", incarnation, "j1", "sleepy", 1.0)
+    await owners.run("w-1", incarnation, "j2", "sleepy", 1.0)
+    await owners.report(ReportReturned, "j2")
+    await owners.report(ReportSucceeded, "j1")
+
+
+def test_more_queues_than_slots_is_a_clear_error() -> None:
+    config = WorkerConfig(worker="w", cell="c", tenant="default", partitions=4, queues=["a", "b"], slots=1)
+    with pytest.raises(WorkerConfigError, match="JOBLEDGER_WORKER_SLOTS to 2"):
+        config.credits()

@@ -1,0 +1,120 @@
+"""Heartbeats, the lease that they give, and what happens when it runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from confluent_kafka import KafkaException
+
+from jobledger.domain.worker_messages import Heartbeat
+from jobledger.eventlog.producer import BackpressureError, RecordProducer
+from jobledger.schemas.worker import encode_heartbeat
+from jobledger.telemetry.logs import get_logger
+from jobledger.workers.lease import Lease
+from jobledger.workers.measures import Measures
+
+#: Heartbeats on their way at once: while Kafka is away, more of them would only wait in line.
+MAX_UNACKNOWLEDGED = 3
+
+log = get_logger()
+
+
+class Liveness:
+    """Sends a heartbeat every interval and watches the lease.
+
+    `incarnation` and `running` are asked for each heartbeat. `on_lost` is awaited when the lease has run out;
+    heartbeats go on meanwhile, under whatever incarnation is then named.
+    """
+
+    def __init__(
+        self,
+        producer: RecordProducer,
+        topic: str,
+        worker: str,
+        lease: Lease,
+        measures: Measures,
+        interval_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._worker = worker
+        self._lease = lease
+        self._measures = measures
+        self._interval = interval_seconds
+        self._clock = clock
+        self._unacknowledged = 0
+        self._confirmed = asyncio.Event()
+        self.incarnation = ""
+        self.connected = False
+        self.acknowledged_at = 0.0
+
+    async def first(self, incarnation: str) -> None:
+        """Beat for a new incarnation until a heartbeat of it is acknowledged: from then on the lease is valid."""
+        self.incarnation = incarnation
+        self._confirmed.clear()
+        while not self._confirmed.is_set():
+            self.beat()
+            try:
+                await asyncio.wait_for(self._confirmed.wait(), self._interval)
+            except TimeoutError:
+                self._notice_silence("no heartbeat is acknowledged")
+
+    async def run(self) -> None:
+        """Beat for ever."""
+        while True:
+            await asyncio.sleep(self._interval)
+            self.beat()
+            if time.monotonic() - self.acknowledged_at > 2 * self._interval + 0.5:
+                self._notice_silence("heartbeats are not acknowledged")
+
+    async def watch(self, on_lost: Callable[[], Awaitable[None]]) -> None:
+        """Await `on_lost` each time the lease runs out; it has to bring a new lease."""
+        while True:
+            left = self._lease.remaining
+            if left > 0:
+                await asyncio.sleep(left)
+            if not self._lease.valid:
+                await on_lost()
+
+    def beat(self) -> None:
+        """Send one heartbeat."""
+        if self._unacknowledged >= MAX_UNACKNOWLEDGED or not self.incarnation:
+            return
+        sent_at, incarnation = time.monotonic(), self.incarnation
+        record = Heartbeat(
+            worker=self._worker,
+            incarnation=incarnation,
+            sent_at_ms=int(self._clock() * 1000),
+            running=self._measures.running,
+        )
+        try:
+            future = self._producer.send(self._topic, 0, encode_heartbeat(record))
+        except (BackpressureError, KafkaException) as error:
+            self._notice_silence(str(error))
+            return
+        self._unacknowledged += 1
+        future.add_done_callback(lambda done: self._acknowledged(done, sent_at, incarnation))
+
+    def _acknowledged(self, done: asyncio.Future[int], sent_at: float, incarnation: str) -> None:
+        self._unacknowledged -= 1
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            self._notice_silence(str(error or "cancelled"))
+            return
+        self.acknowledged_at = time.monotonic()
+        self._measures.heartbeat()
+        if not self.connected:
+            self.connected = True
+            log.info("queue_connection_restored")
+        if incarnation == self.incarnation:
+            self._lease.confirm(sent_at)
+            if self._lease.valid:
+                self._confirmed.set()
+
+    def _notice_silence(self, error: str) -> None:
+        if self.connected:
+            self.connected = False
+            log.error("queue_connection_lost", error=error)

@@ -1,0 +1,27 @@
+"""What a worker has had already."""
+
+from __future__ import annotations
+
+Key = tuple[str, str, int]
+MAX_KEYS = 100_000
+
+
+class RecentKeys:
+    """The last 100,000 keys of tasks; a repeat comes within seconds of the first, after a resend of an outbox."""
+
+    def __init__(self, limit: int = MAX_KEYS) -> None:
+        self._limit = limit
+        self._keys: dict[Key, None] = {}
+
+    def add(self, key: Key) -> bool:
+        """Take in a key; False when it is known."""
+        if key in self._keys:
+            return False
+        if len(self._keys) >= self._limit:
+            del self._keys[next(iter(self._keys))]
+        self._keys[key] = None
+        return True
+
+    def clear(self) -> None:
+        """Forget all: a new incarnation has had nothing."""
+        self._keys.clear()

@@ -1,0 +1,114 @@
+"""What the worker says to jobs and queues: commands that are sent until Kafka has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from confluent_kafka import KafkaException
+
+from jobledger.domain.commands import AnyCommand
+from jobledger.domain.values import Actor, ActorKind
+from jobledger.eventlog.producer import BackpressureError
+from jobledger.schemas.commands import Command
+from jobledger.telemetry.logs import get_logger
+
+RETRY_SECONDS = 0.5
+
+log = get_logger()
+
+
+class CommandSender(Protocol):
+    """The part of a CommandProducer that is needed here."""
+
+    def send(self, command: Command) -> asyncio.Future[None]:
+        """Send a command; the future is done when the broker has it."""
+        ...
+
+
+class Reports:
+    """Sends a worker's commands. A report is kept, and sent again with the same command id, until Kafka has it.
+
+    It takes `on_fatal` for an error after which the producer can never send again.
+    """
+
+    def __init__(
+        self,
+        sender: CommandSender,
+        worker: str,
+        new_id: Callable[[], str],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._sender = sender
+        self._actor = Actor(ActorKind.WORKER, worker)
+        self._new_id = new_id
+        self._on_fatal = on_fatal
+        self._pending: dict[str, Command] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def pending(self) -> int:
+        """Reports that Kafka doesn't have yet."""
+        return len(self._pending)
+
+    def send(
+        self,
+        stream: str,
+        body: AnyCommand,
+        *,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+        delivered: Callable[[], None] | None = None,
+    ) -> None:
+        """Send a command to a stream; returns at once. `delivered` is called when Kafka has it."""
+        command = Command(
+            id=self._new_id(),
+            stream=stream,
+            actor=self._actor,
+            body=body,
+            correlation_id=correlation_id,
+            traceparent=traceparent,
+        )
+        self._pending[command.id] = command
+        self._empty.clear()
+        self._try(command, delivered)
+
+    async def drained(self, timeout: float) -> bool:
+        """Wait until Kafka has everything, at most `timeout` seconds; whether it has."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def _try(self, command: Command, delivered: Callable[[], None] | None) -> None:
+        try:
+            future = self._sender.send(command)
+        except BackpressureError as error:
+            self._later(command, delivered, error)
+            return
+
+        def settled(done: asyncio.Future[None]) -> None:
+            error = None if done.cancelled() else done.exception()
+            if error is None:
+                self._done(command, delivered)
+            else:
+                self._later(command, delivered, error)
+
+        future.add_done_callback(settled)
+
+    def _done(self, command: Command, delivered: Callable[[], None] | None) -> None:
+        self._pending.pop(command.id, None)
+        if not self._pending:
+            self._empty.set()
+        if delivered is not None:
+            delivered()
+
+    def _later(self, command: Command, delivered: Callable[[], None] | None, error: BaseException) -> None:
+        if isinstance(error, KafkaException) and error.args[0].fatal():
+            self._on_fatal(error)
+            return
+        log.warning("report_resent", execution_id=command.stream, error=str(error))
+        asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try, command, delivered)

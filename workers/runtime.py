@@ -1,0 +1,381 @@
+"""The worker: takes tasks from its inbox, runs their handlers, and reports to the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+from confluent_kafka import OFFSET_END, KafkaException, Message
+
+from jobledger.domain import queue_commands as qc
+from jobledger.domain.commands import AnyCommand
+from jobledger.domain.identity import partition_of, queue_stream, split_stream
+from jobledger.domain.job_commands import ReportReturned
+from jobledger.domain.worker_messages import CancelTask, RunTask
+from jobledger.eventlog.clients import KafkaConnection, consumer_config, producer_config
+from jobledger.eventlog.producer import CommandProducer, RecordProducer
+from jobledger.eventlog.reader import LogReader
+from jobledger.schemas.topics import TASK_PARTITIONS, Topic, topic_name
+from jobledger.schemas.worker import decode_tasks
+from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.traces import Tracing
+from jobledger.workers.attempt import StopReason
+from jobledger.workers.execution import Execution, Surroundings
+from jobledger.workers.lease import Lease, SharedDeadline
+from jobledger.workers.liveness import Liveness
+from jobledger.workers.measures import Measures
+from jobledger.workers.memory import RecentKeys
+from jobledger.workers.pool import ProcessPool
+from jobledger.workers.pool_protocol import Setup
+from jobledger.workers.registry import Registry
+from jobledger.workers.reports import Reports
+
+DRAIN_SECONDS = 30.0
+FLUSH_SECONDS = 5.0
+#: How long a handler may take to end after it was stopped: for a drain that is over, and for a lease that is lost.
+STOP_SECONDS = 10.0
+CONNECT_RETRY_SECONDS = 1.0
+#: RemoveWorker is refused while the queue still counts a task as held, so it is sent again this much later.
+LEAVE_PAUSES = (0.0, 0.3, 0.7)
+
+log = get_logger()
+
+
+class WorkerConfigError(ValueError):
+    """The worker's settings can't work; the message says which and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """How a worker is set up. `worker` is its stable id; `queues` are names in `tenant`."""
+
+    worker: str
+    cell: str
+    tenant: str
+    partitions: int
+    queues: list[str] = field(default_factory=lambda: ["default"])
+    pool: str = "default"
+    slots: int = 8
+    lease_seconds: float = 10.0
+    heartbeat_interval_seconds: float = 2.0
+    drain_seconds: float = DRAIN_SECONDS
+    log_level: str = "INFO"
+
+    def credits(self) -> dict[str, int]:
+        """Slots divided over the queues: the sum is `slots`, each has at least one."""
+        names = list(dict.fromkeys(self.queues))
+        if not names:
+            raise WorkerConfigError("The worker has no queues; name at least one in JOBLEDGER_WORKER_QUEUES.")
+        if len(names) > self.slots:
+            raise WorkerConfigError(
+                f"The worker has {self.slots} slot(s) for {len(names)} queues, but each queue needs one: "
+                f"raise JOBLEDGER_WORKER_SLOTS to {len(names)} or name fewer queues in JOBLEDGER_WORKER_QUEUES."
+            )
+        share, rest = divmod(self.slots, len(names))
+        return {name: share + (1 if index < rest else 0) for index, name in enumerate(names)}
+
+
+class Worker:
+    """A part of a process: `start`, `stop` (drains), `wait` (raises when it can't go on)."""
+
+    name = "worker"
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        kafka: KafkaConnection,
+        registry: Registry,
+        metrics: Metrics,
+        tracing: Tracing,
+        new_id: Callable[[], str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if config.heartbeat_interval_seconds * 2 > config.lease_seconds:
+            raise WorkerConfigError(
+                f"JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS is {config.heartbeat_interval_seconds:g}, but must be at most "
+                f"half of JOBLEDGER_LEASE_SECONDS ({config.lease_seconds:g})."
+            )
+        self._config = config
+        self._credits = config.credits()
+        self._kafka = kafka
+        self._registry = registry
+        self._tracing = tracing
+        self._new_id = new_id
+        self._clock = clock
+        self._measures = Measures(metrics, config.slots, clock)
+        self._shared: SharedDeadline | None = None
+        self._executions: dict[tuple[str, str, int], Execution] = {}
+        self._seen = RecentKeys()
+        self._draining = False
+        self._stopped = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failure: asyncio.Future[None] | None = None
+        self.incarnation = ""
+
+    @property
+    def running(self) -> int:
+        """Tasks that are here and have not ended."""
+        return len(self._executions)
+
+    @property
+    def lease_valid(self) -> bool:
+        """Whether handlers may run now."""
+        return hasattr(self, "_lease") and self._lease.valid
+
+    @property
+    def heartbeat_age(self) -> float:
+        """Seconds since Kafka acknowledged a heartbeat."""
+        return time.monotonic() - self._liveness.acknowledged_at if hasattr(self, "_liveness") else float("inf")
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect, register, and take tasks; waits for Kafka as long as it takes."""
+        self._failure = asyncio.get_running_loop().create_future()
+        config = self._config
+        self._shared = SharedDeadline()
+        self._lease = Lease(config.lease_seconds, self._shared)
+        self._producer = RecordProducer(producer_config(self._kafka, f"{config.worker}-reports"))
+        await self._producer.start()
+        commands = CommandProducer(self._producer, topic_name(config.cell, Topic.COMMANDS), config.partitions)
+        self._reports = Reports(commands, config.worker, self._new_id, self._fail)
+        self._pool = self._make_pool(self._shared)
+        if self._pool is not None:
+            await self._pool.start()
+        self._around = Surroundings(
+            worker=config.worker,
+            reports=self._reports,
+            pool=self._pool,
+            lease=self._lease,
+            measures=self._measures,
+            tracing=self._tracing,
+            clock=self._clock,
+        )
+        self._reader = await self._open_inbox()
+        self._liveness = Liveness(
+            self._producer,
+            topic_name(config.cell, Topic.HEARTBEATS),
+            config.worker,
+            self._lease,
+            self._measures,
+            config.heartbeat_interval_seconds,
+            self._clock,
+        )
+        await self._register()
+        self._spawn(self._liveness.run())
+        self._spawn(self._liveness.watch(self._lease_lost))
+        self._spawn(self._reader.wait())
+
+    def _make_pool(self, shared: SharedDeadline) -> ProcessPool | None:
+        if not self._registry.any_in("process"):
+            return None
+        import sys  # noqa: PLC0415 - what handlers' modules were found with, at this moment
+
+        setup = Setup(
+            path=list(sys.path),
+            modules=self._registry.modules,
+            instance_id=self._config.worker,
+            log_level=self._config.log_level,
+        )
+        return ProcessPool(setup, shared.descriptor, self._config.slots)
+
+    async def _open_inbox(self) -> LogReader:
+        """Read the inbox from its end, fixed before anybody hears of this incarnation."""
+        config = self._config
+        inbox = partition_of(config.worker, TASK_PARTITIONS)
+        client = consumer_config(self._kafka, f"{config.worker}-inbox", f"{config.cell}-worker-{config.worker}")
+        known_lost = False
+        while True:
+            reader = LogReader(client, topic_name(config.cell, Topic.TASKS), {inbox: OFFSET_END}, self._deliver)
+            try:
+                await reader.start()
+                return reader
+            except KafkaException as error:
+                if not known_lost:
+                    log.error("queue_connection_lost", error=str(error))
+                known_lost = True
+            await asyncio.sleep(CONNECT_RETRY_SECONDS)
+
+    async def _register(self) -> None:
+        """Become a new incarnation: a heartbeat first, so that the lease is valid when the first task comes."""
+        self.incarnation = ""
+        incarnation = self._new_id()
+        self._seen.clear()
+        await self._liveness.first(incarnation)
+        self.incarnation = incarnation
+        for queue, credits in self._credits.items():
+            self._send_credits(queue, credits)
+        log.info("worker_registered", worker_id=self._config.worker, incarnation=incarnation)
+
+    def _send_credits(self, queue: str, credits: int) -> None:
+        body = qc.SetCredits(
+            worker=self._config.worker,
+            incarnation=self.incarnation,
+            pool=self._config.pool,
+            credits=credits,
+            handlers=self._registry.names,
+        )
+        self._to_queue(queue, body)
+
+    def _to_queue(self, queue: str, body: AnyCommand) -> None:
+        self._reports.send(queue_stream(self._config.tenant, queue), body)
+
+    # -- inbox --------------------------------------------------------------------------------------------------------
+
+    async def _deliver(self, batch: list[Message]) -> None:
+        """Take what is for this incarnation; others share the partition of the inbox."""
+        wanted = self.incarnation.encode()
+        if not wanted:
+            return
+        for message in batch:
+            value = message.value()
+            if not isinstance(value, bytes) or wanted not in value:
+                continue
+            try:
+                record = decode_tasks(value)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                reason = f"Record {message.partition()}/{message.offset()} of the inbox can't be read: {error}"
+                log.warning("task_dropped", execution_id="", reason=reason)
+                continue
+            for one in record.messages:
+                if one.incarnation != self.incarnation:
+                    continue
+                if isinstance(one, RunTask):
+                    self._run(one)
+                else:
+                    self._cancel(one)
+
+    def _run(self, run: RunTask) -> None:
+        if not self._seen.add((run.job, run.task, run.assignment)):
+            return
+        self._measures.received()
+        _, tenant, job_id = split_stream(run.job)
+        ids = {"execution_id": run.execution_id, "job_id": job_id, "tenant_id": tenant}
+        log.info("task_received", **ids, worker_id=self._config.worker, traceparent=run.traceparent or "")
+        handler = self._registry.get(run.handler)
+        refusal = self._refusal(run) if handler is not None else f"Handler '{run.handler}' is not in this worker."
+        if refusal is not None or handler is None:
+            log.warning("task_refused", **ids, reason=refusal)
+            self._return(run, refusal or "")
+            return
+        if not self._lease.valid:
+            log.warning("task_dropped", execution_id=run.execution_id, reason="The worker's lease is over.")
+            return
+        execution = Execution(run, handler, self._around, self._forget)
+        self._executions[execution.key] = execution
+        self._idle.clear()
+        execution.start()
+
+    def _refusal(self, run: RunTask) -> str | None:
+        if self._draining:
+            return "The worker is stopping."
+        if len(self._executions) >= self._config.slots:
+            return f"All {self._config.slots} slots of the worker are taken."
+        return None
+
+    def _return(self, run: RunTask, reason: str) -> None:
+        body = ReportReturned(
+            task=run.task, assignment=run.assignment, worker=run.worker, incarnation=run.incarnation, reason=reason
+        )
+        self._reports.send(run.job, body, correlation_id=run.correlation_id, traceparent=run.traceparent)
+
+    def _cancel(self, cancel: CancelTask) -> None:
+        execution = self._executions.get((cancel.job, cancel.task, cancel.assignment))
+        if execution is not None:
+            execution.stop(StopReason.CANCEL)
+        # One that is not here has ended: its report is on its way, and what came first counts.
+
+    def _forget(self, execution: Execution) -> None:
+        self._executions.pop(execution.key, None)
+        if not self._executions:
+            self._idle.set()
+
+    # -- lease --------------------------------------------------------------------------------------------------------
+
+    async def _lease_lost(self) -> None:
+        """Stop everything without a report: the tasks are others' now. Then begin anew, once Kafka answers."""
+        log.warning("lease_uncertain", worker_id=self._config.worker, running=self.running)
+        self._lease.revoke()
+        before, self.incarnation = self.incarnation, ""
+        await self._stop_executions(StopReason.LEASE)
+        if self._draining:
+            await asyncio.sleep(STOP_SECONDS)  # stop() ends this; nothing is to be begun anew
+            return
+        await self._register()
+        for queue in self._credits:  # takes effect where the old incarnation held nothing; else its lease runs out
+            self._to_queue(queue, qc.RemoveWorker(worker=self._config.worker, incarnation=before))
+
+    async def _stop_executions(self, reason: StopReason) -> None:
+        for execution in list(self._executions.values()):
+            execution.stop(reason)
+        try:
+            await asyncio.wait_for(self._idle.wait(), STOP_SECONDS)
+        except TimeoutError:
+            left = ", ".join(sorted({execution.run.handler for execution in self._executions.values()}))
+            self._fail(RuntimeError(f"Handlers don't end after they were stopped: {left}. The worker has to go."))
+
+    # -- stop ---------------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Take nothing new, let what runs end within the drain time, report all, leave the queues; may be repeated."""
+        if self._stopped:
+            return
+        self._stopped = self._draining = True
+        if self.incarnation:
+            await self._drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_reader"):
+            await self._reader.stop()
+        if getattr(self, "_pool", None) is not None:
+            assert self._pool is not None
+            await self._pool.stop()
+        if hasattr(self, "_producer"):
+            await self._producer.stop()
+        if self._shared is not None:
+            self._shared.close()
+        log.info("worker_drained", worker_id=self._config.worker, incarnation=self.incarnation)
+
+    async def _drain(self) -> None:
+        for queue in self._credits:
+            self._send_credits(queue, 0)
+        for execution in list(self._executions.values()):
+            execution.stop_if_waiting()
+        try:
+            await asyncio.wait_for(self._idle.wait(), self._config.drain_seconds)
+        except TimeoutError:
+            await self._stop_executions(StopReason.DRAIN)
+        if not await self._reports.drained(FLUSH_SECONDS):
+            return  # Kafka is away: the lease's end tells the queues
+        for pause in LEAVE_PAUSES:
+            await asyncio.sleep(pause)  # the inbox is still read: what was on its way is handed back
+            for queue in self._credits:
+                self._to_queue(queue, qc.RemoveWorker(worker=self._config.worker, incarnation=self.incarnation))
+            await self._reports.drained(FLUSH_SECONDS)
+
+    # -- failure ------------------------------------------------------------------------------------------------------
+
+    async def wait(self) -> None:
+        """Raise what keeps the worker from going on."""
+        assert self._failure is not None
+        await asyncio.shield(self._failure)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.append(task)
+        task.add_done_callback(self._watch)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
