@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 from confluent_kafka import Message
 
 from jobledger.projections.changes import Changes
 from jobledger.projections.fold import fold
+from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import Advance, Position
-from jobledger.schemas.events import EventMapper, EventRecord, UnknownEventTypeError
+from jobledger.schemas.events import EventRecord, UnknownEventTypeError
 from jobledger.telemetry.logs import get_logger
 
 log = get_logger()
-
-_decode = msgspec.json.Decoder(EventRecord).decode
-_NUL = b"\\u0000"
-NUL_SIGN = "␀"
 
 
 class ProjectionStoppedError(RuntimeError):
@@ -34,39 +30,6 @@ class _Envelope(msgspec.Struct):
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-
-
-class EventReader:
-    """Reads the value of a record on `events`."""
-
-    def __init__(self) -> None:
-        self._mapper = EventMapper()
-
-    def read(self, value: bytes, headers: Any) -> EventRecord:
-        """The event, raised to the newest version of its type.
-
-        A character that Postgres can't hold (NUL) is replaced by its sign. Raises UnknownEventTypeError or
-        msgspec.DecodeError.
-        """
-        if _NUL in value:
-            value = msgspec.json.encode(_without_nul(msgspec.json.decode(value)))
-        try:
-            return _decode(value)
-        except msgspec.ValidationError:
-            kind = next((data.decode() for name, data in headers() or () if name == "ce_type"), "")
-            if not kind:
-                raise
-            return self._mapper.read(kind, value)
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", NUL_SIGN)
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nul(item) for item in value]
-    return value
 
 
 class Batch:

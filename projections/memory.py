@@ -9,6 +9,7 @@ import msgspec
 
 from jobledger.projections.changes import Changes, TableChanges
 from jobledger.projections.fold import fold
+from jobledger.projections.reading import EventReader
 from jobledger.projections.tables import (
     ATTEMPTS,
     CANCELLING,
@@ -39,6 +40,7 @@ class MemoryTables:
         self.rows: dict[str, Rows] = {t.name: {} for t in (EVENTS, JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)}
         self.vector: dict[int, int] = {}
         self._keep_events = keep_events
+        self._reader = EventReader()
 
     def fold(self, partition: int, records: Iterable[tuple[EventRecord, bytes]]) -> None:
         """Fold events of a partition, each with its record's value as read from Kafka."""
@@ -50,7 +52,11 @@ class MemoryTables:
 
     def fold_records(self, partition: int, records: Iterable[EventRecord]) -> None:
         """Fold events whose record's value is not at hand: it is what this release would write."""
-        self.fold(partition, ((record, _encode(record)) for record in records))
+        self.fold_values(partition, (_encode(record) for record in records))
+
+    def fold_values(self, partition: int, values: Iterable[bytes]) -> None:
+        """Fold the values of records on `events`, of this release's versions."""
+        self.fold(partition, ((self._reader.read(value, list), value) for value in values))
 
     def apply(self, changes: Changes) -> None:
         """Do to the dicts what the writer does to the tables."""

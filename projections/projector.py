@@ -13,7 +13,8 @@ import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobledger.eventlog.clients import KafkaConnection, consumer_config
-from jobledger.projections.intake import Batch, EventReader, ProjectionStoppedError
+from jobledger.projections.intake import Batch, ProjectionStoppedError
+from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import DeposedError, Position, Writer, connect
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.telemetry.logs import get_logger
@@ -74,6 +75,7 @@ class Projector:
         self._at: dict[int, Position] = {}
         self._at_end: set[int] = set()
         self._committed: dict[int, int] = {}
+        self._lags: dict[int, float] = {}
         self._reported = 0.0
         self._last_write = 0.0
         self._connected = True
@@ -104,6 +106,11 @@ class Projector:
     def positions(self) -> dict[int, int]:
         """`seq` applied by partition, of the partitions projected here."""
         return {partition: position.seq for partition, position in self._at.copy().items()}
+
+    @property
+    def lags(self) -> dict[int, float]:
+        """Seconds behind by partition, of the partitions projected here, when last looked at."""
+        return self._lags.copy()
 
     @property
     def running(self) -> bool:
@@ -292,6 +299,7 @@ class Projector:
             position = self._at.pop(partition, None)
             self._at_end.discard(partition)
             self._committed.pop(partition, None)
+            self._lags.pop(partition, None)
             self._metrics.drop_matching(partition=partition)
             log.info("projection_revoked", partition=partition, seq=position.seq if position else 0)
         consumer.incremental_unassign(partitions)
@@ -306,6 +314,7 @@ class Projector:
         self._reported = now
         for partition, position in self._at.items():
             lag_events, lag_seconds = self._lag(consumer, partition, position)
+            self._lags[partition] = lag_seconds
             self._metrics.set("jobledger_projection_position", position.seq, partition=partition)
             self._metrics.set("jobledger_projection_lag_events", lag_events, partition=partition)
             self._metrics.set("jobledger_projection_lag_seconds", lag_seconds, partition=partition)

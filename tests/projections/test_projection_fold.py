@@ -1,0 +1,84 @@
+"""The fold in memory, against the domain's own state; and the same fold written batch by batch to Postgres."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import pytest
+
+from jobledger.domain.events import AnyEvent
+from jobledger.domain.identity import job_stream
+from jobledger.domain.job import Job
+from jobledger.projections.changes import Changes
+from jobledger.projections.fold import APPLY, fold
+from jobledger.projections.memory import MemoryTables
+from jobledger.projections.migrate import migrate
+from jobledger.projections.reading import EventReader
+from jobledger.projections.tables import TABLES
+from jobledger.projections.writer import Advance, Writer, connect
+from jobledger.schemas.events import MsgspecTranscoder
+
+
+def test_every_event_type_has_a_projection() -> None:
+    """Each event class of the domain has its line in the fold's table."""
+    assert set(APPLY) == set(typing.get_args(AnyEvent))
+
+
+def test_the_history_of_these_tests_holds_almost_every_type_of_event(history: Any) -> None:
+    """Otherwise the comparisons would prove little."""
+    seen = {type(record.data) for log in history.logs.values() for record in log}
+    assert {cls.__name__ for cls in set(APPLY) - seen} <= {"TenantCreated", "TenantUpdated", "WorkerRemoved"}
+
+
+def test_jobs_in_memory_are_as_the_domain_has_them(history: Any) -> None:
+    """Status, version, attempt, assignment and end of each row are those of the aggregate."""
+    jobs = history.expected().rows["jobs"]
+    for job_id in history.jobs:
+        state: Job = history.states[job_stream("default", job_id)]
+        row = jobs["default", job_id]
+        assert (row["status"], row["version"], row["ended_at_ms"]) == (state.status, state.version, state.ended_at_ms)
+        assert (row["attempt"], row["assignment"]) == (state.main.attempt, state.main.assignment)
+
+
+def test_queues_in_memory_are_as_the_domain_has_them(make_history: Any) -> None:
+    """Waiting tasks, their bytes, held tasks and workers' holdings agree with the queue's lanes at any time."""
+    history = make_history(seed=5)
+    for queue in ("default", "mail"):
+        history.register(queue)
+    for _ in range(60):
+        history._step(["default", "mail"], 10_000)
+        rows = history.expected().rows
+        for name in ("default", "mail"):
+            lanes, row = history.states[f"queue:default:{name}"].lanes, rows["queues"]["default", name]
+            assert row["waiting"] == sum(lanes.depth(p) for p in range(1, 6))
+            assert row["waiting_bytes"] == lanes.waiting_bytes
+            assert row["held"] == sum(map(len, lanes.held.values()))
+            held = {i: len(lanes.held_by(i)) for i in history.states[f"queue:default:{name}"].workers}
+            assert held == {k[2]: w["held"] for k, w in rows["workers"].items() if k[1] == name}
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_rows_do_not_depend_on_how_the_log_is_cut_into_batches(
+    make_history: Any, postgres_dsn: str, tables: Any, size: int
+) -> None:
+    """Batches of one event, of seven, and one of all give the rows of the fold in memory."""
+    history = make_history(seed=7).live(40 if size == 1 else 150)
+    migrate(postgres_dsn, "jobledger")
+    writer = Writer(connect(postgres_dsn, "jobledger"))
+    writer.positions(history.logs)
+    encode = MsgspecTranscoder().encode
+    expected = MemoryTables()
+    for partition, log in history.logs.items():
+        expected.fold_records(partition, log)
+        for start in range(0, len(log), size):
+            part = [encode(record) for record in log[start : start + size]]
+            changes = Changes()
+            for value in part:
+                fold(changes, EventReader().read(value, list), partition, value)
+            writer.write(changes, [Advance(partition, start, start + len(part), start + len(part), history.now)])
+    writer.close()
+    for table in TABLES:
+        assert tables.rows(table.name) == expected.rows[table.name], table.name
+    assert tables.vector() == {p: len(log) for p, log in history.logs.items()}

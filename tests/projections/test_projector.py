@@ -1,0 +1,187 @@
+"""The projector against a real broker and a real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from jobledger.projections.intake import ProjectionStoppedError
+from jobledger.projections.migrate import migrate
+from jobledger.projections.projector import Projector, ProjectorConfig
+from jobledger.projections.tables import TABLES
+from jobledger.schemas.events import MsgspecTranscoder
+from jobledger.telemetry.metrics import Metrics
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+encode = MsgspecTranscoder().encode
+Start = Callable[..., Awaitable[Projector]]
+
+
+@pytest.fixture
+async def start(postgres_dsn: str, log: Any) -> AsyncIterator[Start]:
+    """Starts projectors of the cell, which are stopped at the end."""
+    migrate(postgres_dsn, "jobledger")
+    started: list[Projector] = []
+
+    async def one(instance: str = "", dsn: str = postgres_dsn) -> Projector:
+        config = ProjectorConfig(
+            kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance, session_timeout_seconds=2.0
+        )
+        projector = Projector(config, Metrics("projector", instance_id=instance or "t", strict=True))
+        await projector.start()
+        started.append(projector)
+        return projector
+
+    yield one
+    for projector in started:
+        await projector.stop()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0, pause: float = 0.02) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        await asyncio.sleep(pause)
+
+
+def same_rows(tables: Any, history: Any) -> None:
+    expected = history.expected()
+    for table in TABLES:
+        assert tables.rows(table.name) == expected.rows[table.name], table.name
+
+
+async def test_the_tables_are_the_fold_of_the_log(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """After a history of everything each row is as the fold in memory has it, and the positions are its end."""
+    log.write_all(history)
+    await start()
+    await until(lambda: tables.vector() == history.vector)
+    same_rows(tables, history)
+
+
+async def test_a_single_event_is_visible_at_once(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """On an idle system it takes well under 250 ms from the log to the tables."""
+    await start()
+    await until(lambda: len(tables.vector()) == 4)
+    partition, records = next((p, records) for p, records in history.logs.items() if len(records) > 20)
+    log.write(partition, records[:1])
+    await until(lambda: tables.vector()[partition] == 1)
+    taken = []
+    for number in range(1, 20):
+        begun = time.monotonic()
+        log.write(partition, records[number : number + 1])
+        await until(lambda wanted=number + 1: tables.vector()[partition] == wanted, pause=0.002)  # type: ignore[misc]
+        taken.append(time.monotonic() - begun)
+    assert sorted(taken)[-2] < 0.25
+
+
+async def test_events_that_come_twice_are_applied_once(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """A record repeated in the log changes nothing."""
+    for partition, records in history.logs.items():
+        for at in range(0, len(records), 10):
+            log.write(partition, records[max(0, at - 5) : at + 10])
+    await start()
+    await until(lambda: tables.vector() == history.vector)
+    same_rows(tables, history)
+
+
+async def test_a_gap_stops_the_projector(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """It names the partition and the two numbers, and applies nothing beyond."""
+    partition, records = max(history.logs.items(), key=lambda item: len(item[1]))
+    log.write(partition, records[:5] + records[6:9])
+    projector = await start()
+    with pytest.raises(ProjectionStoppedError, match="from seq 5 to 7"):
+        await asyncio.wait_for(projector.wait(), 20)
+    assert tables.vector().get(partition, 0) in (0, 5)
+
+
+async def test_an_unknown_type_stops_the_projector(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """A type of a later release is never skipped."""
+    partition, records = max(history.logs.items(), key=lambda item: len(item[1]))
+    log.write(partition, records[:3])
+    value = encode(records[3]).replace(b'"data":{"type":"', b'"data":{"type":"x')
+    log.write_raw(partition, value, [("ce_type", b"io.jobledger.xjob.made.v1")])
+    log.flush()
+    projector = await start()
+    with pytest.raises(ProjectionStoppedError, match=r"'io.jobledger.xjob.made.v1' is not known to this release"):
+        await asyncio.wait_for(projector.wait(), 20)
+
+
+async def test_what_is_not_an_event_is_left_aside(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """Foreign bytes on the topic stop nobody: the numbers of the events show that none is missing."""
+    for partition, records in history.logs.items():
+        log.write_raw(partition, b"\xff\x00not json")
+        log.write(partition, records[: len(records) // 2])
+        log.write_raw(partition, b'{"hello":1}')
+        log.write(partition, records[len(records) // 2 :])
+    await start()
+    await until(lambda: tables.vector() == history.vector)
+    same_rows(tables, history)
+
+
+async def test_a_lost_connection_loses_and_doubles_nothing(
+    start: Start, log: Any, history: Any, tables: Any, postgres_dsn: str
+) -> None:
+    """The projector's connections are ended again and again while it works; the rows come out right."""
+    await start()
+    longest = max(len(records) for records in history.logs.values())
+    with psycopg.connect(postgres_dsn, autocommit=True) as admin:
+        for at in range(0, longest, 40):
+            for partition, records in history.logs.items():
+                log.write(partition, records[at : at + 40])
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'jobledger-projector' AND datname = current_database()"
+            )
+            await asyncio.sleep(0.02)
+    await until(lambda: tables.vector() == history.vector)
+    same_rows(tables, history)
+
+
+async def test_projectors_share_the_partitions(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """A second one takes over half, a third some; when they leave the first has all again. Nothing is lost."""
+    steps = iter(range(0, 10_000, 60))
+
+    def write_some() -> None:
+        at = next(steps)
+        for partition, records in history.logs.items():
+            log.write(partition, records[at : at + 60])
+
+    first = await start("projector-1")
+    await until(lambda: len(first.positions) == 4)
+    write_some()
+    second = await start("projector-2")
+    await until(lambda: len(first.positions) == len(second.positions) == 2)
+    write_some()
+    await second.stop()
+    write_some()
+    await until(lambda: len(first.positions) == 4)
+    while tables.vector() != history.vector:
+        write_some()
+        await asyncio.sleep(0.05)
+    same_rows(tables, history)
+
+
+async def test_a_zombie_writes_nothing(start: Start, log: Any, history: Any, tables: Any) -> None:
+    """A projector whose position was moved by another drops its batch and goes on from where the tables are."""
+    projector = await start()
+    partition, records = max(history.logs.items(), key=lambda item: len(item[1]))
+    log.write(partition, records[:10])
+    await until(lambda: tables.vector().get(partition) == 10)
+    projector._at[partition] = type(projector._at[partition])(7, 7, 0)  # what one who slept would believe
+    log.write(partition, records[10:])
+    await until(lambda: tables.vector().get(partition) == len(records))
+    assert [key[1] for key in sorted(tables.rows("events"))] == list(range(1, len(records) + 1))
+
+
+async def test_a_projector_can_be_stopped_while_postgres_is_away(start: Start, log: Any) -> None:
+    """It does not hang in its waiting for the connection."""
+    projector = await start(dsn="postgresql://postgres@127.0.0.1:9/nothing")
+    await asyncio.sleep(0.5)
+    assert projector.running
+    await asyncio.wait_for(projector.stop(), 8)
+    await asyncio.wait_for(projector.wait(), 1)
