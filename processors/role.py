@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ from jobledger.telemetry.service import Service, run_until_signalled
 
 MAX_COMMITS_IN_FLIGHT = 8
 THREADS = 64
+#: A batch makes thousands of short-lived objects and no cycles; waiting jobs are bytes, which are not tracked.
+GC_THRESHOLDS = (50_000, 20, 50)
 
 
 class FirstTurn:
@@ -119,6 +122,7 @@ async def run(settings: Settings) -> int:
     configure_logging("scheduler", instance, level=settings.log_level)
     for library in ("faust", "mode", "aiokafka", "abc"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    gc.set_threshold(*GC_THRESHOLDS)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "scheduler"))
     durability = Durability(
         replication_factor=settings.kafka.replication_factor,

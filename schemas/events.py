@@ -8,6 +8,7 @@ registered for the topic.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, cast, get_args
 
 import msgspec
@@ -126,6 +127,7 @@ _CLASSES = {name: cls for cls, name in _NAMES.items()}
 _NEWEST = {name.rpartition(".v")[0]: name for name in _CLASSES}
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(ms: int) -> str:
     """A time in ms since the epoch as RFC 3339 text with milliseconds and Z."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,7 +13,7 @@ from jobledger.domain.commands import CREATING, REMEMBERED
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import partition_of, split_stream
-from jobledger.domain.job import Job
+from jobledger.domain.job import Job, JobStatus
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.domain.job_events import JobSubmitted
 from jobledger.domain.queue import DISPATCH_AFTER, QueueState, task_key
@@ -150,10 +150,19 @@ class Batch:
         body = command.body
         if isinstance(body, SubmitJob):
             return self._first_submission(command, body, state)
-        if state is not None and isinstance(body, REMEMBERED) and command.id in head(state).recent:
-            seq = head(state).created_seq if isinstance(body, CREATING) else self._machine.checkpoint.seq
-            return self._outcome(command, OutcomeStatus.ACCEPTED, seq=seq, duplicate=True)
-        return None
+        if not isinstance(body, REMEMBERED):
+            return None
+        if state is not None:
+            recent = head(state).recent
+        else:
+            stub = self._stub(command.stream)
+            recent = stub.recent if stub else []
+        if command.id not in recent:
+            return None
+        seq = self._machine.checkpoint.seq
+        if state is not None and isinstance(body, CREATING):
+            seq = head(state).created_seq
+        return self._outcome(command, OutcomeStatus.ACCEPTED, seq=seq, duplicate=True)
 
     def _first_submission(self, command: Command, body: SubmitJob, state: State | None) -> Outcome | Rejection | None:
         if body.key_digest is not None:
@@ -166,10 +175,9 @@ class Batch:
             return self._same_request(
                 command, body, state.request_digest, command.stream, state.created_seq, "commandId"
             )
-        data = self._machine.retained.get(stub_key(command.stream))
-        if data is None:
+        stub = self._stub(command.stream)
+        if stub is None:
             return None
-        stub: Stub = decode_state(data)
         return self._same_request(command, body, stub.request_digest, command.stream, stub.seq, "commandId")
 
     def _same_request(
@@ -184,6 +192,14 @@ class Batch:
                 value=split_stream(stream)[2],
             )
         return self._outcome(command, OutcomeStatus.ACCEPTED, seq=seq, stream=stream, duplicate=True)
+
+    def _stub(self, stream: str) -> Stub | None:
+        """What is left of an ended stream."""
+        data = self._machine.retained.get(stub_key(stream))
+        if data is None:
+            return None
+        stub: Stub = decode_state(data)
+        return stub
 
     def _key(self, key: bytes) -> KeyEntry | None:
         if key in self._keys:
@@ -311,6 +327,9 @@ class Batch:
         answer: Answer | None = None,
     ) -> Outcome:
         state = self.peek(stream or command.stream)
+        stub = self._stub(stream or command.stream) if duplicate and state is None else None
+        version = head(state).version if state is not None else stub.version if stub else 0
+        status_after = state.status.value if isinstance(state, Job) else stub.status if stub else None
         return Outcome(
             command_id=command.id,
             stream=stream or command.stream,
@@ -318,9 +337,9 @@ class Batch:
             partition=self._machine.partition,
             seq=self._machine.checkpoint.seq if seq is None else seq,
             at_ms=self._now,
-            version=head(state).version if state is not None else 0,
+            version=version,
             duplicate=duplicate,
-            status_after=state.status.value if isinstance(state, Job) else None,
+            status_after=status_after,
             rejection=rejection,
             answer=answer.data if answer else None,
         )
@@ -407,6 +426,8 @@ class Batch:
             expires_at_ms=expires,
             key_digest=job.key_digest,
             request_digest=job.request_digest,
+            # The first one is as a rule that of the submission, which is told by its stream.
+            recent=job.recent[-1:] if len(job.recent) > 1 or job.status is JobStatus.CANCELLED else [],
         )
         data = encode_state(stub)
         self._plan.state[snapshot_key(stream)] = None

@@ -21,7 +21,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Stub(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is left of an ended stream for the deduplication window."""
+    """What is left of an ended stream for the deduplication window.
+
+    `recent` names the command of a user that came last (a cancel), so that its repeat gets its first outcome.
+    """
 
     seq: int
     version: int
@@ -30,6 +33,7 @@ class Stub(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at_ms: int
     key_digest: str | None = None
     request_digest: str | None = None
+    recent: list[str] = []
 
 
 class KeyEntry(msgspec.Struct, frozen=True, omit_defaults=True):
