@@ -1,4 +1,128 @@
-"""What every operation passes: limits on the document, a cache of documents, masking of errors, accounting."""
+"""What every operation passes: bounds on the document, the cache of documents, masking of errors, accounting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+from graphql import ExecutionResult as CoreResult
+from graphql import GraphQLError
 from strawberry.extensions import SchemaExtension
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from jobledger.graphql.context import RequestContext
+from jobledger.graphql.document_limits import MAX_TOKENS, Documents, check_document, root_fields
+from jobledger.graphql.types.errors import HTTP_STATUS, ErrorCode
+from jobledger.telemetry.logs import get_logger
+
+MASKED = "Internal error; it is in the api's log."
+
+log = get_logger()
+
+
 class Admission(SchemaExtension):
-    pass
+    """One for each operation; the cache is the schema's."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._passed = False
+        self._streamed = False
+
+    @property
+    def _context(self) -> RequestContext | None:
+        return cast("RequestContext | None", self.execution_context.context)
+
+    def on_operation(self) -> Iterator[None]:  # type: ignore[override]
+        """Count the operation by its root fields, and mask what is not for the caller."""
+        began = time.perf_counter()
+        yield
+        result = self.execution_context.result
+        if not self._streamed and isinstance(result, CoreResult | ExecutionResult):
+            self._mask(result)
+        if self._context is not None and not self._is_stream():
+            errors = self.execution_context.pre_execution_errors or getattr(result, "errors", None) or []
+            self._account(self._context, errors, time.perf_counter() - began)
+
+    def on_parse(self) -> Iterator[None]:  # type: ignore[override]
+        """A document that passed before is not parsed again."""
+        context = self.execution_context
+        found = self._documents.get(context.query or "")
+        if found is not None:
+            context.graphql_document = found
+            self._passed = True
+        else:
+            context.parse_options["max_tokens"] = MAX_TOKENS
+        yield
+
+    def on_validate(self) -> Iterator[None]:  # type: ignore[override]
+        """Nor validated again."""
+        context = self.execution_context
+        assert context.graphql_document is not None
+        if self._passed:
+            context.pre_execution_errors = []
+        elif errors := check_document(context.graphql_document):
+            context.pre_execution_errors = errors
+        yield
+        if not context.pre_execution_errors and context.query:
+            self._documents.put(context.query, context.graphql_document)
+
+    def on_execute(self) -> Iterator[None]:  # type: ignore[override]
+        """Subscriptions are counted when they open."""
+        if self._context is not None and self._is_stream():
+            self._account(self._context, [], 0.0)
+        yield
+
+    def on_stream_result(self, result: Any) -> Iterator[None]:  # type: ignore[override]
+        """Mask errors of single results of a stream."""
+        self._streamed = True
+        self._mask(result)
+        yield
+
+    def _is_stream(self) -> bool:
+        try:
+            return self.execution_context.operation_type is OperationType.SUBSCRIPTION
+        except RuntimeError:
+            return False
+
+    def _mask(self, result: Any) -> None:
+        if result.errors:
+            result.errors = [self._masked(error) for error in result.errors]
+
+    def _masked(self, error: GraphQLError) -> GraphQLError:
+        original = error.original_error
+        if original is None or isinstance(original, GraphQLError):
+            return error
+        method = self._context.method if self._context is not None else ""
+        endpoint = f"/graphql:{error.path[0]}" if error.path else "/graphql"
+        reason = f"{type(original).__name__}: {original}"
+        log.error("api_request_failed", method=method, endpoint=endpoint, error=reason, exc_info=original)
+        return GraphQLError(MASKED, error.nodes, path=error.path, extensions={"code": "INTERNAL"})
+
+    def _account(self, context: RequestContext, errors: list[GraphQLError], seconds: float) -> None:
+        document = self.execution_context.graphql_document
+        refused = document is None or any(error.path is None for error in errors)
+        operation = None if refused else self._operation()
+        fields = root_fields(document, operation) if document is not None and operation is not None else {}
+        metrics = context.parts.metrics
+        if not fields:
+            fields = {"_invalid": "_invalid"}
+            context.statuses["_invalid"] = 400
+        failed = {str(error.path[0]): _status(error) for error in errors if error.path}
+        for alias, field in fields.items():
+            status = failed.get(alias) or context.statuses.get(field, 200)
+            endpoint = f"/graphql:{field}"
+            metrics.inc("api_requests_total", method=context.method, endpoint=endpoint, status_code=str(status))
+        endpoint = next(iter(fields.values())) if len(fields) == 1 else "_multiple"
+        metrics.observe("api_request_duration_seconds", seconds, method=context.method, endpoint=f"/graphql:{endpoint}")
+
+    def _operation(self) -> Any:
+        from strawberry.types.execution import get_first_operation  # noqa: PLC0415
+
+        return get_first_operation(self.execution_context.graphql_document)  # type: ignore[arg-type]
+
+
+def _status(error: GraphQLError) -> int:
+    code = (error.extensions or {}).get("code")
+    return HTTP_STATUS[ErrorCode(code)] if code in ErrorCode.__members__ else 500

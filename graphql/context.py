@@ -10,9 +10,8 @@ import strawberry
 from jobledger.domain.values import Actor, ActorKind
 
 if TYPE_CHECKING:
-
-    from jobledger.graphql.reads import Reads
     from jobledger.graphql.parts import Parts
+    from jobledger.graphql.reads import Reads
     from jobledger.graphql.why import Why
 
 Info = strawberry.Info

@@ -6,15 +6,26 @@ from typing import cast
 
 import strawberry
 
-from jobledger.graphql.context import Info, context_of
+from jobledger.graphql.context import Info, RequestContext, context_of
+from jobledger.graphql.types.errors import HTTP_STATUS, UserError
 from jobledger.graphql.types.inputs import CancelJobInput, CreateQueueInput, SubmitJobInput, UpdateQueueInput
 from jobledger.graphql.types.results import (
     CancelJobResult,
     CreateQueueResult,
+    Pending,
     SubmitJobResult,
     SubmitJobsResult,
     UpdateQueueResult,
 )
+
+
+def _accounted(context: RequestContext, field: str, answer: object) -> object:
+    """Note what the answer is worth as an HTTP status."""
+    if isinstance(answer, UserError):
+        context.statuses[field] = HTTP_STATUS[answer.code]
+    elif isinstance(answer, Pending):
+        context.statuses[field] = 503
+    return answer
 
 
 @strawberry.type(description="Each answers when the command is decided, or with Pending after a while.")
@@ -25,28 +36,33 @@ class Mutation:
     async def submit_job(self, info: Info, input: SubmitJobInput) -> SubmitJobResult:
         """One job."""
         context = context_of(info)
-        return cast(SubmitJobResult, await context.parts.submitting.submit(context, input))
+        answer = await context.parts.submitting.submit(context, input)
+        return cast(SubmitJobResult, _accounted(context, "submitJob", answer))
 
     @strawberry.mutation(description="Submit 1 to 1,000 jobs, 8 MiB at most; each has its own result.")
     async def submit_jobs(self, info: Info, input: list[SubmitJobInput]) -> SubmitJobsResult:
         """A bulk; it is no transaction."""
         context = context_of(info)
-        return cast(SubmitJobsResult, await context.parts.submitting.submit_many(context, input))
+        answer = await context.parts.submitting.submit_many(context, input)
+        return cast(SubmitJobsResult, _accounted(context, "submitJobs", answer))
 
     @strawberry.mutation(description="Cancel a job.")
     async def cancel_job(self, info: Info, input: CancelJobInput) -> CancelJobResult:
         """At once, or by asking its queue and worker."""
         context = context_of(info)
-        return cast(CancelJobResult, await context.parts.changing.cancel(context, input))
+        answer = await context.parts.changing.cancel(context, input)
+        return cast(CancelJobResult, _accounted(context, "cancelJob", answer))
 
     @strawberry.mutation(description="Create a queue.")
     async def create_queue(self, info: Info, input: CreateQueueInput) -> CreateQueueResult:
         """Its name must be free."""
         context = context_of(info)
-        return cast(CreateQueueResult, await context.parts.changing.create_queue(context, input))
+        answer = await context.parts.changing.create_queue(context, input)
+        return cast(CreateQueueResult, _accounted(context, "createQueue", answer))
 
     @strawberry.mutation(description="Change a queue.")
     async def update_queue(self, info: Info, input: UpdateQueueInput) -> UpdateQueueResult:
         """What is left out stays."""
         context = context_of(info)
-        return cast(UpdateQueueResult, await context.parts.changing.update_queue(context, input))
+        answer = await context.parts.changing.update_queue(context, input)
+        return cast(UpdateQueueResult, _accounted(context, "updateQueue", answer))

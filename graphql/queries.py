@@ -22,7 +22,7 @@ class Query:
         return await context_of(info).reads.job(id, after)
 
     @strawberry.field(description="Jobs, a page at a time. `after` is a cursor here; the position is `afterPosition`.")
-    async def jobs(  # noqa: PLR0913 - the arguments of the connection
+    async def jobs(
         self,
         info: Info,
         filter: JobFilter | None = UNSET,

@@ -6,7 +6,7 @@ from typing import Any, NewType
 
 import msgspec
 import strawberry
-from graphql import ValueNode
+from graphql import GraphQLError, ValueNode
 from graphql.utilities import value_from_ast_untyped
 from strawberry.types.scalar import ScalarDefinition
 
@@ -35,7 +35,7 @@ def _read_literal(node: ValueNode, variables: dict[str, Any] | None = None) -> A
 
 def _token(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("Expected the text of a token that an answer gave.")
+        raise GraphQLError("Expected the text of a token that an answer gave.")
     return value
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import strawberry
+from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
 
 from jobledger.graphql.admission import Admission
+from jobledger.graphql.document_limits import Documents
 from jobledger.graphql.mutations import Mutation
 from jobledger.graphql.queries import Query
 from jobledger.graphql.scalars import SCALARS
 from jobledger.graphql.subscriptions import Subscription
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema without its log line for every error: users' errors are answers, the rest `Admission` logs."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Log nothing here."""
 
 
 def build_schema(*, sort: bool = False) -> strawberry.Schema:
@@ -17,10 +27,11 @@ def build_schema(*, sort: bool = False) -> strawberry.Schema:
 
     Sorting makes new enum types that no longer know Strawberry's enums, so the one that is executed is not sorted.
     """
-    return strawberry.Schema(
+    documents = Documents()
+    return Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        extensions=[Admission],
+        extensions=[lambda: Admission(documents)],
         config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sort),
     )

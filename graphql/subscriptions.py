@@ -22,7 +22,11 @@ class Subscription:
         "not name, or all without it, start now. `fromStart` (needs `filter.jobId`): the job's history comes first."
     )
     async def job_events(
-        self, info: Info, filter: JobEventFilter | None = UNSET, after: Position | None = UNSET, from_start: bool = False
+        self,
+        info: Info,
+        filter: JobEventFilter | None = UNSET,
+        after: Position | None = UNSET,
+        from_start: bool = False,
     ) -> AsyncGenerator[JobEventItem, None]:
         """Ends with a Resync when the subscriber is too slow."""
         context = context_of(info)

@@ -10,7 +10,9 @@ from strawberry import UNSET
 from jobledger.domain.job import JobStatus
 from jobledger.graphql.scalars import BigInt, DateTime, Json
 
-GraphQLJobStatus = strawberry.enum(JobStatus, name="JobStatus", description="Where a job stands; the last three end it.")
+GraphQLJobStatus = strawberry.enum(
+    JobStatus, name="JobStatus", description="Where a job stands; the last three end it."
+)
 
 
 @strawberry.input(description="When a failed attempt is tried again.")
@@ -37,7 +39,9 @@ class SubmitJobInput:
     """`at` and `delay_seconds` exclude each other, and so do `payload` and `payload_text`."""
 
     handler: str = strawberry.field(description="Name of the handler that workers registered.")
-    payload: Json | None = strawberry.field(default=UNSET, description="What the handler gets; at most 256 KiB as JSON.")
+    payload: Json | None = strawberry.field(
+        default=UNSET, description="What the handler gets; at most 256 KiB as JSON."
+    )
     payload_text: str | None = strawberry.field(default=UNSET, description="The payload as JSON text, kept as it is.")
     queue: str = strawberry.field(default="default", description="An existing queue; `default` always exists.")
     priority: int = strawberry.field(default=3, description="1 (first) to 5 (last).")
@@ -119,6 +123,8 @@ class JobEventFilter:
     """Which events a subscription gets."""
 
     job_id: strawberry.ID | None = UNSET
-    types: list[str] | None = strawberry.field(default=UNSET, description="Such as job.succeeded; a version is optional.")
+    types: list[str] | None = strawberry.field(
+        default=UNSET, description="Such as job.succeeded; a version is optional."
+    )
     queue: str | None = UNSET
     tags: list[TagInput] | None = strawberry.field(default=UNSET, description="All of them.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import strawberry
 
@@ -47,9 +47,28 @@ class Pending:
 
 
 SubmitJobResult = Annotated[
-    SubmitJobSuccess | Pending | ValidationFailed | NotFound | QueueFull | IdempotencyKeyReused | Conflict | Unavailable,
+    SubmitJobSuccess
+    | Pending
+    | ValidationFailed
+    | NotFound
+    | QueueFull
+    | IdempotencyKeyReused
+    | Conflict
+    | Unavailable,
     strawberry.union("SubmitJobResult"),
 ]
+
+
+class BulkAnswers(Protocol):
+    """Makes the answers to the items of a bulk."""
+
+    def results(self) -> list[Any]:
+        """One for each item."""
+        ...
+
+    def problems(self) -> list[SubmitJobsProblem]:
+        """Those that are no successes."""
+        ...
 
 
 @strawberry.type(description="Each job has its own result, in the order of the input.")
@@ -62,8 +81,17 @@ class SubmitJobsSuccess:
     pending: int
     position: Position
     job_ids: list[strawberry.ID | None] = strawberry.field(description="In the order of the input; null: not accepted.")
-    results: list[SubmitJobResult]
-    problems: list[SubmitJobsProblem] = strawberry.field(description="The results that are not successes.")
+    answers: strawberry.Private[BulkAnswers]
+
+    @strawberry.field(description="In the order of the input.")
+    def results(self) -> list[SubmitJobResult]:
+        """Made when asked for: a thousand small objects cost more than submitting them."""
+        return self.answers.results()
+
+    @strawberry.field(description="The results that are not successes.")
+    def problems(self) -> list[SubmitJobsProblem]:
+        """Made when asked for."""
+        return self.answers.problems()
 
 
 @strawberry.type(description="Why a job of a bulk was not accepted, or is not known to be.")
@@ -75,9 +103,7 @@ class SubmitJobsProblem:
     error: UserError | None = strawberry.field(description="Null when the outcome is pending.")
 
 
-SubmitJobsResult = Annotated[
-    SubmitJobsSuccess | ValidationFailed | Unavailable, strawberry.union("SubmitJobsResult")
-]
+SubmitJobsResult = Annotated[SubmitJobsSuccess | ValidationFailed | Unavailable, strawberry.union("SubmitJobsResult")]
 
 
 @strawberry.type(description="The job is cancelled, or its queue and worker have been asked to stop it.")

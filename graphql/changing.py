@@ -1,0 +1,163 @@
+"""`cancelJob`, `createQueue` and `updateQueue`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jobledger.domain.commands import AnyCommand
+from jobledger.domain.identity import derived_id, job_stream, queue_stream
+from jobledger.domain.job_commands import CancelJob
+from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.queue_commands import CreateQueue, UpdateQueue
+from jobledger.domain.values import Opaque
+from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of
+from jobledger.graphql.gateway import Gateway, NotSent
+from jobledger.graphql.submitting import pending
+from jobledger.graphql.types.errors import NotFound, UserError
+from jobledger.graphql.types.inputs import CancelJobInput, CreateQueueInput, UpdateQueueInput
+from jobledger.graphql.types.results import CancelJobSuccess, JobRef, Pending, QueueRef, QueueSuccess
+from jobledger.graphql.validation import (
+    MAX_REASON_LENGTH,
+    Refused,
+    check_name,
+    check_number,
+    check_text,
+    check_uuid,
+    given,
+    refuse,
+)
+from jobledger.schemas.commands import Command
+from jobledger.schemas.outcomes import Outcome, OutcomeStatus
+
+if TYPE_CHECKING:
+    from jobledger.graphql.context import RequestContext
+
+MAX_WAITING_BYTES = 1 << 50
+
+
+class Changing:
+    """Checks commands to what exists, sends them and answers for their outcomes."""
+
+    def __init__(self, gateway: Gateway, cell: str, new_id: Callable[[], str]) -> None:
+        self._gateway = gateway
+        self._cell = cell
+        self._new_id = new_id
+
+    async def cancel(self, context: RequestContext, item: CancelJobInput) -> CancelJobSuccess | Pending | UserError:
+        """Cancel a job."""
+        try:
+            job_id = check_uuid("id", item.id)
+            reason = None
+            if given(item.reason):
+                text = check_text("reason", str(item.reason), MAX_REASON_LENGTH)
+                reason = Opaque(msgspec.json.encode(text).decode())
+            command = self._command(
+                context, job_stream(context.tenant, job_id), CancelJob(reason=reason), item.command_id
+            )
+        except Refused as refused:
+            return _at_input(refused)
+        outcome = await self._decide(context, command, job_id)
+        if not isinstance(outcome, Outcome):
+            return outcome
+        if outcome.status is OutcomeStatus.REJECTED:
+            return error_of(outcome.rejection, ["input", "id"], job_id)
+        return CancelJobSuccess(
+            job=JobRef(id=name_of(outcome), status=status_of(outcome)),  # type: ignore[arg-type]
+            command_id=command.id,  # type: ignore[arg-type]
+            position=position_of(self._cell, outcome),
+        )
+
+    async def create_queue(self, context: RequestContext, item: CreateQueueInput) -> QueueSuccess | Pending | UserError:
+        """Create a queue."""
+        try:
+            bound = _bytes(item.max_waiting_bytes)
+            body = CreateQueue(
+                max_waiting_bytes=DEFAULT_MAX_WAITING_BYTES if bound is None else bound,
+                description=check_text("description", item.description or "", MAX_REASON_LENGTH),
+            )
+            command = self._to_queue(context, item, body)
+        except Refused as refused:
+            return _at_input(refused)
+        return await self._queue_answer(context, command, item.name)
+
+    async def update_queue(self, context: RequestContext, item: UpdateQueueInput) -> QueueSuccess | Pending | UserError:
+        """Change a queue."""
+        try:
+            text = None
+            if given(item.description):
+                text = check_text("description", str(item.description), MAX_REASON_LENGTH)
+            body = UpdateQueue(max_waiting_bytes=_bytes(item.max_waiting_bytes), description=text)
+            if body == UpdateQueue():
+                raise refuse("Nothing is to be changed", "give maxWaitingBytes or description", "name", item.name)
+            command = self._to_queue(context, item, body)
+        except Refused as refused:
+            return _at_input(refused)
+        answer = await self._queue_answer(context, command, item.name)
+        if item.name == DEFAULT_QUEUE and isinstance(answer, NotFound):
+            return await self._queue_answer(context, _first_settings(command, body), item.name)
+        return answer
+
+    def _to_queue(
+        self, context: RequestContext, item: CreateQueueInput | UpdateQueueInput, body: CreateQueue | UpdateQueue
+    ) -> Command:
+        name = check_name("Queue", "name", item.name)
+        return self._command(context, queue_stream(context.tenant, name), body, item.command_id)
+
+    def _command(self, context: RequestContext, stream: str, body: AnyCommand, command_id: str | None) -> Command:
+        return Command(
+            id=check_uuid("commandId", command_id) if given(command_id) else self._new_id(),
+            stream=stream,
+            actor=context.actor,
+            body=body,
+            reply=True,
+            correlation_id=context.correlation_id,
+            traceparent=context.traceparent or None,
+        )
+
+    async def _decide(
+        self, context: RequestContext, command: Command, job_id: str | None
+    ) -> Outcome | Pending | UserError:
+        (decided,) = await self._gateway.decide([command])
+        if isinstance(decided, NotSent):
+            return not_sent()
+        if decided is None:
+            return pending(context, command.id, job_id, self._gateway.timeout_seconds)
+        return decided
+
+    async def _queue_answer(
+        self, context: RequestContext, command: Command, name: str
+    ) -> QueueSuccess | Pending | UserError:
+        outcome = await self._decide(context, command, None)
+        if not isinstance(outcome, Outcome):
+            return outcome
+        if outcome.status is OutcomeStatus.REJECTED:
+            return error_of(outcome.rejection, ["input", "name"], name)
+        return QueueSuccess(
+            queue=QueueRef(name=name_of(outcome)),
+            command_id=command.id,  # type: ignore[arg-type]
+            position=position_of(self._cell, outcome),
+            duplicate=outcome.duplicate,
+        )
+
+
+def _first_settings(command: Command, body: UpdateQueue) -> Command:
+    """The queue `default` exists without having been created: its first change creates it."""
+    bound = DEFAULT_MAX_WAITING_BYTES if body.max_waiting_bytes is None else body.max_waiting_bytes
+    create = CreateQueue(max_waiting_bytes=bound, description=body.description or "")
+    return msgspec.structs.replace(command, id=derived_id(command.id, "create"), body=create)
+
+
+def _bytes(value: object) -> int | None:
+    if not given(value):
+        return None
+    if not isinstance(value, int):
+        raise refuse(f"maxWaitingBytes {value!r:.80} is no integer", "use a number of bytes", "maxWaitingBytes", value)
+    return int(check_number("maxWaitingBytes", value, 1, MAX_WAITING_BYTES))
+
+
+def _at_input(refused: Refused) -> UserError:
+    refused.error.path = ["input", *refused.error.path]
+    return refused.error

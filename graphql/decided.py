@@ -1,0 +1,66 @@
+"""Outcomes of commands as answers of mutations."""
+
+from __future__ import annotations
+
+from jobledger.domain.identity import split_stream
+from jobledger.domain.job import JobStatus
+from jobledger.domain.values import Code, Rejection
+from jobledger.eventlog.positions import encode_position
+from jobledger.graphql.scalars import Position
+from jobledger.graphql.types.errors import ErrorCode, UserError, shorten, user_error
+from jobledger.schemas.outcomes import Outcome
+
+_CODES: dict[Code, ErrorCode] = {
+    Code.ALREADY_ENDED: ErrorCode.ALREADY_ENDED,
+    Code.ALREADY_EXISTS: ErrorCode.ALREADY_EXISTS,
+    Code.IDEMPOTENCY_KEY_REUSED: ErrorCode.IDEMPOTENCY_KEY_REUSED,
+    Code.INVALID: ErrorCode.INVALID,
+    Code.INVALID_STATE: ErrorCode.INVALID_STATE,
+    Code.NOT_FOUND_OR_EXPIRED: ErrorCode.NOT_FOUND,
+    Code.STALE_ASSIGNMENT: ErrorCode.INVALID_STATE,
+    Code.UNDECIDABLE: ErrorCode.UNDECIDABLE,
+}
+
+_REMEDIES: dict[ErrorCode, str] = {
+    ErrorCode.ALREADY_ENDED: "an ended job stays as it is",
+    ErrorCode.ALREADY_EXISTS: "use another name, or update what exists",
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: "send the same job again, or use another key",
+    ErrorCode.NOT_FOUND: "check the id",
+    ErrorCode.UNDECIDABLE: "report it: the command was put aside for the operators",
+}
+
+
+def position_of(cell: str, outcome: Outcome) -> Position:
+    """From where a reader sees the outcome's effect."""
+    return Position(encode_position(cell, {outcome.partition: outcome.seq}))
+
+
+def name_of(outcome: Outcome) -> str:
+    """The job id or queue name that the command took effect on."""
+    return split_stream(outcome.stream)[2]
+
+
+def status_of(outcome: Outcome) -> JobStatus | None:
+    """The job's status after the decision."""
+    return JobStatus(outcome.status_after) if outcome.status_after else None
+
+
+def error_of(rejection: Rejection | None, path: list[str], value: str | None) -> UserError:
+    """A rejection by the owner as a typed error; `path` and `value` stand in where it names none itself."""
+    if rejection is None:
+        return user_error(ErrorCode.UNDECIDABLE, "The command was rejected without a reason", path=path)
+    code = _CODES[rejection.code]
+    remedy = _REMEDIES.get(code, "")
+    error = user_error(code, rejection.message.rstrip("."), remedy, path)
+    shown = rejection.value or value
+    error.value = None if shown is None else shorten(shown)
+    return error
+
+
+def not_sent() -> UserError:
+    """The answer when too much waits for Kafka already."""
+    return user_error(
+        ErrorCode.UNAVAILABLE,
+        "Too many commands wait for Kafka; this one was not sent and nothing was changed",
+        "try again later",
+    )

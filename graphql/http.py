@@ -1,0 +1,174 @@
+"""GraphQL over HTTP, server-sent events and WebSockets: Strawberry's view with the negotiation it lacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, cast
+
+import msgspec
+import strawberry
+from cross_web import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.http import GraphQLHTTPResponse
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+
+from jobledger.graphql.context import RequestContext
+from jobledger.graphql.parts import Parts
+from jobledger.schemas.limits import MAX_SUBMIT_BYTES
+from jobledger.telemetry.traces import parse_traceparent
+
+#: A full bulk, and room for the document and the rest of the inputs.
+MAX_BODY_BYTES = MAX_SUBMIT_BYTES + 1024 * 1024
+MAX_CORRELATION_LENGTH = 200
+CONNECTION_INIT_TIMEOUT = timedelta(seconds=10)
+MAX_SUBSCRIPTIONS_PER_CONNECTION = 100
+RESPONSE_TYPE = "application/graphql-response+json"
+_NO_ASSETS = (
+    '<script>if(!window.React){document.body.innerHTML=\'<p style="font-family:sans-serif;margin:3em">GraphiQL needs '
+    "its scripts from unpkg.com, which this browser cannot reach. The api itself works: POST to /graphql.</p>'}</script>"
+)
+
+
+class TooLarge(Exception):
+    """The body is over its bound."""
+
+
+class GraphQLView(GraphQL[RequestContext, None]):
+    """One endpoint for queries, mutations and subscriptions."""
+
+    def __init__(self, schema: strawberry.Schema, parts: Parts, *, graphiql: bool = True) -> None:
+        super().__init__(
+            schema,
+            graphql_ide="graphiql" if graphiql else None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL],
+            connection_init_wait_timeout=CONNECTION_INIT_TIMEOUT,
+            max_subscriptions_per_connection=MAX_SUBSCRIPTIONS_PER_CONNECTION,
+        )
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; errors of the transport are JSON too."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        request = Request(scope, _bounded(receive))
+        try:
+            _check_length(request)
+            response = await self.run(request)
+        except TooLarge:
+            response = self._refusal(413, f"The body is over {MAX_BODY_BYTES:,} bytes; send less at once.")
+        except HTTPException as error:
+            response = self._refused(request, error)
+        await response(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> RequestContext:
+        """The context of a request, or of a connection."""
+        context = self._parts.context(request.method if isinstance(request, Request) else "WEBSOCKET")
+        traceparent = request.headers.get("traceparent", "")
+        if traceparent and parse_traceparent(traceparent) is not None:
+            context.traceparent = traceparent
+        correlation = request.headers.get("x-correlation-id", "")
+        if 0 < len(correlation) <= MAX_CORRELATION_LENGTH and correlation.isprintable():
+            context.correlation_id = correlation
+        return context
+
+    async def execute_single(self, request: Any, request_adapter: Any, *args: Any, **named: Any) -> Any:
+        """Run the operation in a span, which the commands then descend from."""
+        context: RequestContext = named["context"]
+        attributes = {"method": context.method, "endpoint": "/graphql"}
+        with self._parts.tracing.start_span("api_request", context.traceparent, attributes=attributes) as span:
+            context.traceparent = span.traceparent
+            return await super().execute_single(request, request_adapter, *args, **named)
+
+    def decode_json(self, data: str | bytes) -> object:
+        """Strict JSON: no NaN, no lone surrogates."""
+        try:
+            return msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise json.JSONDecodeError(str(error), "", 0) from None
+
+    def parse_json(self, data: str | bytes) -> Any:
+        """The body; says what is wrong with it."""
+        try:
+            found = self.decode_json(data)
+        except json.JSONDecodeError as error:
+            raise HTTPException(400, f"The request is not valid JSON: {error.msg}.") from None
+        if not isinstance(found, dict | list):
+            raise HTTPException(400, "The request must be a JSON object with a `query`.")
+        return found
+
+    def encode_json(self, data: object) -> str:
+        """Text, as WebSockets want it."""
+        return msgspec.json.encode(data).decode()
+
+    def create_response(self, response_data: Any, sub_response: Response) -> Response:
+        """The answer in the media type that the caller accepts, with the status that this type gives it."""
+        content = cast("GraphQLHTTPResponse", response_data)
+        accept = sub_response.headers.get("x-accept", "")
+        refused = content.get("data") is None and any(
+            "path" not in error for error in cast("list[Mapping[str, object]]", content.get("errors") or [])
+        )
+        if refused:
+            content.pop("data", None)
+        modern = RESPONSE_TYPE in accept
+        status = 400 if modern and refused else 200
+        media_type = RESPONSE_TYPE if modern else "application/json"
+        return Response(msgspec.json.encode(content), status, media_type=f"{media_type}; charset=utf-8")
+
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
+        """Carries the Accept header to `create_response`, which does not get the request."""
+        sub_response = await super().get_sub_response(request)
+        sub_response.headers["x-accept"] = request.headers.get("accept", "")
+        return sub_response
+
+    async def create_streaming_response(self, request: Any, stream: Any, sub_response: Response, headers: Any) -> Any:
+        """A stream of events; without the note that `get_sub_response` left."""
+        del sub_response.headers["x-accept"]
+        return await super().create_streaming_response(request, stream, sub_response, headers)
+
+    async def render_graphql_ide(self, request: Request) -> Response:
+        """GraphiQL; its scripts come from unpkg.com, and the page says so where they can't be had."""
+        return HTMLResponse(self.graphql_ide_html.replace("<body>", f"<body>{_NO_ASSETS}", 1))
+
+    def _refused(self, request: Request, error: HTTPException) -> Response:
+        reason = error.reason
+        status = error.status_code
+        headers = {}
+        if request.method == "GET" and "not allowed" in reason:
+            status, headers = 405, {"allow": "POST"}
+        elif reason == "Unsupported content type":
+            status, reason = 415, "Send the request as application/json."
+        return self._refusal(status, reason, headers)
+
+    def _refusal(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
+        labels = {"method": "POST", "endpoint": "/graphql:_invalid", "status_code": str(status)}
+        self._parts.metrics.inc("api_requests_total", **labels)
+        body = {"errors": [{"message": reason, "extensions": {"code": "INVALID"}}]}
+        return Response(msgspec.json.encode(body), status, dict(headers or {}), "application/json; charset=utf-8")
+
+
+def _check_length(request: Request) -> None:
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+        raise TooLarge
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Counts a body whose length nobody announced."""
+    size = 0
+
+    async def count() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MAX_BODY_BYTES:
+            raise TooLarge
+        return message
+
+    return count

@@ -1,0 +1,87 @@
+"""Where in a topic something stands: blocking look-ups, for threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from jobledger.eventlog.clients import ClientConfig
+
+TIMEOUT_SECONDS = 5.0
+#: A search ends when this few offsets are left; they are read through.
+CLOSE_ENOUGH = 500
+FIRST_STEP_BACK = 1_000
+
+
+class LogProbe:
+    """Looks into single partitions of one topic."""
+
+    def __init__(self, consumer: Consumer, topic: str) -> None:
+        self._consumer = consumer
+        self._topic = topic
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """First offset, and the one behind the last; raises KafkaException."""
+        low, high = self._consumer.get_watermark_offsets(
+            TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS
+        )
+        return low, high
+
+    def since(self, times: dict[int, int]) -> dict[int, int]:
+        """For each partition the first offset whose record is not older than the time in ms; the end if none is."""
+        wanted = [TopicPartition(self._topic, partition, at_ms) for partition, at_ms in times.items()]
+        found = self._consumer.offsets_for_times(wanted, timeout=TIMEOUT_SECONDS)
+        return {at.partition: at.offset for at in found if at.error is None}
+
+    def first_record(self, partition: int, offset: int) -> Message | None:
+        """The first committed record at `offset` or behind it; None when the end comes first."""
+        self._consumer.assign([TopicPartition(self._topic, partition, offset)])
+        message = self._consumer.poll(TIMEOUT_SECONDS)
+        if message is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{self._topic} does not answer"))
+        error = message.error()
+        if error is None:
+            return message
+        if error.code() == KafkaError._PARTITION_EOF:
+            return None
+        raise KafkaException(error)
+
+    def before_end(self, partition: int) -> int:
+        """An offset from which there are some records to the end; the first one when there are none at all."""
+        low, high = self.bounds(partition)
+        step = FIRST_STEP_BACK
+        while high - step > low and self.first_record(partition, high - step) is None:
+            step *= 8
+        return max(low, high - step)
+
+    def locate(self, partition: int, seq: int) -> int:
+        """An offset not behind the event number `seq + 1`, and close before it."""
+        low, high = self.bounds(partition)
+        while high - low > CLOSE_ENOUGH:
+            middle = (low + high) // 2
+            found = self.first_record(partition, middle)
+            if found is not None and sequence_of(found) <= seq:
+                low = found.offset() or middle
+            else:
+                high = middle
+        return low
+
+
+def sequence_of(message: Message) -> int:
+    """`seq` of an event record, from its CloudEvents header."""
+    for name, value in message.headers() or ():
+        if name == "ce_sequence" and value is not None:
+            return int(value)
+    raise ValueError(f"Record {message.partition()}/{message.offset()} of {message.topic()} has no ce_sequence header.")
+
+
+@contextmanager
+def probing(config: ClientConfig, topic: str) -> Iterator[LogProbe]:
+    """A probe with a consumer of its own."""
+    consumer = Consumer({**config, "queued.max.messages.kbytes": 1024, "fetch.wait.max.ms": 50})
+    try:
+        yield LogProbe(consumer, topic)
+    finally:
+        consumer.close()

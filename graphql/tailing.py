@@ -1,0 +1,85 @@
+"""A reader of every partition of a topic that is kept running: started again after an error, with a pause."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+
+from confluent_kafka import KafkaException, Message
+
+from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.reader import LogReader
+from jobledger.telemetry.logs import get_logger
+
+START_SECONDS = 15.0
+PAUSE_SECONDS = 1.0
+CHECK_SECONDS = 0.02
+
+log = get_logger()
+
+
+class Tail(ABC):
+    """Base of the api's two tails. `start` waits a while for the end of the topic, but not for a broker that is away."""
+
+    def __init__(self, config: ClientConfig, topic: str) -> None:
+        self._config = config
+        self._topic = topic
+        self._task: asyncio.Task[None] | None = None
+        self._caught_up = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        """Whether the tail has read to the end of the topic since it was last started."""
+        return self._caught_up.is_set()
+
+    @abstractmethod
+    def find_starts(self) -> dict[int, int]:
+        """The offset to begin at for each partition; runs in a thread, may raise KafkaException."""
+
+    @abstractmethod
+    async def deliver(self, batch: list[Message]) -> None:
+        """Take in a batch."""
+
+    def forget(self) -> None:
+        """Called before the tail reads from its starts (again)."""
+
+    async def start(self) -> None:
+        """Begin to read."""
+        self._task = asyncio.create_task(self._keep_running())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._caught_up.wait(), START_SECONDS)
+
+    async def stop(self) -> None:
+        """Stop reading; may be called twice."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep_running(self) -> None:
+        while True:
+            try:
+                await self._run_once()
+            except KafkaException as error:
+                log.warning("tail_restarted", error=f"{self._topic}: {error}")
+            except Exception as error:  # whatever one record brings about must not end the api's eyes for good
+                log.warning("tail_restarted", error=f"{self._topic}: {type(error).__name__}: {error}", exc_info=True)
+            self._caught_up.clear()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _run_once(self) -> None:
+        starts = await asyncio.to_thread(self.find_starts)
+        self.forget()
+        reader = LogReader(self._config, self._topic, starts, self.deliver)
+        try:
+            await reader.start()
+            ended = asyncio.ensure_future(reader.wait())
+            while not ended.done() and not reader.at_end:
+                await asyncio.wait([ended], timeout=CHECK_SECONDS)
+            if not ended.done():
+                self._caught_up.set()
+            await ended
+        finally:
+            await reader.stop()
