@@ -1,0 +1,104 @@
+"""Whether the three forms of a partition agree: fold(events), the owner's memory, and a rebuild from `state`."""
+
+from __future__ import annotations
+
+from jobledger.domain.aggregates import State
+from jobledger.domain.job import Job, next_timer_ms
+from jobledger.domain.queue import QueueState
+from jobledger.processors.core.machine import Machine
+from jobledger.processors.core.state_records import Stub, decode_state, encode_state, idempotency_key, stub_key
+from jobledger.simulator.checks import PartitionTrace, insist
+
+
+def check_fold(trace: PartitionTrace, machine: Machine, tenant: str) -> None:
+    """The fold of a partition's events is what its machine holds, byte for byte; raises ViolationError."""
+    where = f"partition {machine.partition}"
+    insist(trace.seq == machine.checkpoint.seq, f"{where}: seq {trace.seq} folded, {machine.checkpoint.seq} in memory")
+    insist(machine.checkpoint.now_ms >= trace.at_ms, f"{where}: the checkpoint's time is before the last event")
+    states = trace.states
+    live = {s: encode_state(j) for s, j in states.items() if isinstance(j, Job) and not j.ended_with_stub}
+    _same(f"{where}: jobs", live, machine.jobs)
+    tenants = {s: t for s, t in states.items() if not isinstance(t, Job | QueueState)}
+    _same(f"{where}: tenants", tenants, machine.tenants)
+    queues = {s: q for s, q in states.items() if isinstance(q, QueueState)}
+    _same(f"{where}: names of queues", set(queues), set(machine.queues))
+    for stream, queue in queues.items():
+        _same_queue(f"{where}: {stream}", queue, machine.queues[stream])
+    _check_timers(where, states, machine)
+    for stream, state in states.items():
+        if isinstance(state, Job):
+            _check_kept(where, stream, state, machine, tenant)
+
+
+def check_rebuild(memory: Machine, rebuilt: Machine) -> None:
+    """A machine rebuilt from `state` is the one in memory; raises ViolationError."""
+    where = f"partition {memory.partition}, rebuilt"
+    _same(f"{where}: jobs", rebuilt.jobs, memory.jobs)
+    _same(f"{where}: tenants", rebuilt.tenants, memory.tenants)
+    _same(f"{where}: checkpoint", rebuilt.checkpoint, memory.checkpoint)
+    _same(f"{where}: outbox", set(rebuilt.outbox), set(memory.outbox) | memory.acknowledged)
+    _same(f"{where}: kept", dict(rebuilt.retained.items()), dict(memory.retained.items()))
+    _same(f"{where}: names of queues", set(rebuilt.queues), set(memory.queues))
+    for stream, queue in memory.queues.items():
+        _same_queue(f"{where}: {stream}", rebuilt.queues[stream], queue)
+    _same(f"{where}: timers", _wanted(rebuilt), _wanted(memory))
+
+
+def _same(what: str, one: object, other: object) -> None:
+    insist(one == other, f"{what} differ: {one!r:.1500} | {other!r:.1500}")
+
+
+def _same_queue(where: str, one: QueueState, other: QueueState) -> None:
+    _same(f"{where}: head", one.queue, other.queue)
+    _same(f"{where}: tasks", one.lanes.tasks, other.lanes.tasks)
+    _same(f"{where}: workers", one.workers, other.workers)
+    _same(f"{where}: held", one.lanes.held, other.lanes.held)
+    _same(f"{where}: waiting bytes", one.lanes.waiting_bytes, other.lanes.waiting_bytes)
+    _same(f"{where}: lanes in order", _lanes(one), _lanes(other))
+
+
+def _lanes(state: QueueState) -> dict[tuple[int, str], list[tuple[str, int]]]:
+    return {
+        (priority, handler): list(lane.items())
+        for priority, lanes in state.lanes.waiting.items()
+        for handler, lane in lanes.items()
+    }
+
+
+def _wanted(machine: Machine) -> set[tuple[int, str]]:
+    """Timers that would have effect; the heap may hold others, which are dropped when they fall due."""
+    wanted = set()
+    for due, stream in machine.timers:
+        job = machine.load(stream)
+        if isinstance(job, Job) and next_timer_ms(job) == due:
+            wanted.add((due, stream))
+    return wanted
+
+
+def _check_timers(where: str, states: dict[str, State], machine: Machine) -> None:
+    wanted = set()
+    for stream, state in states.items():
+        due = next_timer_ms(state) if isinstance(state, Job) else None
+        if due is not None:
+            wanted.add((due, stream))
+    _same(f"{where}: timers", wanted, _wanted(machine))
+
+
+def _check_kept(where: str, stream: str, job: Job, machine: Machine, tenant: str) -> None:
+    """An ended job has left its stub, and a job with an idempotency key has the key's entry."""
+    data = machine.retained.get(stub_key(stream))
+    if not job.ended_with_stub:
+        insist(data is None, f"{where}: {stream} lives and has a stub")
+    else:
+        insist(data is not None, f"{where}: {stream} has ended without a stub")
+        stub: Stub = decode_state(data or b"")
+        told = (stub.seq, stub.version, stub.status, stub.key_digest, stub.request_digest)
+        _same(f"{where}: stub of {stream}", told, (job.created_seq, job.version, job.status.value, *_digests(job)))
+    if job.key_digest is not None:
+        entry = machine.retained.get(idempotency_key(tenant, job.key_digest))
+        insist(entry is not None, f"{where}: {stream} has lost its idempotency key")
+        _same(f"{where}: key of {stream}", decode_state(entry or b"").stream, stream)
+
+
+def _digests(job: Job) -> tuple[str | None, str | None]:
+    return job.key_digest, job.request_digest

@@ -1,0 +1,215 @@
+"""What must hold in every run: judged from committed events alone, as any reader of the log sees them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobledger.domain import job_events as je
+from jobledger.domain import queue_events as qe
+from jobledger.domain.aggregates import State, mutate
+from jobledger.domain.identity import partition_of
+from jobledger.domain.job import TERMINAL, Job
+from jobledger.domain.queue import QueueState, free_slots, task_key
+from jobledger.domain.retry import backoff_seconds
+from jobledger.domain.values import ActorKind
+from jobledger.domain.worker_messages import RunTask
+from jobledger.processors.core.plan import EventOut
+from jobledger.schemas.events import EventMapper, EventRecord
+
+_TYPE_HEADER = "ce_type"
+_TERMINAL_EVENTS = (je.JobSucceeded, je.JobCancelled, je.JobDeadLettered)
+_OVER = (je.TaskSucceeded, je.TaskFailed, je.TaskLost, je.TaskReturned, je.TaskCancelled)
+_BACK_OFF = (je.TaskFailed, je.TaskLost)
+
+
+class ViolationError(AssertionError):
+    """Something happened that must never happen; the message says what and where."""
+
+
+def insist(holds: bool, what: str) -> None:
+    """Raise ViolationError with `what` unless `holds`."""
+    if not holds:
+        raise ViolationError(what)
+
+
+def event_type(out: EventOut) -> str:
+    """The type of an event as its CloudEvents header names it."""
+    value = next(value for key, value in out.headers if key == _TYPE_HEADER)
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass
+class JobTrace:
+    """What the history says of one job beside its state."""
+
+    not_before_ms: int
+    live: int | None = None
+    started: set[int] = field(default_factory=set)
+    over: set[int] = field(default_factory=set)
+    ended: int = 0
+
+
+@dataclass
+class PartitionTrace:
+    """How far the history of a partition has come."""
+
+    seq: int = 0
+    at_ms: int = 0
+    states: dict[str, State] = field(default_factory=dict)
+
+
+class History:
+    """Folds committed events and checks each against everything that came before it."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = [PartitionTrace() for _ in range(partitions)]
+        self.jobs: dict[str, JobTrace] = {}
+        self.keys: dict[str, str] = {}
+        self.gone: Counter[str] = Counter()
+        self.types: Counter[str] = Counter()
+        self._assigned: set[tuple[str, str, int]] = set()
+        self._effects: dict[str, tuple[int, int]] = {}
+        self._mapper = EventMapper()
+
+    def state(self, stream: str) -> State | None:
+        """The folded state of a stream; an ended job keeps its last one."""
+        return self.partitions[partition_of(stream, len(self.partitions))].states.get(stream)
+
+    def job(self, stream: str) -> Job | None:
+        """The folded state of a job."""
+        state = self.state(stream)
+        return state if isinstance(state, Job) else None
+
+    def apply(self, partition: int, out: EventOut) -> EventRecord:
+        """Take in one committed event as it stands in the log; raises ViolationError."""
+        name = event_type(out)
+        record = self._mapper.read(name, out.value)
+        trace = self.partitions[partition]
+        stream = record.originator_id
+        self.types[name] += 1
+        insist(record.seq == trace.seq + 1, f"partition {partition}: seq {record.seq} after {trace.seq}")
+        insist(record.at_ms >= trace.at_ms, f"partition {partition}: time ran back at seq {record.seq}")
+        insist(partition_of(stream, len(self.partitions)) == partition, f"{stream} is not of partition {partition}")
+        self._check_effect(partition, record)
+        before = trace.states.get(stream)
+        self._check_before(before, record)
+        try:
+            after = mutate(before, record)
+        except Exception as error:
+            raise ViolationError(f"{stream} cannot take {name} (seq {record.seq}): {error!r}") from error
+        trace.states[stream], trace.seq, trace.at_ms = after, record.seq, record.at_ms
+        self._check_after(after, record)
+        return record
+
+    def _check_effect(self, partition: int, record: EventRecord) -> None:
+        """A user's command has effect once: its events are those of one decision, one behind the other."""
+        if record.actor.kind is not ActorKind.USER:
+            return
+        known = self._effects.get(record.command_id)
+        insist(
+            known in (None, (partition, record.seq - 1)),
+            f"command {record.command_id} took effect twice: {known} and {(partition, record.seq)}",
+        )
+        self._effects[record.command_id] = (partition, record.seq)
+
+    def had_effect(self, command_id: str, until_seq: int) -> bool:
+        """Whether a user's command has made events, up to `until_seq` of its partition."""
+        known = self._effects.get(command_id)
+        return known is not None and known[1] <= until_seq
+
+    # -- before the event is folded ------------------------------------------------------------------------------
+
+    def _check_before(self, state: State | None, record: EventRecord) -> None:
+        event = record.data
+        if isinstance(state, Job):
+            self._check_job(state, record)
+        elif isinstance(state, QueueState) and isinstance(event, qe.TaskAssigned):
+            self._check_assigned(state, event)
+        elif isinstance(event, je.JobSubmitted):
+            insist(state is None, f"{record.originator_id} submitted twice")
+            self.jobs[record.originator_id] = JobTrace(not_before_ms=event.due_at_ms)
+            if event.key_digest is not None:
+                first = self.keys.setdefault(event.key_digest, record.originator_id)
+                insist(first == record.originator_id, f"key {event.key_digest}: {first} and {record.originator_id}")
+
+    def _check_job(self, job: Job, record: EventRecord) -> None:
+        event, trace, name = record.data, self.jobs[job.id], f"{job.id} seq {record.seq}"
+        insist(not trace.ended, f"{name}: {type(event).__name__} after the end of the job")
+        if isinstance(event, je.TaskReady):
+            insist(trace.live is None, f"{name}: assignment {event.assignment} beside live {trace.live}")
+            insist(record.at_ms >= trace.not_before_ms, f"{name}: ready {trace.not_before_ms - record.at_ms} ms early")
+            insist(event.assignment == job.main.assignment + 1, f"{name}: assignment {event.assignment} not the next")
+            insist(event.attempt <= job.retry.max_attempts, f"{name}: attempt {event.attempt} over the most allowed")
+            insist(event.attempt - job.main.attempt in (0, 1), f"{name}: attempt {event.attempt} not the next")
+            trace.live = event.assignment
+        elif isinstance(event, je.TaskStarted):
+            insist(trace.live == event.assignment, f"{name}: start of {event.assignment}, live is {trace.live}")
+            insist(event.assignment not in trace.started, f"{name}: assignment {event.assignment} started twice")
+            trace.started.add(event.assignment)
+        elif isinstance(event, _OVER):
+            self._check_over(job, event, record, trace)
+        elif isinstance(event, _TERMINAL_EVENTS):
+            insist(trace.live is None, f"{name}: ended while assignment {trace.live} is out")
+            trace.ended += 1
+
+    def _check_over(self, job: Job, event: Any, record: EventRecord, trace: JobTrace) -> None:
+        name = f"{job.id} seq {record.seq}"
+        insist(trace.live == event.assignment, f"{name}: {event.assignment} is over, but live is {trace.live}")
+        insist(event.assignment not in trace.over, f"{name}: assignment {event.assignment} over twice")
+        trace.over.add(event.assignment)
+        trace.live = None
+        if isinstance(event, _BACK_OFF) and event.retry_at_ms is not None:
+            wait = backoff_seconds(job.retry, event.attempt, event.execution_id)
+            trace.not_before_ms = record.at_ms + round(wait * 1000)
+
+    def _check_assigned(self, state: QueueState, event: qe.TaskAssigned) -> None:
+        key = (event.job, event.task, event.assignment)
+        insist(key not in self._assigned, f"{state.queue.id}: assignment {key} made twice")
+        self._assigned.add(key)
+        worker = state.workers.get(event.incarnation)
+        insist(worker is not None and not worker.lost, f"{state.queue.id}: {key} to an absent or lost worker")
+        assert worker is not None
+        held = len(state.lanes.held_by(event.incarnation))
+        insist(held < worker.credits, f"{state.queue.id}: {held} held of {worker.credits} credits, and one more")
+        task = state.lanes.tasks.get(task_key(event.job, event.task))
+        insist(task is not None and task.incarnation is None, f"{state.queue.id}: {key} does not wait")
+        assert task is not None
+        insist(task.handler in worker.handlers, f"{state.queue.id}: {key} to a worker that cannot run it")
+        served = {handler for incarnation in free_slots(state) for handler in state.workers[incarnation].handlers}
+        best = min(
+            (other.priority, other.number)
+            for other in state.lanes.tasks.values()
+            if other.incarnation is None and other.handler in served
+        )
+        insist((task.priority, task.number) == best, f"{state.queue.id}: {key} before one of higher priority or older")
+
+    # -- after it ------------------------------------------------------------------------------------------------
+
+    def _check_after(self, state: State, record: EventRecord) -> None:
+        if not isinstance(state, QueueState):
+            return
+        if isinstance(record.data, qe.TaskRemoved | qe.TaskReleased):
+            self.gone[state.queue.id] += 1
+        here, gone = len(state.lanes.tasks), self.gone[state.queue.id]
+        insist(state.queue.enqueued == here + gone, f"{state.queue.id}: {state.queue.enqueued} != {here} + {gone}")
+
+    # -- the workers' journal ------------------------------------------------------------------------------------
+
+    def check_start(self, worker: str, run: RunTask, now_ms: int) -> None:
+        """An honest worker starts a handler: the log must say that this assignment, and no other, is out."""
+        job = self.job(run.job)
+        insist(job is not None, f"worker {worker} starts {run.job}, which does not exist")
+        assert job is not None
+        insist(job.status not in TERMINAL, f"worker {worker} starts {run.job} after {job.status}")
+        live = self.jobs[run.job].live
+        insist(live == run.assignment, f"worker {worker} starts {run.job}/{run.assignment}, but {live} is out")
+        insist(
+            (run.job, run.task, run.assignment) in self._assigned, f"{run.job}: {run.assignment} was never handed out"
+        )
+        trace = self.partitions[partition_of(run.job, len(self.partitions))]
+        latest = max(now_ms, trace.at_ms)
+        insist(
+            latest >= run.due_at_ms, f"worker {worker} starts {run.job} {run.due_at_ms - latest} ms before it is due"
+        )
