@@ -96,7 +96,9 @@ class TaskFailed(AttemptEvent, frozen=True, kw_only=True, tag="task.failed.v1"):
 
 
 class TaskLost(AttemptEvent, frozen=True, kw_only=True, tag="task.lost.v1"):
-    """The worker was lost. Before the start it costs no attempt (`retry_at_ms` is then now)."""
+    """The worker was lost. Before the start it costs no attempt: `retry_at_ms` is then None, and the task is ready
+    again at once (or, after too many such hand-outs, the job is dead-lettered). After the start: None, it was the last.
+    """
 
     worker: str
     lost_at_ms: int

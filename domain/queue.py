@@ -239,7 +239,9 @@ def _release(state: QueueState, command: c.ReleaseTask, now: int) -> list[e.Queu
     if isinstance(task, Rejection):
         return task
     if task.incarnation is None or task.worker is None:
-        return Rejection(code=Code.INVALID_STATE, message=f"Task of '{command.job}' waits; nothing is to be released.")
+        # No worker has it, yet its job is done with it: somebody reported on an assignment that was not his.
+        # It must not be handed out any more, and must not stand in the way of the next one.
+        return [e.TaskRemoved(job=task.job, task=task.task, assignment=task.assignment, withdrawn_at_ms=now)]
     events: list[e.QueueEvent] = [
         e.TaskReleased(
             job=task.job,

@@ -65,7 +65,7 @@ class TaskAssigned(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_as
 
 
 class TaskRemoved(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_withdrawn.v1"):
-    """A waiting task was taken out for a cancel request."""
+    """A waiting task was taken out: for a cancel request, or because its job is done with this assignment."""
 
     withdrawn_at_ms: int
 
