@@ -20,6 +20,8 @@ INIT_SECONDS = 30.0
 COMMIT_SECONDS = 3.0
 READ_SECONDS = 30.0
 READ_BATCH = 10_000
+#: The end of a partition is told after an empty fetch: a long one would be waited for at each takeover.
+READ_WAIT_MS = 10
 TAIL_STEP = 64
 #: The group's offset is for lag tools and a start near the checkpoint; the checkpoint in `state` is the truth.
 GROUP_OFFSET_SECONDS = 1.0
@@ -48,7 +50,10 @@ class KafkaPartitionLog:
         self._partition = partition
         client_id = f"{instance_id}-owner-{partition}"
         self._producer_config = transactional_config(kafka, client_id, f"{cell}-{partition}")
-        self._consumer_config: ClientConfig = consumer_config(kafka, client_id, f"{cell}-owner")
+        self._consumer_config: ClientConfig = {
+            **consumer_config(kafka, client_id, f"{cell}-owner"),
+            "fetch.wait.max.ms": READ_WAIT_MS,
+        }
         self._group_config: ClientConfig = consumer_config(kafka, client_id, scheduler_group(cell))
         self._producer: Producer | None = None
         self._group: Consumer | None = None
@@ -87,6 +92,13 @@ class KafkaPartitionLog:
         """Records from `start` to the end of the partition: its last stable offset."""
         assert self._reader is not None
         self._reader.assign([TopicPartition(topic_name(self._cell, topic), self._partition, start)])
+        try:
+            yield from self._read_to_end(topic)
+        finally:
+            self._reader.unassign()
+
+    def _read_to_end(self, topic: Topic) -> Iterator[Message]:
+        assert self._reader is not None
         deadline = time.monotonic() + READ_SECONDS
         while True:
             batch = self._reader.consume(READ_BATCH, 0.05)
