@@ -33,12 +33,15 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class Batch:
-    """Events that follow directly on the positions of their partitions, folded."""
+    """Events that follow directly on the positions of their partitions, folded. `until`: no seq beyond these."""
 
-    def __init__(self, reader: EventReader, positions: Mapping[int, Position]) -> None:
+    def __init__(
+        self, reader: EventReader, positions: Mapping[int, Position], until: Mapping[int, int] | None = None
+    ) -> None:
         self.changes = Changes()
         self._reader = reader
         self._positions = positions
+        self._until = until
         self._reached: dict[int, Position] = {}
         self._versions: dict[str, int] = {}
 
@@ -54,6 +57,8 @@ class Batch:
                 self._add(message, partition or 0, position)
 
     def _add(self, message: Message, partition: int, position: Position) -> None:
+        if self._until is not None and position.seq >= self._until.get(partition, 0):
+            return
         value, offset = message.value() or b"", message.offset() or 0
         if offset < position.next_offset:
             return

@@ -10,10 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from jobledger.projections.changes import Changes
+from jobledger.projections.fold import fold
 from jobledger.projections.intake import ProjectionStoppedError
+from jobledger.projections.memory import MemoryTables
 from jobledger.projections.migrate import migrate
 from jobledger.projections.projector import Projector, ProjectorConfig
 from jobledger.projections.tables import TABLES
+from jobledger.projections.writer import Advance, DeposedError, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder
 from jobledger.telemetry.metrics import Metrics
 
@@ -166,16 +170,29 @@ async def test_projectors_share_the_partitions(start: Start, log: Any, history: 
     same_rows(tables, history)
 
 
-async def test_a_zombie_writes_nothing(start: Start, log: Any, history: Any, tables: Any) -> None:
-    """A projector whose position was moved by another drops its batch and goes on from where the tables are."""
+async def test_a_deposed_projector_writes_nothing_and_goes_on(
+    start: Start, log: Any, history: Any, tables: Any, postgres_dsn: str
+) -> None:
+    """When another has applied events meanwhile, its batch is dropped and it goes on from where the tables are."""
     projector = await start()
     partition, records = max(history.logs.items(), key=lambda item: len(item[1]))
     log.write(partition, records[:10])
     await until(lambda: tables.vector().get(partition) == 10)
-    projector._at[partition] = type(projector._at[partition])(7, 7, 0)  # what one who slept would believe
+    changes = Changes()
+    for record in records[10:20]:
+        fold(changes, record, partition, encode(record))
+    other = Writer(connect(postgres_dsn, "jobledger"))
+    other.write(changes, [Advance(partition, 10, 20, 20, 0)])
+    with pytest.raises(DeposedError):
+        other.write(Changes(), [Advance(partition, 10, 11, 11, 0)])
+    other.close()
     log.write(partition, records[10:])
     await until(lambda: tables.vector().get(partition) == len(records))
+    assert projector.running
     assert [key[1] for key in sorted(tables.rows("events"))] == list(range(1, len(records) + 1))
+    expected = MemoryTables()
+    expected.fold_records(partition, records)
+    assert tables.rows("jobs") == expected.rows["jobs"]
 
 
 async def test_a_projector_can_be_stopped_while_postgres_is_away(start: Start, log: Any) -> None:
