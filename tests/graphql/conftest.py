@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import sys
+from websockets.asyncio.client import connect
+
+from jobledger.eventlog.topics import Durability, ensure_topics
+from jobledger.graphql.role import Api, build
+from jobledger.graphql.server import HttpServer
+from jobledger.projections.migrate import migrate
+from jobledger.projections.role import build_projector
+from jobledger.settings import KafkaSettings, Settings
+from jobledger.telemetry.metrics import Metrics
+
+sys.path.insert(0, str(Path(__file__).parent))
+from standin_owner import StandinOwner  # noqa: E402
+
+PARTITIONS = 4
+ERROR = "__typename ... on UserError { code message path value remedy } ... on Pending { commandId jobId message }"
+SUBMIT = (
+    "mutation($input: SubmitJobInput!) { submitJob(input: $input) { "
+    + ERROR
+    + " ... on SubmitJobSuccess { job { id status } commandId position duplicate } } }"
+)
+SUBMIT_MANY = (
+    "mutation($input: [SubmitJobInput!]!) { submitJobs(input: $input) { __typename ... on UserError { code message path "
+    "value remedy } ... on SubmitJobsSuccess { accepted duplicates rejected pending position jobIds problems { index "
+    "commandId error { __typename code message path value remedy } } } } }"
+)
+
+
+@dataclass
+class RunningApi:
+    """An api process in this loop, on a real port."""
+
+    api: Api
+    server: HttpServer
+    http: httpx.AsyncClient
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}/graphql"
+
+    async def raw(self, query: str, variables: dict[str, Any] | None = None, **headers: str) -> httpx.Response:
+        given = {"accept": "application/graphql-response+json", **headers}
+        return await self.http.post(self.url, json={"query": query, "variables": variables}, headers=given)
+
+    async def ask(self, query: str, variables: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+        answer = (await self.raw(query, variables, **headers)).json()
+        assert "errors" not in answer, answer
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def error(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer = (await self.raw(query, variables)).json()
+        found: dict[str, Any] = answer["errors"][0]
+        return found
+
+    async def submit(self, handler: str = "work", **fields: Any) -> dict[str, Any]:
+        data = await self.ask(SUBMIT, {"input": {"handler": handler, **fields}})
+        answer: dict[str, Any] = data["submitJob"]
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def websocket(self, query: str, variables: dict[str, Any] | None = None) -> AsyncIterator[AsyncIterator[Any]]:
+        """Payloads of `next` messages; ends at `complete`; raises on `error`."""
+        url = self.url.replace("http", "ws", 1)
+        async with connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+            await socket.send(json.dumps({"type": "connection_init"}))
+            assert json.loads(await socket.recv())["type"] == "connection_ack"
+            payload = {"query": query, "variables": variables}
+            await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+
+            async def items() -> AsyncIterator[Any]:
+                async for text in socket:
+                    message = json.loads(text)
+                    if message["type"] == "complete":
+                        return
+                    if message["type"] == "error":
+                        raise AssertionError(message["payload"])
+                    yield message["payload"]
+
+            yield items()
+
+
+@dataclass
+class Cell:
+    """The topics of a test, its owner, and what the api needs to know."""
+
+    settings: Settings
+    owner: StandinOwner
+    running: list[RunningApi] = field(default_factory=list)
+
+    async def api(self, **changes: Any) -> RunningApi:
+        """Start (another) api process."""
+        number = len(self.running) + 1
+        settings = self.settings.model_copy(update=changes)
+        metrics = Metrics("api", instance_id=f"api-{number}", strict=True)
+        api = build(settings, metrics, instance_id=f"api-{number}")
+        for service in api.services:
+            await service.start()
+        api.health.set_ready(True)
+        server = HttpServer(api.app, "127.0.0.1", 0, lambda: api.parts.tail.end_all("stopping"))
+        await server.start()
+        found = RunningApi(api, server, httpx.AsyncClient(timeout=30))
+        self.running.append(found)
+        return found
+
+    async def stop(self) -> None:
+        for one in self.running:
+            await one.http.aclose()
+            await one.server.stop()
+            for service in reversed(one.api.services):
+                await service.stop()
+
+
+@pytest.fixture
+def settings(bootstrap_servers: str, cell: str, postgres_dsn: str) -> Settings:
+    kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, replication_factor=1, min_insync_replicas=1)
+    return Settings(
+        cell=cell,
+        partitions=PARTITIONS,
+        dev=True,
+        postgres_dsn=postgres_dsn,  # type: ignore[arg-type]
+        kafka=kafka,
+        instance_id="test",
+        mutation_timeout_seconds=5,
+    )
+
+
+@pytest.fixture
+def owner(settings: Settings) -> Iterator[StandinOwner]:
+    ensure_topics(settings.kafka.client_config(), settings.cell, PARTITIONS, Durability(replication_factor=1, min_insync_replicas=1, dev=True))
+    found = StandinOwner(settings.kafka.bootstrap_servers, settings.cell, PARTITIONS)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest_asyncio.fixture
+async def system(settings: Settings, owner: StandinOwner) -> AsyncIterator[Cell]:
+    """Owner and projector run; start apis with `await system.api()`."""
+    await asyncio.to_thread(migrate, settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
+    projector = build_projector(settings, Metrics("projector", instance_id="projector-1"))
+    found = Cell(settings, owner)
+    await projector.start()
+    try:
+        yield found
+    finally:
+        await found.stop()
+        await projector.stop()
+
+
+@pytest_asyncio.fixture
+async def api(system: Cell) -> RunningApi:
+    return await system.api()
