@@ -141,8 +141,21 @@ def commit_badly(world: World, a: int, b: int) -> None:
 
 def relay(world: World, a: int, b: int) -> None:
     """Part of the outbox is sent; it may fly for a while, or one delivery may fail."""
-    fail_at = b // 4 % 4 if b % 4 == 3 else None
-    world.owner(_partition(world, a)).relay(limit=b % 5 or None, hold=b % 4 == 1, fail_at=fail_at)
+    owner = world.owner(_partition(world, a))
+    failing = [place for place, name in enumerate(owner.unsent) if owner.unsent.count(name) > 1]
+    if b % 4 == 3 and failing:
+        owner.relay(fail_at=failing[b // 4 % len(failing)])
+    else:
+        owner.relay(limit=b % 5 or None, hold=b % 4 == 1)
+
+
+def fill_outbox(world: World, a: int, b: int) -> None:
+    """Jobs come in and are committed one after the other, while what follows from them is not sent yet."""
+    for n in range(2 + b % 2):
+        submit(world, a + n, 5 * (b // 2))
+        for partition in range(world.options.partitions):
+            world.owner(partition).decide()
+            world.commit(partition)
 
 
 def deliver(world: World, a: int, b: int) -> None:
@@ -291,6 +304,7 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "commit": (5, commit),
     "commit_badly": (3, commit_badly),
     "relay": (6, relay),
+    "fill_outbox": (2, fill_outbox),
     "deliver": (5, deliver),
     "crash": (3, crash),
     "take_over": (3, take_over),

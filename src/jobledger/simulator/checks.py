@@ -69,6 +69,7 @@ class History:
         self.keys: dict[str, str] = {}
         self.gone: Counter[str] = Counter()
         self.types: Counter[str] = Counter()
+        self._lost: set[tuple[str, str]] = set()
         self._assigned: set[tuple[str, str, int]] = set()
         self._effects: dict[str, tuple[int, int]] = {}
         self._mapper = EventMapper()
@@ -169,7 +170,8 @@ class History:
         insist(key not in self._assigned, f"{state.queue.id}: assignment {key} made twice")
         self._assigned.add(key)
         worker = state.workers.get(event.incarnation)
-        insist(worker is not None and not worker.lost, f"{state.queue.id}: {key} to an absent or lost worker")
+        lost = (state.queue.id, event.incarnation) in self._lost
+        insist(worker is not None and not lost, f"{state.queue.id}: {key} to an absent or lost worker")
         assert worker is not None
         held = len(state.lanes.held_by(event.incarnation))
         insist(held < worker.credits, f"{state.queue.id}: {held} held of {worker.credits} credits, and one more")
@@ -190,7 +192,11 @@ class History:
     def _check_after(self, state: State, record: EventRecord) -> None:
         if not isinstance(state, QueueState):
             return
-        if isinstance(record.data, qe.TaskRemoved | qe.TaskReleased):
+        if isinstance(record.data, qe.WorkerLost):
+            self._lost.add((state.queue.id, record.data.incarnation))
+        elif isinstance(record.data, qe.WorkerRemoved):
+            self._lost.discard((state.queue.id, record.data.incarnation))
+        elif isinstance(record.data, qe.TaskRemoved | qe.TaskReleased):
             self.gone[state.queue.id] += 1
         here, gone = len(state.lanes.tasks), self.gone[state.queue.id]
         insist(state.queue.enqueued == here + gone, f"{state.queue.id}: {state.queue.enqueued} != {here} + {gone}")

@@ -116,6 +116,11 @@ class SimOwner:
         self._unsent.extend((outbox_key(entry.destination, entry.number), entry) for entry in plan.outbox)
         return True
 
+    @property
+    def unsent(self) -> list[str]:
+        """The destinations of what is committed and not yet sent, in order."""
+        return [entry.destination for _, entry in self._unsent]
+
     def relay(self, limit: int | None = None, *, hold: bool = False, fail_at: int | None = None) -> None:
         """Send what is committed and unsent, in order, at most `limit` entries.
 

@@ -1,0 +1,270 @@
+"""The simulator can fail: each known kind of bug, planted by hand, is found within a bounded number of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobledger.domain import aggregates, retry
+from jobledger.domain import job as jobs
+from jobledger.domain import queue as queues
+from jobledger.domain import queue_events as qe
+from jobledger.processors.core import batch, machine, recovery
+from jobledger.processors.core.batch import Batch
+from jobledger.processors.core.machine import Incoming, Machine
+from jobledger.simulator import log, owner, worker
+from jobledger.simulator.chaos import run_seed
+from jobledger.simulator.log import MemoryLog
+from jobledger.simulator.owner import CommitFault, SimOwner
+from jobledger.simulator.worker import SimWorker
+
+MAX_SEEDS = 250
+Patch = pytest.MonkeyPatch
+
+
+def _first_violation() -> str | None:
+    """What the first bad seed says; any exception counts, as it would stop a partition."""
+    for number in range(MAX_SEEDS):
+        try:
+            run_seed(number)
+        except Exception as error:  # noqa: BLE001 - a planted bug may surface in any way
+            return f"seed {number}: {type(error).__name__}: {error}"
+    return None
+
+
+def skip_the_fence(patch: Patch) -> None:
+    patch.setattr(MemoryLog, "may_commit", lambda self, partition, epoch: True)
+
+
+def send_before_the_commit(patch: Patch) -> None:
+    def commit(self: SimOwner, fault: CommitFault = CommitFault.NONE) -> bool:
+        plan, self.plan = self.plan, None
+        if plan is None:
+            return True
+        for entry in plan.outbox:
+            self._log.append(entry.destination, entry.value)
+        self.plan = plan
+        return original(self, fault)
+
+    original = SimOwner.commit
+    patch.setattr(SimOwner, "commit", commit)
+
+
+def go_on_after_a_lost_commit(patch: Patch) -> None:
+    def commit(self: SimOwner, fault: CommitFault = CommitFault.NONE) -> bool:
+        original(self, fault)
+        self.alive = True
+        return True
+
+    original = SimOwner.commit
+    patch.setattr(SimOwner, "commit", commit)
+
+
+def take_every_outbox_record(patch: Patch) -> None:
+    patch.setattr(Machine, "_wanted", lambda self, record, index: True)
+
+
+def acknowledge_beyond_a_gap(patch: Patch) -> None:
+    patch.setattr(SimOwner, "_unacknowledged", SimOwner._acknowledged)
+
+
+def accept_stale_reports(patch: Patch) -> None:
+    patch.setattr(jobs, "_stale", lambda job, assignment: None)
+
+
+def forget_what_had_no_room(patch: Patch) -> None:
+    def finish(self: Batch) -> Any:
+        self._local.clear()
+        return original(self)
+
+    original = Batch.finish
+    patch.setattr(Batch, "finish", finish)
+
+
+def forget_the_pending_dispatch(patch: Patch) -> None:
+    def read(*args: Any) -> Any:
+        checkpoint = original(*args)
+        checkpoint.pending = []
+        return checkpoint
+
+    original = recovery.read_checkpoint
+    patch.setattr(recovery, "read_checkpoint", read)
+
+
+def forget_command_ids(patch: Patch) -> None:
+    patch.setattr(aggregates, "_remember", lambda known, command_id: None)
+    patch.setattr(Batch, "_first_outcome", lambda self, command, state: None)
+
+
+def forget_idempotency_keys(patch: Patch) -> None:
+    patch.setattr(Batch, "_write_keys", lambda self: None)
+
+
+def leave_no_stub(patch: Patch) -> None:
+    def write(self: Batch, stream: str, job: jobs.Job) -> None:
+        self._plan.state[b"s|" + stream.encode()] = None
+        self._machine.forget_job(stream)
+
+    patch.setattr(Batch, "_write_stub", write)
+
+
+def leave_cancels_out_of_the_stub(patch: Patch) -> None:
+    patch.setattr(batch, "Stub", lambda **fields: _Stub(**{**fields, "recent": []}))
+
+
+_Stub = batch.Stub
+
+
+def hand_out_more_than_the_credits(patch: Patch) -> None:
+    def free(state: queues.QueueState) -> dict[str, int]:
+        return {incarnation: 9 for incarnation, known in state.workers.items() if not known.lost}
+
+    patch.setattr(queues, "free_slots", free)
+
+
+def hand_out_in_any_order(patch: Patch) -> None:
+    patch.setattr(queues, "PRIORITIES", range(5, 0, -1))
+
+
+def say_nothing_of_lost_tasks(patch: Patch) -> None:
+    patch.setattr(queues, "_lost", lambda state, event: [])
+
+
+def assign_to_lost_workers(patch: Patch) -> None:
+    def on_lost(state: queues.QueueState, event: qe.WorkerLost) -> None:
+        for key in event.lost:
+            state.lanes.tasks[key].lost = True
+
+    patch.setitem(aggregates._EVOLVE, qe.WorkerLost, on_lost)
+
+
+def retry_at_once(patch: Patch) -> None:
+    patch.setattr(jobs, "retry_at_ms", lambda policy, attempt, execution, failed: failed)
+
+
+def retry_once_too_often(patch: Patch) -> None:
+    def at(policy: Any, attempt: int, execution: str, failed: int) -> int | None:
+        return retry.retry_at_ms(policy, attempt - 1, execution, failed)
+
+    patch.setattr(jobs, "retry_at_ms", at)
+
+
+def start_early(patch: Patch) -> None:
+    def fire(self: Machine, group: Batch, now: int) -> int:
+        group._now = now + 500
+        fired = original(self, group, now + 500)
+        group._now = now
+        return fired
+
+    original = Machine._fire_timers
+    patch.setattr(Machine, "_fire_timers", fire)
+
+
+def let_time_run_back(patch: Patch) -> None:
+    def decide(self: Machine, now_ms: int, incoming: Incoming, **rest: Any) -> Any:
+        self.checkpoint.now_ms = 0
+        return original(self, now_ms, incoming, **rest)
+
+    original = Machine.decide
+    patch.setattr(Machine, "decide", decide)
+
+
+def forget_timers_in_recovery(patch: Patch) -> None:
+    patch.setattr(recovery, "next_timer_ms", lambda job: None)
+
+
+def forget_to_store_queue_tasks(patch: Patch) -> None:
+    patch.setattr(Batch, "_write_queue_parts", lambda self: None)
+
+
+def forget_the_number_of_the_source(patch: Patch) -> None:
+    def end(self: Machine, records: Any, offset: int, record: Any) -> None:
+        original(self, records, offset, record)
+        if self.checkpoint.seq % 7 == 0:
+            self.checkpoint.received.clear()
+
+    original = Machine._end_record
+    patch.setattr(Machine, "_end_record", end)
+
+
+def cancel_without_asking(patch: Patch) -> None:
+    def cancel(job: jobs.Job, command: Any, now: int) -> Any:
+        if job.status in jobs.TERMINAL:
+            return original(job, command, now)
+        return [jobs.e.JobCancelled(ended_at_ms=now)]
+
+    original = jobs._cancel
+    patch.setitem(jobs._DECIDE, jobs.c.CancelJob, cancel)
+
+
+def ignore_the_cancel_at_the_queue(patch: Patch) -> None:
+    patch.setitem(queues._DECIDE, queues.c.WithdrawTask, lambda state, command, now: [])
+
+
+def run_every_copy_of_a_task(patch: Patch) -> None:
+    class Nothing(set[Any]):
+        def __contains__(self, key: object) -> bool:
+            return False
+
+    def init(self: SimWorker, *args: Any, **rest: Any) -> None:
+        original(self, *args, **rest)
+        self._seen = Nothing()
+
+    original = SimWorker.__init__
+    patch.setattr(SimWorker, "__init__", init)
+
+
+def outlive_the_lease(patch: Patch) -> None:
+    patch.setattr(SimWorker, "_expired", lambda self: False)
+
+
+BUGS = [
+    skip_the_fence,
+    send_before_the_commit,
+    go_on_after_a_lost_commit,
+    take_every_outbox_record,
+    acknowledge_beyond_a_gap,
+    accept_stale_reports,
+    forget_what_had_no_room,
+    forget_the_pending_dispatch,
+    forget_command_ids,
+    forget_idempotency_keys,
+    leave_no_stub,
+    leave_cancels_out_of_the_stub,
+    hand_out_more_than_the_credits,
+    hand_out_in_any_order,
+    say_nothing_of_lost_tasks,
+    assign_to_lost_workers,
+    retry_at_once,
+    retry_once_too_often,
+    start_early,
+    let_time_run_back,
+    forget_timers_in_recovery,
+    forget_to_store_queue_tasks,
+    forget_the_number_of_the_source,
+    cancel_without_asking,
+    ignore_the_cancel_at_the_queue,
+    run_every_copy_of_a_task,
+    outlive_the_lease,
+]
+
+
+@pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    """A run with this bug breaks an invariant within MAX_SEEDS seeds."""
+    plant(monkeypatch)
+    found = _first_violation()
+    assert found is not None, f"{MAX_SEEDS} seeds ran without noticing {plant.__name__}"
+    print(found)
+
+
+def test_without_a_bug_the_same_seeds_pass() -> None:
+    """What finds the planted bugs does not cry wolf."""
+    assert _first_violation() is None
+
+
+def test_the_planted_bugs_touch_what_they_mean_to() -> None:
+    """The modules that are patched above are those that the simulated world runs."""
+    assert (log.MemoryLog, owner.Machine, worker.SimWorker) == (MemoryLog, machine.Machine, SimWorker)
