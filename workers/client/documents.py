@@ -1,0 +1,40 @@
+"""The GraphQL documents of the client."""
+
+from __future__ import annotations
+
+from jobledger.workers.client.models import JOB_FIELDS, QUEUE_FIELDS, WORKER_FIELDS
+
+_ERROR = "... on UserError { code message path value remedy }"
+_REST = f"... on Pending {{ commandId message }} {_ERROR}"
+
+SUBMIT = f"""
+mutation($input: SubmitJobInput!) {{ submitJob(input: $input) {{ __typename
+  ... on SubmitJobSuccess {{ job {{ id status }} position duplicate }}
+  ... on Pending {{ commandId jobId message }} {_ERROR} }} }}"""
+
+SUBMIT_MANY = f"""
+mutation($input: [SubmitJobInput!]!) {{ submitJobs(input: $input) {{ __typename
+  ... on SubmitJobsSuccess {{ jobIds position
+    problems {{ index commandId error {{ code message path value remedy }} }} }} {_ERROR} }} }}"""
+
+CANCEL = f"""
+mutation($input: CancelJobInput!) {{ cancelJob(input: $input) {{ __typename
+  ... on CancelJobSuccess {{ job {{ id status }} position }} {_REST} }} }}"""
+
+CREATE_QUEUE = f"""
+mutation($input: CreateQueueInput!) {{ createQueue(input: $input) {{ __typename
+  ... on QueueSuccess {{ queue {{ name }} position duplicate }} {_REST} }} }}"""
+
+UPDATE_QUEUE = f"""
+mutation($input: UpdateQueueInput!) {{ updateQueue(input: $input) {{ __typename
+  ... on QueueSuccess {{ queue {{ name }} position duplicate }} {_REST} }} }}"""
+
+JOB = f"query($id: ID!, $after: Position) {{ job(id: $id, after: $after) {{ {JOB_FIELDS} }} }}"
+
+JOBS = f"""
+query($filter: JobFilter, $first: Int!, $after: Cursor) {{ jobs(filter: $filter, first: $first, after: $after) {{
+  edges {{ node {{ {JOB_FIELDS} }} }} pageInfo {{ hasNextPage endCursor }} position }} }}"""
+
+QUEUES = f"query($after: Position) {{ queues(after: $after) {{ {QUEUE_FIELDS} }} }}"
+
+WORKERS = f"query($queue: String) {{ workers(queue: $queue) {{ {WORKER_FIELDS} }} }}"

@@ -1,0 +1,274 @@
+"""What the client takes and gives: typed views of the API's answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import uuid_utils
+
+from jobledger.domain.job import TERMINAL, JobStatus
+from jobledger.domain.values import RetryPolicy
+from jobledger.workers.client.errors import InvalidInput
+from jobledger.workers.durations import seconds_of
+from jobledger.workers.handler import Handler
+from jobledger.workers.values import to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """One job to submit. `handler`: its name or the decorated function; `payload`: anything with a JSON form.
+
+    `at` (a datetime with zone) or `in_` (seconds, timedelta, "10m"): not before; `timeout`: of one attempt.
+    `command_id`: a UUID; the same one again is the same command.
+    """
+
+    handler: str | Handler[..., Any]
+    payload: object = None
+    at: datetime | None = None
+    in_: str | float | timedelta | None = None
+    queue: str = "default"
+    priority: int = 3
+    tags: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    retry: RetryPolicy | int | None = None
+    timeout: str | float | timedelta | None = None
+    parent: str | None = None
+    command_id: str = field(default_factory=lambda: str(uuid_utils.uuid7()))
+
+    def as_input(self) -> dict[str, Any]:
+        """The API's SubmitJobInput; raises InvalidInput for what can't be written as one."""
+        given: dict[str, Any] = {
+            "handler": self.handler.name if isinstance(self.handler, Handler) else self.handler,
+            "queue": self.queue,
+            "priority": self.priority,
+            "commandId": self.command_id,
+            "payloadText": _text(self.payload),
+        }
+        if self.at is not None:
+            given["at"] = _aware(self.at)
+        if self.in_ is not None:
+            given["delaySeconds"] = _seconds("in_", self.in_)
+        if self.timeout is not None:
+            given["timeoutSeconds"] = _seconds("timeout", self.timeout)
+        if self.tags:
+            given["tags"] = [{"name": name, "value": value} for name, value in self.tags.items()]
+        if self.idempotency_key is not None:
+            given["idempotencyKey"] = self.idempotency_key
+        if self.parent is not None:
+            given["parentId"] = self.parent
+        if self.retry is not None:
+            given["retry"] = _retry(self.retry)
+        return given
+
+
+def _text(payload: object) -> str:
+    try:
+        return to_json({} if payload is None else payload)
+    except ValueError as error:
+        message = f"payload is a {type(payload).__name__} that is not JSON: {error}."
+        raise InvalidInput(message, "INVALID", ["payload"]) from error
+
+
+def _aware(at: datetime) -> str:
+    if at.tzinfo is None:
+        raise InvalidInput(
+            f"at is {at.isoformat()}, which has no time zone; use datetime(..., tzinfo=UTC).",
+            "INVALID",
+            ["at"],
+            at.isoformat(),
+        )
+    return at.isoformat()
+
+
+def _seconds(name: str, value: str | float | timedelta) -> float:
+    try:
+        return seconds_of(value)
+    except ValueError as error:
+        raise InvalidInput(f"{name}: {error}", "INVALID", [name], str(value)) from error
+
+
+def _retry(retry: RetryPolicy | int) -> dict[str, Any]:
+    if isinstance(retry, int):
+        return {"maxAttempts": retry}
+    return {
+        "maxAttempts": retry.max_attempts,
+        "initialSeconds": retry.initial_seconds,
+        "factor": retry.factor,
+        "maxSeconds": retry.max_seconds,
+        "jitterRatio": retry.jitter_ratio,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    """A job as the read model shows it."""
+
+    id: str
+    status: JobStatus
+    handler: str
+    queue: str
+    priority: int
+    attempt: int
+    submitted_at: datetime
+    due_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    retry_at: datetime | None
+    worker: str | None
+    payload: Any
+    result: Any
+    error_type: str
+    error: str
+    dead_letter_cause: str
+    cancel_reason: str
+    tags: dict[str, str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.status in TERMINAL
+
+
+#: Fields of a job that make a JobView.
+JOB_FIELDS = (
+    "id status handler queueName priority attempt submittedAt dueAt startedAt endedAt retryAt worker payload result "
+    "errorType error deadLetterCause cancelReason tags { name value }"
+)
+
+
+def job_view(node: Mapping[str, Any]) -> JobView:
+    """From the API's Job."""
+    return JobView(
+        id=node["id"],
+        status=JobStatus(node["status"]),
+        handler=node["handler"],
+        queue=node["queueName"],
+        priority=node["priority"],
+        attempt=node["attempt"],
+        submitted_at=datetime.fromisoformat(node["submittedAt"]),
+        due_at=datetime.fromisoformat(node["dueAt"]),
+        started_at=_time(node["startedAt"]),
+        ended_at=_time(node["endedAt"]),
+        retry_at=_time(node["retryAt"]),
+        worker=node["worker"],
+        payload=node["payload"],
+        result=node["result"],
+        error_type=node["errorType"] or "",
+        error=_message(node["error"]),
+        dead_letter_cause=node["deadLetterCause"] or "",
+        cancel_reason=str(node["cancelReason"] or ""),
+        tags={tag["name"]: tag["value"] for tag in node["tags"]},
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _message(error: object) -> str:
+    """The message of a stored error, which holds a traceback too."""
+    if isinstance(error, Mapping) and "message" in error:
+        return str(error["message"])
+    if error is None:
+        return ""
+    return error if isinstance(error, str) else json.dumps(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent:
+    """An event of a job; `data` has the fields of the event as in `jobledger.events`.
+
+    `position` given back as `after` continues behind it.
+    """
+
+    type: str
+    job_id: str
+    version: int
+    at: datetime
+    status: JobStatus | None
+    data: dict[str, Any]
+    position: str
+
+
+EVENT_FIELDS = "type jobId version at status data position"
+
+
+def job_event(item: Mapping[str, Any]) -> JobEvent:
+    """From the API's JobEvent."""
+    return JobEvent(
+        type=item["type"],
+        job_id=item["jobId"],
+        version=item["version"],
+        at=datetime.fromisoformat(item["at"]),
+        status=None if item["status"] is None else JobStatus(item["status"]),
+        data=item["data"],
+        position=item["position"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueView:
+    """A queue and what waits in it."""
+
+    name: str
+    description: str
+    max_waiting_bytes: int
+    waiting: int
+    waiting_bytes: int
+    held: int
+
+
+QUEUE_FIELDS = "name description maxWaitingBytes waiting waitingBytes held"
+
+
+def queue_view(node: Mapping[str, Any]) -> QueueView:
+    """From the API's Queue."""
+    return QueueView(
+        name=node["name"],
+        description=node["description"],
+        max_waiting_bytes=int(node["maxWaitingBytes"]),
+        waiting=node["waiting"],
+        waiting_bytes=int(node["waitingBytes"]),
+        held=node["held"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerView:
+    """An incarnation of a worker."""
+
+    id: str
+    incarnation: str
+    pool: str
+    handlers: list[str]
+    lost: bool
+    queues: dict[str, tuple[int, int]]
+    """By queue: credits, held."""
+
+
+WORKER_FIELDS = "id incarnation pool handlers lost queues { queue credits held }"
+
+
+def worker_view(node: Mapping[str, Any]) -> WorkerView:
+    """From the API's Worker."""
+    return WorkerView(
+        id=node["id"],
+        incarnation=node["incarnation"],
+        pool=node["pool"],
+        handlers=list(node["handlers"]),
+        lost=node["lost"],
+        queues={one["queue"]: (one["credits"], one["held"]) for one in node["queues"]},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPage:
+    """A page of jobs; `cursor` given back as `after` brings the next one, None: there is none."""
+
+    jobs: list[JobView]
+    cursor: str | None
+    position: str
