@@ -17,6 +17,7 @@ from jobledger.projections.compare import Difference, compare_snapshots, schema_
 from jobledger.projections.intake import Batch, ProjectionStoppedError
 from jobledger.projections.migrate import migrate
 from jobledger.projections.reading import EventReader
+from jobledger.projections.tables import TABLES
 from jobledger.projections.writer import Writer, connect
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.telemetry.logs import get_logger
@@ -92,6 +93,7 @@ def rebuild(config: RebuildConfig, report: Report = lambda progress: None) -> Re
                 switched=False, events=refold.events, vector=refold.vector, differences=found, old_schema=None
             )
         refold.to(refold.live_vector(), report)
+        _analyze(config.dsn, new)
         old = _switch(config, refold, new, report)
         log.info("rebuild_switched", schema=config.schema)
         if not config.keep_old:
@@ -231,6 +233,13 @@ def _vector(connection: psycopg.Connection, schema: str) -> Vector:
 
 def _exists(connection: psycopg.Connection, schema: str) -> bool:
     return connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone() is not None
+
+
+def _analyze(dsn: str, schema: str) -> None:
+    """New tables have no statistics until somebody looks; queries would start with bad plans."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for table in TABLES:
+            connection.execute(sql.SQL("ANALYZE {}.{}").format(sql.Identifier(schema), sql.Identifier(table.name)))
 
 
 def _drop(dsn: str, schema: str) -> None:

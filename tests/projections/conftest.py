@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -25,13 +27,17 @@ from jobledger.domain.queue import QueueState
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Answer, Lineage, Opaque, Rejection, RetryPolicy
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.projections.memory import MemoryTables
+from jobledger.projections.migrate import migrate
+from jobledger.projections.projector import Projector, ProjectorConfig
 from jobledger.projections.tables import TABLES
 from jobledger.schemas.events import EventRecord, MsgspecTranscoder, cloudevents_headers
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings
+from jobledger.telemetry.metrics import Metrics
 
 TENANT = "default"
 START_MS = 1_800_000_000_000
+Start = Callable[..., Awaitable[Projector]]
 USER = Actor(ActorKind.USER, "ann")
 
 
@@ -294,6 +300,12 @@ class Tables:
         width = len(found.key)
         return {row[:width]: dict(zip(found.columns, row, strict=True)) for row in cursor}
 
+    def check(self, history: History) -> None:
+        """Every row is as the fold in memory has it."""
+        expected = history.expected()
+        for table in TABLES:
+            assert self.rows(table.name) == expected.rows[table.name], table.name
+
     def vector(self) -> dict[int, int]:
         return dict(self._connection.execute("SELECT partition, seq FROM positions").fetchall())
 
@@ -309,3 +321,39 @@ def tables(postgres_dsn: str) -> Iterator[Tables]:
     found = Tables(postgres_dsn)
     yield found
     found.close()
+
+
+@pytest.fixture
+async def start(postgres_dsn: str, log: Any) -> AsyncIterator[Start]:
+    """Starts projectors of the cell, which are stopped at the end."""
+    migrate(postgres_dsn, "jobledger")
+    started: list[Projector] = []
+
+    async def one(instance: str = "", dsn: str = postgres_dsn) -> Projector:
+        config = ProjectorConfig(
+            kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance, session_timeout_seconds=2.0
+        )
+        projector = Projector(config, Metrics("projector", instance_id=instance or "t", strict=True))
+        await projector.start()
+        started.append(projector)
+        return projector
+
+    yield one
+    for projector in started:
+        await projector.stop()
+
+
+Condition = Callable[[], bool]
+
+
+async def _until(condition: Condition, seconds: float = 20.0, pause: float = 0.02) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        await asyncio.sleep(pause)
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Waits for a condition."""
+    return _until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psycopg
@@ -14,60 +14,26 @@ from jobledger.projections.changes import Changes
 from jobledger.projections.fold import fold
 from jobledger.projections.intake import ProjectionStoppedError
 from jobledger.projections.memory import MemoryTables
-from jobledger.projections.migrate import migrate
-from jobledger.projections.projector import Projector, ProjectorConfig
-from jobledger.projections.tables import TABLES
+from jobledger.projections.projector import Projector
 from jobledger.projections.writer import Advance, DeposedError, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder
-from jobledger.telemetry.metrics import Metrics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 encode = MsgspecTranscoder().encode
 Start = Callable[..., Awaitable[Projector]]
 
 
-@pytest.fixture
-async def start(postgres_dsn: str, log: Any) -> AsyncIterator[Start]:
-    """Starts projectors of the cell, which are stopped at the end."""
-    migrate(postgres_dsn, "jobledger")
-    started: list[Projector] = []
-
-    async def one(instance: str = "", dsn: str = postgres_dsn) -> Projector:
-        config = ProjectorConfig(
-            kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance, session_timeout_seconds=2.0
-        )
-        projector = Projector(config, Metrics("projector", instance_id=instance or "t", strict=True))
-        await projector.start()
-        started.append(projector)
-        return projector
-
-    yield one
-    for projector in started:
-        await projector.stop()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0, pause: float = 0.02) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        await asyncio.sleep(pause)
-
-
-def same_rows(tables: Any, history: Any) -> None:
-    expected = history.expected()
-    for table in TABLES:
-        assert tables.rows(table.name) == expected.rows[table.name], table.name
-
-
-async def test_the_tables_are_the_fold_of_the_log(start: Start, log: Any, history: Any, tables: Any) -> None:
+async def test_the_tables_are_the_fold_of_the_log(
+    start: Start, log: Any, history: Any, tables: Any, until: Any
+) -> None:
     """After a history of everything each row is as the fold in memory has it, and the positions are its end."""
     log.write_all(history)
     await start()
     await until(lambda: tables.vector() == history.vector)
-    same_rows(tables, history)
+    tables.check(history)
 
 
-async def test_a_single_event_is_visible_at_once(start: Start, log: Any, history: Any, tables: Any) -> None:
+async def test_a_single_event_is_visible_at_once(start: Start, log: Any, history: Any, tables: Any, until: Any) -> None:
     """On an idle system it takes well under 250 ms from the log to the tables."""
     await start()
     await until(lambda: len(tables.vector()) == 4)
@@ -83,17 +49,19 @@ async def test_a_single_event_is_visible_at_once(start: Start, log: Any, history
     assert sorted(taken)[-2] < 0.25
 
 
-async def test_events_that_come_twice_are_applied_once(start: Start, log: Any, history: Any, tables: Any) -> None:
+async def test_events_that_come_twice_are_applied_once(
+    start: Start, log: Any, history: Any, tables: Any, until: Any
+) -> None:
     """A record repeated in the log changes nothing."""
     for partition, records in history.logs.items():
         for at in range(0, len(records), 10):
             log.write(partition, records[max(0, at - 5) : at + 10])
     await start()
     await until(lambda: tables.vector() == history.vector)
-    same_rows(tables, history)
+    tables.check(history)
 
 
-async def test_a_gap_stops_the_projector(start: Start, log: Any, history: Any, tables: Any) -> None:
+async def test_a_gap_stops_the_projector(start: Start, log: Any, history: Any, tables: Any, until: Any) -> None:
     """It names the partition and the two numbers, and applies nothing beyond."""
     partition, records = max(history.logs.items(), key=lambda item: len(item[1]))
     log.write(partition, records[:5] + records[6:9])
@@ -103,7 +71,9 @@ async def test_a_gap_stops_the_projector(start: Start, log: Any, history: Any, t
     assert tables.vector().get(partition, 0) in (0, 5)
 
 
-async def test_an_unknown_type_stops_the_projector(start: Start, log: Any, history: Any, tables: Any) -> None:
+async def test_an_unknown_type_stops_the_projector(
+    start: Start, log: Any, history: Any, tables: Any, until: Any
+) -> None:
     """A type of a later release is never skipped."""
     partition, records = max(history.logs.items(), key=lambda item: len(item[1]))
     log.write(partition, records[:3])
@@ -115,7 +85,9 @@ async def test_an_unknown_type_stops_the_projector(start: Start, log: Any, histo
         await asyncio.wait_for(projector.wait(), 20)
 
 
-async def test_what_is_not_an_event_is_left_aside(start: Start, log: Any, history: Any, tables: Any) -> None:
+async def test_what_is_not_an_event_is_left_aside(
+    start: Start, log: Any, history: Any, tables: Any, until: Any
+) -> None:
     """Foreign bytes on the topic stop nobody: the numbers of the events show that none is missing."""
     for partition, records in history.logs.items():
         log.write_raw(partition, b"\xff\x00not json")
@@ -124,11 +96,11 @@ async def test_what_is_not_an_event_is_left_aside(start: Start, log: Any, histor
         log.write(partition, records[len(records) // 2 :])
     await start()
     await until(lambda: tables.vector() == history.vector)
-    same_rows(tables, history)
+    tables.check(history)
 
 
 async def test_a_lost_connection_loses_and_doubles_nothing(
-    start: Start, log: Any, history: Any, tables: Any, postgres_dsn: str
+    start: Start, log: Any, history: Any, tables: Any, until: Any, postgres_dsn: str
 ) -> None:
     """The projector's connections are ended again and again while it works; the rows come out right."""
     await start()
@@ -143,10 +115,10 @@ async def test_a_lost_connection_loses_and_doubles_nothing(
             )
             await asyncio.sleep(0.02)
     await until(lambda: tables.vector() == history.vector)
-    same_rows(tables, history)
+    tables.check(history)
 
 
-async def test_projectors_share_the_partitions(start: Start, log: Any, history: Any, tables: Any) -> None:
+async def test_projectors_share_the_partitions(start: Start, log: Any, history: Any, tables: Any, until: Any) -> None:
     """A second one takes over half, a third some; when they leave the first has all again. Nothing is lost."""
     steps = iter(range(0, 10_000, 60))
 
@@ -167,11 +139,11 @@ async def test_projectors_share_the_partitions(start: Start, log: Any, history: 
     while tables.vector() != history.vector:
         write_some()
         await asyncio.sleep(0.05)
-    same_rows(tables, history)
+    tables.check(history)
 
 
 async def test_a_deposed_projector_writes_nothing_and_goes_on(
-    start: Start, log: Any, history: Any, tables: Any, postgres_dsn: str
+    start: Start, log: Any, history: Any, tables: Any, until: Any, postgres_dsn: str
 ) -> None:
     """When another has applied events meanwhile, its batch is dropped and it goes on from where the tables are."""
     projector = await start()
