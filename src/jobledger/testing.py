@@ -1,0 +1,7 @@
+"""For the tests of those who write handlers: `from jobledger.testing import inline`."""
+
+from __future__ import annotations
+
+from jobledger.workers.inline import InlineClient, InlineJob, inline
+
+__all__ = ["InlineClient", "InlineJob", "inline"]
