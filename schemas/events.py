@@ -107,7 +107,10 @@ class EventMapper(Mapper[str]):
         cls = _CLASSES.get(topic)
         if cls is None:
             return self._upcast(topic, state)
-        return cast(EventRecord, self.transcoder.decode(state))
+        record = cast(EventRecord, self.transcoder.decode(state))
+        if type(record.data) is not cls:
+            raise msgspec.ValidationError(f"The header says '{topic}', but the event is '{type_name(record.data)}'.")
+        return record
 
     def _upcast(self, topic: str, state: bytes) -> EventRecord:
         """An older version of a known type: raise its data step by step, then read it as the newest."""
@@ -116,15 +119,25 @@ class EventMapper(Mapper[str]):
         if newest is None or not version.isdigit():
             raise UnknownEventTypeError(f"Event type '{topic}' is not known to this release; upgrade the reader.")
         cls = resolve_topic(newest)
+        steps = [f"upcast_v{step}_v{step + 1}" for step in range(int(version), _version(newest))]
+        if not steps or not all(hasattr(cls, step) for step in steps):
+            raise UnknownEventTypeError(
+                f"Event type '{topic}' is not known to this release, which knows '{newest}'; upgrade the reader."
+            )
         raw = msgspec.json.decode(state)
-        for step in range(int(version), int(newest.rpartition(".v")[2])):
-            getattr(cls, f"upcast_v{step}_v{step + 1}")(raw["data"])
+        for step in steps:
+            getattr(cls, step)(raw["data"])
         raw["data"]["type"] = newest.removeprefix(TYPE_PREFIX)
         return msgspec.convert(raw, EventRecord)
 
 
+def _version(name: str) -> int:
+    """The schema version at the end of a type's name."""
+    return int(name.rpartition(".v")[2])
+
+
 _CLASSES = {name: cls for cls, name in _NAMES.items()}
-_NEWEST = {name.rpartition(".v")[0]: name for name in _CLASSES}
+_NEWEST = {name.rpartition(".v")[0]: name for name in sorted(_CLASSES, key=_version)}
 
 
 @lru_cache(maxsize=1024)
