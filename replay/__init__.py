@@ -1,0 +1,1 @@
+"""Replaying the log: whether everything that is kept beside it is what it says."""

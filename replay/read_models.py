@@ -1,0 +1,175 @@
+"""The rows of the read models of a partition beside the fold of its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
+from jobledger.domain.job_events import JobCancelled, JobDeadLettered, JobSucceeded, TaskReady
+from jobledger.projections.memory import MemoryTables
+from jobledger.projections.tables import ATTEMPTS, EVENTS, JOBS, QUEUES, WAITING_TASKS, WORKERS, Key, Table
+from jobledger.replay.report import Report, VerifyError
+from jobledger.schemas.events import EventRecord, type_name
+
+#: Events folded, and rows looked up, at a time.
+CHUNK = 2_000
+_ENDED = (JobSucceeded, JobCancelled, JobDeadLettered)
+Row = dict[str, Any]
+
+
+class ReadModels:
+    """One snapshot of the read models: everything read through it shows one position vector."""
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        """Raises VerifyError when Postgres can't be reached or the schema isn't there."""
+        try:
+            self._connection = psycopg.connect(dsn, connect_timeout=10, application_name="jobledger-verify")
+            self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            self._connection.read_only = True
+            self._connection.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
+            rows = self._connection.execute("SELECT partition, seq FROM positions").fetchall()
+        except psycopg.errors.UndefinedTable as error:
+            raise VerifyError(f"Schema '{schema}' holds no read models: start a projector first.") from error
+        except psycopg.Error as error:
+            raise VerifyError(f"Postgres can't be read: {str(error).strip()}. Check JOBLEDGER_POSTGRES_DSN.") from error
+        self.vector: dict[int, int] = dict(rows)
+
+    def close(self) -> None:
+        """End the snapshot."""
+        self._connection.close()
+
+    def lookup(self, table: Table, keys: list[Key]) -> dict[Key, Row]:
+        """Rows by their whole keys."""
+        given = ", ".join(f"{column} {kind}" for column, kind in table.key.items())
+        on = " AND ".join(f"t.{column} = s.{column}" for column in table.key)
+        names = ", ".join(f"t.{column}" for column in table.columns)
+        query = f"SELECT {names} FROM {table.name} t JOIN json_to_recordset(%s::json) AS s({given}) ON {on}"
+        wanted = [dict(zip(table.key, key, strict=True)) for key in keys]
+        found: dict[Key, Row] = {}
+        for values in self._connection.execute(query.encode(), [msgspec.json.encode(wanted).decode()]):
+            found[values[: len(table.key)]] = dict(zip(table.columns, values, strict=True))
+        return found
+
+    def events(self, partition: int) -> Iterator[tuple[Any, ...]]:
+        """The rows of `events` of a partition by seq, a chunk at a time."""
+        names = ", ".join(EVENTS.columns)
+        query = f"SELECT {names} FROM events WHERE partition = %s AND seq > %s ORDER BY seq LIMIT {CHUNK}"
+        seq = 0
+        while True:
+            rows = self._connection.execute(query.encode(), [partition, seq]).fetchall()
+            yield from rows
+            if len(rows) < CHUNK:
+                return
+            seq = rows[-1][1]
+
+    def keys(self, table: Table) -> Iterator[Key]:
+        """The keys of a table's rows."""
+        query = f"SELECT {', '.join(table.key)} FROM {table.name}"
+        with self._connection.cursor(f"verify_{table.name}") as cursor:
+            cursor.itersize = CHUNK
+            yield from cursor.execute(query.encode())
+
+
+class ReadModelFold:
+    """Folds the events of one partition into rows and holds them against those in Postgres.
+
+    The rows of a job that has ended are looked up, compared and forgotten, a chunk at a time.
+    """
+
+    def __init__(self, partition: int, models: ReadModels, report: Report) -> None:
+        self._partition = partition
+        self._models = models
+        self._report = report
+        self._where = f"partition {partition}, read model"
+        self._tables = MemoryTables(keep_events=False)
+        self._chunk: list[tuple[EventRecord, bytes]] = []
+        self._attempts: dict[Key, list[Key]] = {}
+        self._rows = models.events(partition)
+        #: Rows that are expected in the end, by table.
+        self.counts = dict.fromkeys((t.name for t in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)), 0)
+
+    def fold(self, record: EventRecord, raw: bytes) -> None:
+        """Take in the next event."""
+        self._compare_event(record, raw)
+        self._chunk.append((record, raw))
+        if len(self._chunk) >= CHUNK:
+            self._fold_chunk()
+
+    def _compare_event(self, record: EventRecord, raw: bytes) -> None:
+        self._report.rows += 1
+        expected = (
+            self._partition,
+            record.seq,
+            record.originator_id,
+            record.originator_version,
+            type_name(record.data),
+            record.at_ms,
+            record.command_id,
+            record.actor.kind.value,
+            raw.decode(errors="replace"),
+        )
+        self._report.compare(f"{self._where}, events", f"seq {record.seq}", expected, next(self._rows, None))
+
+    def _fold_chunk(self) -> None:
+        chunk, self._chunk = self._chunk, []
+        ended: list[Key] = []
+        for record, _ in chunk:
+            key = split_stream(record.originator_id)[1:]
+            if isinstance(record.data, TaskReady):
+                self._attempts.setdefault(key, []).append((*key, record.data.task, record.data.assignment))
+            elif isinstance(record.data, _ENDED):
+                ended.append(key)
+        try:
+            self._tables.fold(self._partition, chunk)
+        except KeyError as error:
+            first, last = chunk[0][0].seq, chunk[-1][0].seq
+            self._report.add(self._where, f"seq {first} to {last}", "rows for its events", f"no row {error}")
+            return
+        self._compare(JOBS, ended)
+        self._compare(ATTEMPTS, [a for key in ended for a in self._attempts.pop(key, [])])
+
+    def _compare(self, table: Table, keys: list[Key]) -> None:
+        """Compare rows with those in Postgres, and forget them."""
+        rows = self._tables.rows[table.name]
+        for start in range(0, len(keys), CHUNK):
+            part = [key for key in keys[start : start + CHUNK] if key in rows]
+            found = self._models.lookup(table, part)
+            for key in part:
+                self._compare_row(table, key, rows.pop(key), found.get(key))
+
+    def _compare_row(self, table: Table, key: Key, expected: Row, found: Row | None) -> None:
+        self._report.rows += 1
+        self.counts[table.name] += 1
+        where = f"{self._where}, {table.name}"
+        if found is None:
+            self._report.add(where, key, expected, None)
+            return
+        for column, value in expected.items():
+            self._report.compare(where, f"{key}.{column}", value, found[column])
+
+    def finish(self) -> None:
+        """All events up to the read model's position are folded: compare what is left."""
+        if self._chunk:
+            self._fold_chunk()
+        extra = next(self._rows, None)
+        if extra is not None:
+            self._report.add(f"{self._where}, events", f"seq {extra[1]}", None, extra)
+        for table in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS):
+            self._compare(table, list(self._tables.rows[table.name]))
+
+
+def compare_counts(models: ReadModels, partitions: int, expected: dict[str, dict[int, int]], report: Report) -> None:
+    """Whether there are rows that no event explains: `expected` holds the number of rows by table and partition."""
+    for table in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS):
+        found = dict.fromkeys(range(partitions), 0)
+        for tenant, name, *_ in models.keys(table):
+            stream = job_stream(tenant, name) if table in (JOBS, ATTEMPTS) else queue_stream(tenant, name)
+            found[partition_of(stream, partitions)] += 1
+        for partition, count in found.items():
+            where = f"partition {partition}, read model, {table.name}"
+            report.compare(where, "number of rows", expected[table.name].get(partition, 0), count)
