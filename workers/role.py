@@ -11,7 +11,7 @@ import uuid_utils
 import jobledger
 from jobledger.settings import Settings
 from jobledger.telemetry.health import Checked, Health, HealthStatus
-from jobledger.telemetry.health_server import HealthServer, ListenError
+from jobledger.telemetry.health_server import HealthServer, ListenError, warn_if_exposed
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import run_until_signalled
@@ -103,6 +103,7 @@ async def run(settings: Settings) -> int:
         return 2
     log.info("handlers_loaded", handlers=registry.names)
     health = health_of(worker, settings, registry)
+    warn_if_exposed(settings.host, settings.health_port)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     try:
         return await run_until_signalled(

@@ -1,0 +1,219 @@
+"""The client against the real roles: api, scheduler, projector and worker as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from jobledger import AsyncClient, Client, JobCancelled, JobFailed
+from jobledger.dev.ports import free_port
+from jobledger.domain.job import JobStatus
+from jobledger.workers.client import (
+    AlreadyEnded,
+    AlreadyExists,
+    BulkError,
+    IdempotencyKeyReused,
+    InvalidInput,
+    JobSpec,
+    NotFound,
+    OutcomeUnknown,
+    QueueNotFound,
+    Unavailable,
+)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+HERE = Path(__file__).parent
+START = "import asyncio; from jobledger.settings import Settings; from jobledger.{role} import run; "
+RUN = "raise SystemExit(asyncio.run(run(Settings())))"
+ROLES = {
+    "scheduler": "processors.role",
+    "projector": "projections.role",
+    "api": "graphql.role",
+    "worker": "workers.role",
+}
+
+
+@pytest.fixture
+def stack(bootstrap_servers: str, cell: str, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
+    """The four roles; gives the api's address."""
+    api_port = free_port()
+    common = {
+        **os.environ,
+        "JOBLEDGER_CELL": cell,
+        "JOBLEDGER_DEV": "true",
+        "JOBLEDGER_PARTITIONS": "4",
+        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "JOBLEDGER_KAFKA_REPLICATION_FACTOR": "1",
+        "JOBLEDGER_KAFKA_MIN_INSYNC_REPLICAS": "1",
+        "JOBLEDGER_POSTGRES_DSN": postgres_dsn,
+        "JOBLEDGER_API_PORT": str(api_port),
+        "JOBLEDGER_HANDLERS": "sample_handlers",
+        "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.5",
+        "JOBLEDGER_LEASE_SECONDS": "5",
+        "PYTHONPATH": str(HERE),
+    }
+    processes: list[subprocess.Popen[bytes]] = []
+    ports = {name: free_port() for name in ROLES}
+    try:
+        for name, role in ROLES.items():
+            if name == "projector":
+                _ready(ports["scheduler"], processes[0], tmp_path / "scheduler.log")
+            env = {**common, "JOBLEDGER_INSTANCE_ID": f"{name}-1", "JOBLEDGER_HEALTH_PORT": str(ports[name])}
+            with (tmp_path / f"{name}.log").open("wb") as output:
+                command = [sys.executable, "-c", START.format(role=role) + RUN]
+                processes.append(subprocess.Popen(command, env=env, stdout=output, stderr=output))
+        for name, process in zip(ROLES, processes, strict=True):
+            _ready(ports[name], process, tmp_path / f"{name}.log")
+        yield f"http://127.0.0.1:{api_port}"
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-3000:]
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=1).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+@pytest.fixture
+async def client(stack: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(stack) as one:
+        yield one
+
+
+async def test_the_way_of_jobs_through_the_client(client: AsyncClient, stack: str) -> None:
+    """Submit, wait, watch, fail, cancel, bulk, keys, errors and the synchronous twin, against all four roles."""
+    job = await client.submit("echo", {"to": "a@b"}, tags={"team": "x"}, idempotency_key="k1")
+    result = await job.result(timeout=30)
+    assert (result["to"], result["attempt"]) == ("a@b", 1)
+    assert await job.status() is JobStatus.SUCCEEDED
+    types = [event.type.split(".", 2)[-1] async for event in job.events()]
+    assert types[0] == "job.submitted.v1"
+    assert types[-2:] == ["task.succeeded.v1", "job.succeeded.v1"]
+    again = await client.submit("echo", {"to": "a@b"}, tags={"team": "x"}, idempotency_key="k1")
+    assert (again.id, again.duplicate) == (job.id, True)
+    with pytest.raises(IdempotencyKeyReused):
+        await client.submit("echo", {"to": "other"}, idempotency_key="k1")
+    await _failures(client)
+    await _cancels(client, job.id)
+    await _bulk(client)
+    await _bad_input(client)
+    await asyncio.to_thread(_synchronous, stack)
+
+
+async def _failures(client: AsyncClient) -> None:
+    with pytest.raises(JobFailed) as failed:
+        await (await client.submit("hopeless")).result(timeout=30)
+    assert (failed.value.error_type, failed.value.error) == ("NonRetryable", "never works")
+    resumed = await client.submit("steps", 6)
+    assert await resumed.result(timeout=30) == [0, 1, 2, 3, 4, 5]
+    kinds = [event.type async for event in resumed.events()]
+    assert "io.jobledger.task.checkpoint_saved.v1" in kinds
+    killed = await client.submit("spin", "/dev/null", retry=1)
+    with pytest.raises(JobFailed) as timed_out:
+        await killed.result(timeout=30)
+    assert timed_out.value.cause == "TIMEOUT"
+
+
+async def _cancels(client: AsyncClient, ended: str) -> None:
+    later = await client.submit("square", 2, in_="1h")
+    with pytest.raises(TimeoutError):
+        await later.result(timeout=0.5)
+    assert await later.cancel("not needed") is JobStatus.CANCELLED
+    with pytest.raises(JobCancelled):
+        await later.result(timeout=20)
+    running = await client.submit("sleepy", 60)
+    while await running.status() is not JobStatus.RUNNING:  # noqa: ASYNC110 - what is shown is what is asked
+        await asyncio.sleep(0.05)
+    assert await running.cancel() is JobStatus.CANCELLING
+    assert (await running.wait(timeout=20)).status is JobStatus.CANCELLED
+    with pytest.raises((AlreadyEnded, NotFound)):
+        await client.cancel(ended)
+
+
+async def _bulk(client: AsyncClient) -> None:
+    jobs = await client.submit_many(JobSpec(handler="square", payload=n) for n in range(30))
+    assert await asyncio.gather(*(job.result(timeout=60) for job in jobs)) == [n * n for n in range(30)]
+    with pytest.raises(BulkError) as partly:
+        await client.submit_many(
+            [JobSpec(handler="noop"), JobSpec(handler="noop", priority=9), JobSpec(handler="noop", queue="nowhere")]
+        )
+    assert sorted(partly.value.errors) == [1, 2]
+    assert partly.value.jobs[0] is not None
+    assert isinstance(partly.value.errors[2], QueueNotFound)
+
+
+async def _bad_input(client: AsyncClient) -> None:
+    with pytest.raises(QueueNotFound):
+        await client.submit("noop", queue="nowhere")
+    with pytest.raises(InvalidInput):
+        await client.submit("noop", priority=9)
+    with pytest.raises(InvalidInput, match="time zone"):
+        await client.submit("noop", at=datetime(2026, 1, 1))  # noqa: DTZ001 - that is what is wrong with it
+    with pytest.raises(NotFound):
+        await client.job("01990000-0000-7000-8000-000000000000").result(timeout=10)
+    position = await client.create_queue("mail", description="letters")
+    with pytest.raises(AlreadyExists):
+        await client.create_queue("mail")
+    assert {queue.name for queue in await client.queues(after=position)} >= {"default", "mail"}
+    assert [worker.id for worker in await client.workers()] == ["worker-1"]
+
+
+def _synchronous(url: str) -> None:
+    with Client(url) as client:
+        job = client.submit("square", 5)
+        assert job.result(timeout=30) == 25
+        assert [event.type for event in job.events()][-1] == "io.jobledger.job.succeeded.v1"
+        assert client.jobs(handler="square", first=1).jobs[0].id == job.id
+    client.close()
+
+
+async def test_api_that_is_not_there_is_a_clear_error() -> None:
+    async with AsyncClient(f"http://127.0.0.1:{free_port()}", timeout=0.5) as client:
+        with pytest.raises(Unavailable, match="JOBLEDGER_API_URL"):
+            await client.submit("noop")
+
+
+async def test_command_without_an_outcome_is_repeated_under_its_id() -> None:
+    """PENDING until the time-out: the same command id each time, and in the exception."""
+    seen: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        seen.append(await reader.readexactly(length))
+        body = b'{"data":{"submitJob":{"__typename":"Pending","commandId":"x","jobId":"j","message":"wait"}}}'
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    port = free_port()
+    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    async with server, AsyncClient(f"http://127.0.0.1:{port}", timeout=1.0) as client:
+        with pytest.raises(OutcomeUnknown) as unknown:
+            await client.submit("noop", {})
+    assert len(seen) >= 3
+    assert all(unknown.value.command_id.encode() in body for body in seen)
+    assert unknown.value.job_id == "j"
