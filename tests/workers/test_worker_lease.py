@@ -1,0 +1,128 @@
+"""What runs stops when nobody may run it: worker killed, worker stopped, Kafka away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from owner_standin import PARTITIONS, Owners
+from test_worker_runtime import _until_gone, _written
+
+from jobledger.dev.kafka import KafkaBroker
+from jobledger.domain.job_commands import ReportFailed, ReportStarted, ReportSucceeded
+from jobledger.domain.queue_commands import SetCredits
+
+pytestmark = pytest.mark.kafka
+HERE = Path(__file__).parent
+RUN = (
+    "import asyncio; from jobledger.settings import Settings; from jobledger.workers.role import run; "
+    "raise SystemExit(asyncio.run(run(Settings())))"
+)
+
+
+@pytest.fixture
+def worker_process(owners: Owners, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker as a process, with a lease of 2 s."""
+    env = {
+        **os.environ,
+        "JOBLEDGER_CELL": owners.cell,
+        "JOBLEDGER_PARTITIONS": str(PARTITIONS),
+        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": owners.kafka.bootstrap_servers,
+        "JOBLEDGER_HANDLERS": "sample_handlers",
+        "JOBLEDGER_INSTANCE_ID": "w-1",
+        "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.3",
+        "JOBLEDGER_LEASE_SECONDS": "2",
+        "JOBLEDGER_HEALTH_PORT": "0",
+        "PYTHONPATH": str(HERE),
+    }
+    with (tmp_path / "worker.log").open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", RUN], env=env, stdout=output, stderr=output)
+    yield process
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+    process.wait()
+
+
+async def test_processes_die_with_a_killed_worker(owners: Owners, worker_process: Any, tmp_path: Path) -> None:
+    """kill -9 of the worker: its handler's process, and what that has started, are gone within moments."""
+    incarnation = await owners.registered("w-1")
+    await owners.run("w-1", incarnation, "j1", "spin", str(tmp_path / "pids"), timeout_seconds=60.0)
+    pids = await _written(tmp_path / "pids")
+    worker_process.kill()
+    for pid in pids:
+        await _until_gone(pid, 2.0)
+
+
+async def test_stopped_worker_has_no_running_processes_after_its_lease(
+    owners: Owners, worker_process: Any, tmp_path: Path
+) -> None:
+    """SIGSTOP of the worker: its handler's process ends itself at the end of the lease, not before and not later.
+
+    After SIGCONT the worker reports nothing of that task and begins anew as another incarnation.
+    """
+    incarnation = await owners.registered("w-1")
+    await owners.run("w-1", incarnation, "j1", "stubborn", str(tmp_path / "pid"))
+    (pid,) = await _written(tmp_path / "pid")
+    await asyncio.sleep(2.5)  # the lease has been renewed several times
+    os.kill(pid, 0)
+    worker_process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    await _until_gone(pid, 3.0)
+    assert 1.0 < time.monotonic() - stopped < 2.3
+    worker_process.send_signal(signal.SIGCONT)
+    again = await owners.registered("w-1", after=incarnation)
+    await owners.run("w-1", again, "j2", "square", 3)
+    await owners.report(ReportSucceeded, "j2")
+    assert owners.of(ReportFailed, "j1") == []
+
+
+async def test_sigterm_drains_and_exits_with_0(owners: Owners, worker_process: Any) -> None:
+    incarnation = await owners.registered("w-1")
+    await owners.run("w-1", incarnation, "j1", "sleepy", 1.0)
+    await owners.report(ReportStarted, "j1")
+    worker_process.terminate()
+    await owners.report(ReportSucceeded, "j1")
+    assert await asyncio.to_thread(worker_process.wait, 15) == 0
+    assert [body.credits for body in owners.of(SetCredits)][-1] == 0
+
+
+@pytest.fixture
+def bootstrap_servers(request: pytest.FixtureRequest) -> str:
+    """The session's own broker for tests that take it away; the shared one, where there is one, for the others."""
+    if "kafka_broker" in request.fixturenames or "JOBLEDGER_TEST_BOOTSTRAP" not in os.environ:
+        broker: KafkaBroker = request.getfixturevalue("kafka_broker")
+        return broker.bootstrap_servers
+    return os.environ["JOBLEDGER_TEST_BOOTSTRAP"]
+
+
+async def test_without_kafka_handlers_go_on_until_the_lease_ends(
+    kafka_broker: KafkaBroker, owners: Owners, start_worker: Any, tmp_path: Path
+) -> None:
+    """Kafka away: a report waits and arrives, what runs longer than the lease is stopped and never reported.
+
+    Once Kafka is back the worker registers as a new incarnation and runs tasks again.
+    """
+    _, incarnation = await start_worker(lease_seconds=4.0)
+    await owners.run("w-1", incarnation, "short", "sleepy", 1.5)
+    await owners.run("w-1", incarnation, "long", "sleepy", 30.0)
+    await owners.run("w-1", incarnation, "killed", "stubborn", str(tmp_path / "pid"))
+    (pid,) = await _written(tmp_path / "pid")
+    await owners.report(ReportStarted, "long")
+    await asyncio.to_thread(kafka_broker.stop)
+    await _until_gone(pid, 6.0)
+    await asyncio.to_thread(kafka_broker.start)
+    await owners.report(ReportSucceeded, "short", 30.0)
+    again = await owners.registered("w-1", after=incarnation)
+    await owners.run("w-1", again, "next", "square", 3)
+    await owners.report(ReportSucceeded, "next", 30.0)
+    for job in ("long", "killed"):
+        assert owners.of(ReportFailed, job) == owners.of(ReportSucceeded, job) == []
