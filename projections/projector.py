@@ -29,6 +29,7 @@ PACE_SECONDS = 0.025
 #: A batch of fewer events doesn't count as load: what comes next goes at once.
 PACE_FROM = 20
 REPORT_SECONDS = 1.0
+LEAVE_SECONDS = 2.0
 SEEK_ATTEMPTS = 100
 SEEK_PAUSE_SECONDS = 0.05
 #: Errors of Postgres that pass: the batch is dropped and read again from the log.
@@ -130,11 +131,20 @@ class Projector:
         finally:
             with contextlib.suppress(KafkaException, RuntimeError):
                 if self._consumer is not None:
-                    self._consumer.close()
+                    self._leave(self._consumer)
             if self._writer is not None:
                 self._writer.close()
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
                 loop.call_soon_threadsafe(self._settle, failure)
+
+    def _leave(self, consumer: Consumer) -> None:
+        """Leave the group. Closing alone would keep a static member's partitions until its session ends."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        consumer.unsubscribe()
+        while self._at and time.monotonic() < deadline:
+            consumer.poll(0.02)
+        consumer.poll(0.05)  # the request to leave goes out
+        consumer.close()
 
     def _settle(self, failure: BaseException | None) -> None:
         if self._ended is None or self._ended.done():

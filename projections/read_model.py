@@ -28,6 +28,8 @@ STATEMENT_TIMEOUT = "10s"
 IDLE_IN_TRANSACTION_TIMEOUT = "30s"
 SLOW_QUERY_SECONDS = 1.0
 POLL_SECONDS = 0.012
+#: What was seen longer ago is looked at again: a crash of Postgres can take the last commits back.
+KNOWN_SECONDS = 1.0
 
 
 class ReadModelUnavailableError(RuntimeError):
@@ -59,6 +61,7 @@ class ReadModel(Queries):
             open=False,
         )
         self._vector: Vector = {}
+        self._looked = 0.0
         self._waiters = 0
         self._moved = asyncio.Condition()
         self._poller: asyncio.Task[None] | None = None
@@ -96,6 +99,8 @@ class ReadModel(Queries):
 
         However many wait in a process, one query every 12 ms looks, and only while somebody waits.
         """
+        if time.monotonic() - self._looked > KNOWN_SECONDS:
+            self._vector = {}
         if reached(self._vector, vector):
             return True
         self._waiters += 1
@@ -118,6 +123,7 @@ class ReadModel(Queries):
             failure: Exception | None = None
             try:
                 seen = await self.position()
+                self._looked = time.monotonic()
             except ReadModelUnavailableError as error:
                 failure = error
             async with self._moved:

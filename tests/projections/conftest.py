@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from psycopg import sql
 
 from jobledger.domain import aggregates
@@ -259,6 +259,16 @@ class Log:
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 0})
         self._encode = MsgspecTranscoder().encode
 
+    def set_config(self, values: dict[str, str]) -> None:
+        """Change settings of the topic."""
+        changes = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in values.items()
+        ]
+        admin = AdminClient(self.kafka.client_config())
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.topic, incremental_configs=changes)
+        for future in admin.incremental_alter_configs([resource]).values():
+            future.result(15)
+
     def write(self, partition: int, records: list[EventRecord]) -> None:
         for record in records:
             self.write_raw(partition, self._encode(record), cloudevents_headers(record, b"/cells/t"))
@@ -277,8 +287,11 @@ class Log:
 
 
 @pytest.fixture
-def make_log(bootstrap_servers: str, cell: str) -> Callable[[int], Log]:
-    return lambda partitions: Log(bootstrap_servers, cell, partitions)
+def make_log(request: pytest.FixtureRequest, bootstrap_servers: str, cell: str) -> Callable[[int], Log]:
+    servers = bootstrap_servers
+    if "kafka_broker" in request.fixturenames:  # the test does things to the broker: never to a shared one
+        servers = request.getfixturevalue("kafka_broker").bootstrap_servers
+    return lambda partitions: Log(servers, cell, partitions)
 
 
 @pytest.fixture
@@ -299,6 +312,13 @@ class Tables:
         cursor = self._connection.execute(f"SELECT {', '.join(found.columns)} FROM {table}")
         width = len(found.key)
         return {row[:width]: dict(zip(found.columns, row, strict=True)) for row in cursor}
+
+    def projected(self, history: History) -> bool:
+        """Whether the tables exist and hold the whole history."""
+        try:
+            return self.vector() == history.vector
+        except psycopg.errors.UndefinedTable:
+            return False
 
     def check(self, history: History) -> None:
         """Every row is as the fold in memory has it."""
@@ -330,9 +350,7 @@ async def start(postgres_dsn: str, log: Any) -> AsyncIterator[Start]:
     started: list[Projector] = []
 
     async def one(instance: str = "", dsn: str = postgres_dsn) -> Projector:
-        config = ProjectorConfig(
-            kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance, session_timeout_seconds=2.0
-        )
+        config = ProjectorConfig(kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance)
         projector = Projector(config, Metrics("projector", instance_id=instance or "t", strict=True))
         await projector.start()
         started.append(projector)

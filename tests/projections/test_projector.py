@@ -135,7 +135,7 @@ async def test_projectors_share_the_partitions(start: Start, log: Any, history: 
     write_some()
     await second.stop()
     write_some()
-    await until(lambda: len(first.positions) == 4)
+    await until(lambda: len(first.positions) == 4, seconds=5)  # well before the session of 10 s would have ended
     while tables.vector() != history.vector:
         write_some()
         await asyncio.sleep(0.05)
