@@ -29,7 +29,7 @@ class Durability:
 
 def ensure_topics(config: ClientConfig, cell: str, partitions: int, durability: Durability) -> None:
     """Create the topics that don't exist, then check all; raises TopicError or KafkaException."""
-    admin = AdminClient(config)
+    admin = _admin(config)
     existing = admin.list_topics(timeout=ADMIN_SECONDS).topics
     missing = [spec for spec in TOPICS.values() if topic_name(cell, spec.topic) not in existing]
     new = [_new_topic(cell, spec, partitions, durability) for spec in missing]
@@ -42,6 +42,11 @@ def ensure_topics(config: ClientConfig, cell: str, partitions: int, durability: 
                 raise
     _wait_until_known(admin, cell)
     check_topics(config, cell, partitions, durability)
+
+
+def _admin(config: ClientConfig) -> AdminClient:
+    """Quiet: what it can't do comes as an exception, not as a line of librdkafka for each attempt to connect."""
+    return AdminClient({**config, "log_level": 0})
 
 
 def _new_topic(cell: str, spec: TopicSpec, partitions: int, durability: Durability) -> NewTopic:
@@ -69,7 +74,7 @@ def _wait_until_known(admin: AdminClient, cell: str) -> None:
 
 def check_topics(config: ClientConfig, cell: str, partitions: int, durability: Durability) -> None:
     """Raise TopicError when a topic is missing or would lose or misplace records."""
-    admin = AdminClient(config)
+    admin = _admin(config)
     metadata = admin.list_topics(timeout=ADMIN_SECONDS).topics
     faults: list[str] = []
     present: list[TopicSpec] = []

@@ -1,0 +1,7 @@
+"""`python -m jobledger.cli`."""
+
+from __future__ import annotations
+
+from jobledger.cli import main
+
+main()

@@ -1,0 +1,130 @@
+"""How a command ends that can't do what it was asked: one sentence on standard error and an exit status."""
+
+from __future__ import annotations
+
+import os
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit statuses of the program."""
+
+    OK = 0
+    NO = 1
+    """The work was done and the answer is no, or a running part failed."""
+    UNUSABLE = 2
+    """The request, the settings or the start can't work."""
+    REFUSED = 3
+    """The api decided against it."""
+    UNREACHABLE = 4
+    """The api, Kafka or Postgres can't be reached, or nobody knows yet what became of the command."""
+    INTERRUPTED = 130
+
+
+class CliError(Exception):
+    """Ends the command. `sentence` says what is wrong and what to do."""
+
+    def __init__(self, sentence: str, status: Exit = Exit.UNUSABLE) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+def sentence_of(error: BaseException) -> CliError | None:
+    """The sentence for an error that a person can do something about; None for one that is a bug of ours.
+
+    Looks at the names of the classes' modules before it imports them: nobody pays for a library that did not fail.
+    """
+    if isinstance(error, CliError):
+        return error
+    for owner, translate in (
+        ("pydantic", _settings),
+        ("confluent_kafka", _kafka),
+        ("cimpl", _kafka),
+        ("psycopg", _postgres),
+        ("jobledger", _ours),
+    ):
+        for cls in type(error).__mro__:
+            if cls.__module__.split(".")[0].startswith(owner) and (found := translate(error)) is not None:
+                return found
+    return _system(error)
+
+
+def _settings(error: BaseException) -> CliError | None:
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    if not isinstance(error, ValidationError):
+        return None
+    faults = []
+    prefix = {"KafkaSettings": "JOBLEDGER_KAFKA_"}.get(error.title, "JOBLEDGER_")
+    for fault in error.errors():
+        name = prefix + "__".join(str(part) for part in fault["loc"]).upper()
+        hidden = any(word in name for word in ("PASSWORD", "DSN"))
+        value = "" if hidden else f" is {fault['input']!r}"
+        faults.append(f"{name}{value}: {fault['msg'][:1].lower()}{fault['msg'][1:]}.")
+    return CliError(" ".join(faults) + " Set it in the environment; `jobledger config show` lists all settings.")
+
+
+def _kafka(error: BaseException) -> CliError | None:
+    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
+
+    if not isinstance(error, KafkaException):
+        return None
+    cause = error.args[0] if error.args else None
+    where = os.environ.get("JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
+    unreachable = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE)
+    if isinstance(cause, KafkaError) and cause.code() in unreachable:
+        return CliError(
+            f"Kafka at {where} can't be reached ({cause.str()}): is it running? Start it, or set "
+            f"JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS.",
+            Exit.UNREACHABLE,
+        )
+    text = cause.str() if isinstance(cause, KafkaError) else str(error)
+    return CliError(
+        f"Kafka at {where} refused: {text.rstrip('.')}. Check the JOBLEDGER_KAFKA_ settings and its rights."
+    )
+
+
+def _postgres(error: BaseException) -> CliError | None:
+    import psycopg  # noqa: PLC0415
+
+    if isinstance(error, psycopg.OperationalError):
+        first = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
+        return CliError(
+            f"Postgres can't be used ({first}): is it running? Start it, or set JOBLEDGER_POSTGRES_DSN.",
+            Exit.UNREACHABLE,
+        )
+    if isinstance(error, psycopg.Error):
+        first = str(error).strip().splitlines()[0]
+        return CliError(f"Postgres refused: {first}. Check the database and the rights of JOBLEDGER_POSTGRES_DSN.")
+    return None
+
+
+_START_ERRORS = {
+    "TopicError": Exit.UNUSABLE,
+    "MigrationError": Exit.UNUSABLE,
+    "ListenError": Exit.UNUSABLE,
+    "BadOptionError": Exit.UNUSABLE,
+    "HandlerLoadError": Exit.UNUSABLE,
+    "WorkerConfigError": Exit.UNUSABLE,
+    "RebuildError": Exit.NO,
+    "ProjectionStoppedError": Exit.NO,
+    "VerifyError": Exit.UNREACHABLE,
+    "ReadModelUnavailableError": Exit.UNREACHABLE,
+}
+
+
+def _ours(error: BaseException) -> CliError | None:
+    status = _START_ERRORS.get(type(error).__name__)
+    if status is not None:
+        return CliError(str(error), status)
+    if type(error).__module__.startswith("jobledger.workers.client"):
+        from jobledger.cli.calls import api_failure  # noqa: PLC0415
+
+        return api_failure(error)
+    return None
+
+
+def _system(error: BaseException) -> CliError | None:
+    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return CliError(f"{error.filename}: {(error.strerror or str(error)).lower()}; name another path.")
+    return None

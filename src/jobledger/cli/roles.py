@@ -1,0 +1,130 @@
+"""`jobledger api|scheduler|projector|worker`: one process of one role."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobledger.cli.failure import CliError
+
+if TYPE_CHECKING:
+    from jobledger.settings import Settings
+
+PANEL = "Roles"
+
+Instance = Annotated[str | None, typer.Option("--instance-id", help="Stable slot name, such as worker-1.")]
+Host = Annotated[str | None, typer.Option(help="Address that every listener binds to (default: loopback).")]
+Health = Annotated[int | None, typer.Option(help="Port of metrics and health.")]
+Level = Annotated[str | None, typer.Option("--log-level", help="DEBUG, INFO, WARN or ERROR.")]
+
+
+def settings_with(**given: Any) -> Settings:
+    """The settings of the environment, and over them what was given on the command line.
+
+    A setting given here goes to the environment too: a worker's child processes read it there.
+    """
+    from jobledger.settings import Settings  # noqa: PLC0415
+
+    for name, value in given.items():
+        if value is not None:
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            os.environ[f"JOBLEDGER_{name.upper()}"] = text
+    return Settings()
+
+
+def check_free(host: str, port: int, setting: str) -> None:
+    """Raise CliError when the port is taken: better one sentence now than a log line after the start."""
+    from jobledger.telemetry.health_server import taken_sentence  # noqa: PLC0415
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CliError(taken_sentence(host, port, setting, error)) from error
+
+
+def api(
+    port: Annotated[int | None, typer.Option(help="Port of GraphQL over HTTP and WebSocket.")] = None,
+    host: Host = None,
+    health_port: Health = None,
+    instance_id: Instance = None,
+    log_level: Level = None,
+) -> int:
+    """Serve GraphQL."""
+    settings = settings_with(
+        api_port=port, host=host, health_port=health_port, instance_id=instance_id, log_level=log_level
+    )
+    check_free(settings.host, settings.api_port, "JOBLEDGER_API_PORT")
+    check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
+    from jobledger.graphql.role import main  # noqa: PLC0415
+
+    return main(settings)
+
+
+def scheduler(
+    host: Host = None, health_port: Health = None, instance_id: Instance = None, log_level: Level = None
+) -> int:
+    """Own partitions: decide commands, write events, hand out tasks."""
+    settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
+    check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
+    from jobledger.processors.role import run  # noqa: PLC0415
+
+    return asyncio.run(run(settings))  # Faust runs in here: the loop that it is made for
+
+
+def projector(
+    host: Host = None, health_port: Health = None, instance_id: Instance = None, log_level: Level = None
+) -> int:
+    """Keep the read models in Postgres up to date with the log."""
+    settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
+    check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
+    import uvloop  # noqa: PLC0415
+
+    from jobledger.projections.role import run  # noqa: PLC0415
+
+    return int(uvloop.run(run(settings)))
+
+
+def worker(
+    handlers: Annotated[
+        list[str] | None, typer.Option("--handlers", help="Python module with handlers; may be given again.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None, typer.Option("--queue", help="Queue to take tasks from; may be given again.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(help="Tasks that run at the same time.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Name of the group that this worker belongs to.")] = None,
+    host: Host = None,
+    health_port: Health = None,
+    instance_id: Instance = None,
+    log_level: Level = None,
+) -> int:
+    """Run handlers."""
+    settings = settings_with(
+        handlers=handlers or None,
+        worker_queues=queue or None,
+        worker_slots=slots,
+        worker_pool=pool,
+        host=host,
+        health_port=health_port,
+        instance_id=instance_id,
+        log_level=log_level,
+    )
+    check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
+    import uvloop  # noqa: PLC0415
+
+    from jobledger.workers.role import run  # noqa: PLC0415
+
+    return int(uvloop.run(run(settings)))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the roles to the program."""
+    for command in (api, scheduler, projector, worker):
+        app.command(rich_help_panel=PANEL)(command)
