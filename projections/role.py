@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Protocol
 
 import psycopg
@@ -12,7 +13,6 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
-import jobledger
 from jobledger.eventlog.clients import KafkaConnection
 from jobledger.eventlog.topics import Durability, TopicError, check_topics
 from jobledger.projections.migrate import MigrationError, migrate
@@ -25,6 +25,8 @@ from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import run_until_signalled
 
 log = get_logger()
+
+VERSION = version("jobledger")
 
 #: How long the start waits for Postgres, Kafka and the topics, which a scheduler makes.
 START_SECONDS = 60.0
@@ -110,11 +112,11 @@ async def run(settings: ProjectorSettings) -> int:
     except (MigrationError, TopicError, psycopg.Error, KafkaException) as error:
         log.critical("part_failed", part="projector", exc_info=error, message=str(error))
         return 1
-    metrics = Metrics("projector", instance_id=instance, version=jobledger.__version__)
+    metrics = Metrics("projector", instance_id=instance, version=VERSION)
     projector = build_projector(settings, metrics)
     # A pool of one, made at the start, so that the health page can still look when others have used up Postgres.
     model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema, max_size=1)
-    health = Health(jobledger.__version__)
+    health = Health(VERSION)
     add_checks(health, settings, projector, model)
     warn_if_exposed(settings.host, settings.health_port)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
