@@ -59,7 +59,7 @@ def _say(sentence: str, status: int) -> int:
 
 def build() -> Any:
     """All commands, callable with `args`."""
-    from jobledger.cli import roles  # noqa: PLC0415
+    from jobledger.cli import dev, roles  # noqa: PLC0415
 
     app = typer.Typer(
         name="jobledger",
@@ -68,5 +68,6 @@ def build() -> Any:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+    dev.register(app)
     roles.register(app)
     return typer.main.get_command(app)
