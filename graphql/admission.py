@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from graphql import ExecutionResult as CoreResult
-from graphql import GraphQLError
+from graphql import GraphQLError, OperationDefinitionNode
 from strawberry.extensions import SchemaExtension
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
@@ -34,7 +34,7 @@ class Admission(SchemaExtension):
     def _context(self) -> RequestContext | None:
         return cast("RequestContext | None", self.execution_context.context)
 
-    def on_operation(self) -> Iterator[None]:  # type: ignore[override]
+    def on_operation(self) -> Iterator[None]:
         """Count the operation by its root fields, and mask what is not for the caller."""
         began = time.perf_counter()
         yield
@@ -45,7 +45,7 @@ class Admission(SchemaExtension):
             errors = self.execution_context.pre_execution_errors or getattr(result, "errors", None) or []
             self._account(self._context, errors, time.perf_counter() - began)
 
-    def on_parse(self) -> Iterator[None]:  # type: ignore[override]
+    def on_parse(self) -> Iterator[None]:
         """A document that passed before is not parsed again."""
         context = self.execution_context
         found = self._documents.get(context.query or "")
@@ -56,7 +56,7 @@ class Admission(SchemaExtension):
             context.parse_options["max_tokens"] = MAX_TOKENS
         yield
 
-    def on_validate(self) -> Iterator[None]:  # type: ignore[override]
+    def on_validate(self) -> Iterator[None]:
         """Nor validated again."""
         context = self.execution_context
         assert context.graphql_document is not None
@@ -68,13 +68,13 @@ class Admission(SchemaExtension):
         if not context.pre_execution_errors and context.query:
             self._documents.put(context.query, context.graphql_document)
 
-    def on_execute(self) -> Iterator[None]:  # type: ignore[override]
+    def on_execute(self) -> Iterator[None]:
         """Subscriptions are counted when they open."""
         if self._context is not None and self._is_stream():
             self._account(self._context, [], 0.0)
         yield
 
-    def on_stream_result(self, result: Any) -> Iterator[None]:  # type: ignore[override]
+    def on_stream_result(self, result: Any) -> Iterator[None]:
         """Mask errors of single results of a stream."""
         self._streamed = True
         self._mask(result)
@@ -118,11 +118,11 @@ class Admission(SchemaExtension):
         metrics.observe("api_request_duration_seconds", seconds, method=context.method, endpoint=f"/graphql:{endpoint}")
 
     def _operation(self) -> Any:
-        from strawberry.types.execution import get_first_operation  # noqa: PLC0415
-
-        return get_first_operation(self.execution_context.graphql_document)  # type: ignore[arg-type]
+        name, document = self.execution_context.operation_name, self.execution_context.graphql_document
+        operations = [d for d in document.definitions if isinstance(d, OperationDefinitionNode)] if document else []
+        return next((d for d in operations if d.name is not None and d.name.value == name), operations[0])
 
 
 def _status(error: GraphQLError) -> int:
-    code = (error.extensions or {}).get("code")
+    code = str((error.extensions or {}).get("code"))
     return HTTP_STATUS[ErrorCode(code)] if code in ErrorCode.__members__ else 500

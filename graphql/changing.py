@@ -63,7 +63,7 @@ class Changing:
         if not isinstance(outcome, Outcome):
             return outcome
         if outcome.status is OutcomeStatus.REJECTED:
-            return error_of(outcome.rejection, ["input", "id"], job_id)
+            return error_of(outcome, ["input", "id"], job_id)
         return CancelJobSuccess(
             job=JobRef(id=name_of(outcome), status=status_of(outcome)),  # type: ignore[arg-type]
             command_id=command.id,  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ class Changing:
         if not isinstance(outcome, Outcome):
             return outcome
         if outcome.status is OutcomeStatus.REJECTED:
-            return error_of(outcome.rejection, ["input", "name"], name)
+            return error_of(outcome, ["input", "name"], name)
         return QueueSuccess(
             queue=QueueRef(name=name_of(outcome)),
             command_id=command.id,  # type: ignore[arg-type]

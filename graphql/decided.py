@@ -45,14 +45,18 @@ def status_of(outcome: Outcome) -> JobStatus | None:
     return JobStatus(outcome.status_after) if outcome.status_after else None
 
 
-def error_of(rejection: Rejection | None, path: list[str], value: str | None) -> UserError:
-    """A rejection by the owner as a typed error; `path` and `value` stand in where it names none itself."""
+def error_of(outcome: Outcome, path: list[str], value: str | None) -> UserError:
+    """A rejection by the owner as a typed error; `path` and `value` stand in where it names none itself.
+
+    Owners know streams, callers know ids and names.
+    """
+    rejection: Rejection | None = outcome.rejection
     if rejection is None:
         return user_error(ErrorCode.UNDECIDABLE, "The command was rejected without a reason", path=path)
     code = _CODES[rejection.code]
     remedy = _REMEDIES.get(code, "")
-    error = user_error(code, rejection.message.rstrip("."), remedy, path)
-    shown = rejection.value or value
+    error = user_error(code, rejection.message.rstrip(".").replace(outcome.stream, name_of(outcome)), remedy, path)
+    shown = rejection.value.replace(outcome.stream, name_of(outcome)) or value
     error.value = None if shown is None else shorten(shown)
     return error
 

@@ -35,7 +35,7 @@ def job_filter(wanted: JobFilter | None) -> rows.JobFilter:
 def _checked(wanted: JobFilter) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if wanted.status:
-        found["statuses"] = tuple(status.value for status in wanted.status)
+        found["statuses"] = tuple(str(status) for status in wanted.status)
     for field, name in (("handler", "handlers"), ("queue", "queues")):
         if given(value := getattr(wanted, field)):
             found[name] = (check_text(field, value, MAX_NAME_LENGTH),)

@@ -30,8 +30,8 @@ CONNECTION_INIT_TIMEOUT = timedelta(seconds=10)
 MAX_SUBSCRIPTIONS_PER_CONNECTION = 100
 RESPONSE_TYPE = "application/graphql-response+json"
 _NO_ASSETS = (
-    '<script>if(!window.React){document.body.innerHTML=\'<p style="font-family:sans-serif;margin:3em">GraphiQL needs '
-    "its scripts from unpkg.com, which this browser cannot reach. The api itself works: POST to /graphql.</p>'}</script>"
+    "<script>if(!window.React){document.body.textContent='GraphiQL needs its scripts from unpkg.com, which this "
+    "browser cannot reach. The api itself works: POST to /graphql.'}</script>"
 )
 
 

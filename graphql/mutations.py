@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import strawberry
 
 from jobledger.graphql.context import Info, RequestContext, context_of
+from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import HTTP_STATUS, UserError
 from jobledger.graphql.types.inputs import CancelJobInput, CreateQueueInput, SubmitJobInput, UpdateQueueInput
 from jobledger.graphql.types.results import (
@@ -28,6 +30,11 @@ def _accounted(context: RequestContext, field: str, answer: object) -> object:
     return answer
 
 
+async def submit_jobs(context: RequestContext, items: Sequence[SubmitItem]) -> object:
+    """Resolve `submitJobs`."""
+    return _accounted(context, "submitJobs", await context.parts.submitting.submit_many(context, items))
+
+
 @strawberry.type(description="Each answers when the command is decided, or with Pending after a while.")
 class Mutation:
     """What people can ask the owners to do."""
@@ -42,9 +49,7 @@ class Mutation:
     @strawberry.mutation(description="Submit 1 to 1,000 jobs, 8 MiB at most; each has its own result.")
     async def submit_jobs(self, info: Info, input: list[SubmitJobInput]) -> SubmitJobsResult:
         """A bulk; it is no transaction."""
-        context = context_of(info)
-        answer = await context.parts.submitting.submit_many(context, input)
-        return cast(SubmitJobsResult, _accounted(context, "submitJobs", answer))
+        return cast(SubmitJobsResult, await submit_jobs(context_of(info), input))
 
     @strawberry.mutation(description="Cancel a job.")
     async def cancel_job(self, info: Info, input: CancelJobInput) -> CancelJobResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -24,10 +25,10 @@ class LogProbe:
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """First offset, and the one behind the last; raises KafkaException."""
-        low, high = self._consumer.get_watermark_offsets(
-            TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS
-        )
-        return low, high
+        found = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS)
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{self._topic} does not answer"))
+        return found[0], found[1]
 
     def since(self, times: dict[int, int]) -> dict[int, int]:
         """For each partition the first offset whose record is not older than the time in ms; the end if none is."""
@@ -71,8 +72,9 @@ class LogProbe:
 
 def sequence_of(message: Message) -> int:
     """`seq` of an event record, from its CloudEvents header."""
-    for name, value in message.headers() or ():
-        if name == "ce_sequence" and value is not None:
+    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    for name, value in headers:
+        if name == "ce_sequence":
             return int(value)
     raise ValueError(f"Record {message.partition()}/{message.offset()} of {message.topic()} has no ce_sequence header.")
 

@@ -69,6 +69,9 @@ class OutcomeTail(Tail):
                 starts[partition] = max(low, high - each, high if asked < 0 else min(asked, high))
         return starts
 
+    def forget(self) -> None:
+        """Nothing: an outcome stays what it is."""
+
     def known(self, command_id: str) -> Outcome | None:
         """The first outcome of a command, if it came in the last minutes."""
         return self._known.get(command_id)

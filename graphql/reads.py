@@ -220,7 +220,7 @@ class Reads:
                 job_id=name if kind == "job" and not rejected else None,  # type: ignore[arg-type]
                 position=Position(encode_position(self._cell, {outcome.partition: outcome.seq})),
                 at=outcome.at_ms,  # type: ignore[arg-type]
-                error=error_of(outcome.rejection, ["id"], None) if rejected else None,
+                error=error_of(outcome, ["id"], None) if rejected else None,
             )
         with read_model_errors():
             events = await self._model.command(self._tenant, uuid)

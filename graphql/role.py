@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-import uuid_utils.compat
+import uuid_utils
 import uvloop
 from starlette.applications import Starlette
 
@@ -57,7 +57,7 @@ class Api:
 
 def new_id() -> str:
     """A UUIDv7."""
-    return str(uuid_utils.compat.uuid7())
+    return str(uuid_utils.uuid7())
 
 
 def now_ms() -> int:
@@ -132,4 +132,4 @@ async def run(settings: RoleSettings) -> int:
 
 def main(settings: RoleSettings) -> int:
     """`run` on uvloop."""
-    return cast(int, uvloop.run(run(settings)))
+    return uvloop.run(run(settings))

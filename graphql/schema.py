@@ -8,6 +8,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from jobledger.graphql.admission import Admission
+from jobledger.graphql.bulk_input import take_bulks_directly
 from jobledger.graphql.document_limits import Documents
 from jobledger.graphql.mutations import Mutation
 from jobledger.graphql.queries import Query
@@ -16,7 +17,7 @@ from jobledger.graphql.subscriptions import Subscription
 
 
 class Schema(strawberry.Schema):
-    """Strawberry's schema without its log line for every error: users' errors are answers, the rest `Admission` logs."""
+    """Strawberry's schema without a log line for every error: users' errors are answers, `Admission` logs the rest."""
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Log nothing here."""
@@ -28,10 +29,13 @@ def build_schema(*, sort: bool = False) -> strawberry.Schema:
     Sorting makes new enum types that no longer know Strawberry's enums, so the one that is executed is not sorted.
     """
     documents = Documents()
-    return Schema(
+    schema = Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         extensions=[lambda: Admission(documents)],
         config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sort),
     )
+    if not sort:
+        take_bulks_directly(schema)
+    return schema

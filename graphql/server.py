@@ -60,7 +60,7 @@ class HttpServer:
         self.port = listener.getsockname()[1]
         warn_if_exposed(self._host, self.port)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started and not self._task.done():
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         if self._task.done():
             await self._task

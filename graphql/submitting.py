@@ -13,8 +13,8 @@ from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, 
 from jobledger.graphql.directory import KnownQueue, QueueDirectory
 from jobledger.graphql.gateway import Decided, Gateway, NotSent
 from jobledger.graphql.scalars import Position
+from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
-from jobledger.graphql.types.inputs import SubmitJobInput
 from jobledger.graphql.types.results import JobRef, Pending, SubmitJobsProblem, SubmitJobsSuccess, SubmitJobSuccess
 from jobledger.graphql.validation import Refused, check_uuid, given, refuse, submit_body
 from jobledger.projections.read_model import ReadModelUnavailableError
@@ -36,6 +36,7 @@ class Ready:
 
     command: Command
     job_id: str | None
+    size: int
 
 
 class Submitting:
@@ -57,7 +58,7 @@ class Submitting:
         self._clock_ms = clock_ms
         self._new_id = new_id
 
-    async def submit(self, context: RequestContext, item: SubmitJobInput) -> SubmitAnswer:
+    async def submit(self, context: RequestContext, item: SubmitItem) -> SubmitAnswer:
         """One job."""
         (ready,) = await self._prepare(context, [item], ["input"])
         if isinstance(ready, UserError):
@@ -65,9 +66,7 @@ class Submitting:
         (decided,) = await self._gateway.decide([ready.command])
         return self._answer(context, ready, decided, ["input"])
 
-    async def submit_many(
-        self, context: RequestContext, items: Sequence[SubmitJobInput]
-    ) -> SubmitJobsSuccess | UserError:
+    async def submit_many(self, context: RequestContext, items: Sequence[SubmitItem]) -> SubmitJobsSuccess | UserError:
         """A bulk; the answer to each item is made when it is asked for."""
         count = len(items)
         if not 1 <= count <= limits.MAX_JOBS_PER_SUBMIT:
@@ -75,7 +74,7 @@ class Submitting:
             remedy = f"send 1 to {limits.MAX_JOBS_PER_SUBMIT:,} jobs at once"
             return user_error(ErrorCode.INVALID, problem, remedy, ["input"], count)
         prepared = await self._prepare(context, items, ["input"], bulk=True)
-        size = sum(len(ready.command.body.payload.data) for ready in prepared if isinstance(ready, Ready))  # type: ignore[union-attr]
+        size = sum(ready.size for ready in prepared if isinstance(ready, Ready))
         if size > limits.MAX_SUBMIT_BYTES:
             return user_error(
                 ErrorCode.PAYLOAD_TOO_LARGE,
@@ -92,7 +91,7 @@ class Submitting:
         return _Bulk(self, context, prepared, outcomes).success(self._cell)
 
     async def _prepare(
-        self, context: RequestContext, items: Sequence[SubmitJobInput], path: list[str], *, bulk: bool = False
+        self, context: RequestContext, items: Sequence[SubmitItem], path: list[str], *, bulk: bool = False
     ) -> list[Ready | UserError]:
         now = self._clock_ms()
         queues: dict[str, KnownQueue | UserError] = {}
@@ -133,7 +132,7 @@ class Submitting:
             )
         return known
 
-    def _command(self, context: RequestContext, item: SubmitJobInput, body: SubmitJob) -> Ready:
+    def _command(self, context: RequestContext, item: SubmitItem, body: SubmitJob) -> Ready:
         """Without a key, command and job have one id: the same command id is the same job."""
         command_id = check_uuid("commandId", item.command_id) if given(item.command_id) else self._new_id()
         job_id = command_id if body.key_digest is None else self._mint(context.tenant, body.key_digest)
@@ -146,7 +145,7 @@ class Submitting:
             correlation_id=context.correlation_id,
             traceparent=context.traceparent or None,
         )
-        return Ready(command, job_id if body.key_digest is None else None)
+        return Ready(command, job_id if body.key_digest is None else None, len(body.payload.data))
 
     def _mint(self, tenant: str, key_digest: str) -> str:
         """An id whose stream lives where the key lives, so that the key's owner sees every job with it."""
@@ -170,7 +169,7 @@ class Submitting:
         if decided is None:
             return pending(context, ready.command.id, ready.job_id, self._gateway.timeout_seconds)
         if decided.status is OutcomeStatus.REJECTED:
-            return error_of(decided.rejection, [*path, *_field(decided)], None)
+            return error_of(decided, [*path, *_field(decided)], None)
         return SubmitJobSuccess(
             job=JobRef(id=name_of(decided), status=status_of(decided)),  # type: ignore[arg-type]
             command_id=ready.command.id,  # type: ignore[arg-type]
@@ -210,7 +209,7 @@ def pending(context: RequestContext, command_id: str, job_id: str | None, second
     return Pending(
         command_id=command_id,  # type: ignore[arg-type]
         job_id=job_id,  # type: ignore[arg-type]
-        message=f"No outcome within {seconds:g} s, so it is unknown; ask command(id), or send the same commandId again.",
+        message=f"No outcome within {seconds:g} s: it is unknown; ask command(id), or send the same commandId again.",
     )
 
 

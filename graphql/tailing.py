@@ -20,7 +20,7 @@ log = get_logger()
 
 
 class Tail(ABC):
-    """Base of the api's two tails. `start` waits a while for the end of the topic, but not for a broker that is away."""
+    """Base of the api's two tails. `start` waits a while for the topic's end, not for an absent broker."""
 
     def __init__(self, config: ClientConfig, topic: str) -> None:
         self._config = config
@@ -41,6 +41,7 @@ class Tail(ABC):
     async def deliver(self, batch: list[Message]) -> None:
         """Take in a batch."""
 
+    @abstractmethod
     def forget(self) -> None:
         """Called before the tail reads from its starts (again)."""
 

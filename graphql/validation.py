@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,8 +15,8 @@ from strawberry import UNSET
 
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
+from jobledger.graphql.submit_item import SubmitItem, TagItem
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
-from jobledger.graphql.types.inputs import RetryPolicyInput, SubmitJobInput, TagInput
 from jobledger.schemas import limits
 
 _NAME = re.compile(limits.NAME_PATTERN)
@@ -116,7 +117,7 @@ def given(value: object) -> bool:
     return value is not None and value is not UNSET
 
 
-def check_tags(tags: list[TagInput] | None, prefix: str = "tags") -> dict[str, str]:
+def check_tags(tags: Sequence[TagItem] | None, prefix: str = "tags") -> dict[str, str]:
     """Tags by name."""
     if not tags:
         return {}
@@ -133,7 +134,7 @@ def check_tags(tags: list[TagInput] | None, prefix: str = "tags") -> dict[str, s
     return found
 
 
-def check_payload(item: SubmitJobInput) -> Opaque:
+def check_payload(item: SubmitItem) -> Opaque:
     """The payload as JSON text."""
     if given(item.payload_text):
         return Opaque(_payload_text(item))
@@ -148,7 +149,7 @@ def check_payload(item: SubmitJobInput) -> Opaque:
     return Opaque(text)
 
 
-def _payload_text(item: SubmitJobInput) -> str:
+def _payload_text(item: SubmitItem) -> str:
     text = item.payload_text
     assert text is not None
     if given(item.payload):
@@ -173,7 +174,7 @@ def _check_size(field: str, size: int) -> None:
         )
 
 
-def check_due(item: SubmitJobInput, now_ms: int) -> int | None:
+def check_due(item: SubmitItem, now_ms: int) -> int | None:
     """When the job may start, ms since the epoch; None: at once."""
     if given(item.delay_seconds):
         if given(item.at):
@@ -188,7 +189,7 @@ def check_due(item: SubmitJobInput, now_ms: int) -> int | None:
     return due if due > now_ms else None
 
 
-def check_retry(retry: RetryPolicyInput | None) -> RetryPolicy:
+def check_retry(retry: Any) -> RetryPolicy:
     """The policy, with defaults where nothing was given."""
     if not given(retry):
         return _DEFAULT_RETRY
@@ -205,7 +206,7 @@ def digest(text: str | bytes) -> str:
     return hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def submit_body(item: SubmitJobInput, now_ms: int) -> SubmitJob:
+def submit_body(item: SubmitItem, now_ms: int) -> SubmitJob:
     """The command body of a submission; raises Refused."""
     handler = check_name("Handler", "handler", item.handler)
     queue = item.queue if item.queue == "default" else check_name("Queue", "queue", item.queue)
@@ -231,7 +232,7 @@ def submit_body(item: SubmitJobInput, now_ms: int) -> SubmitJob:
     return _with_key(item, body) if given(item.idempotency_key) else body
 
 
-def _with_key(item: SubmitJobInput, body: SubmitJob) -> SubmitJob:
+def _with_key(item: SubmitItem, body: SubmitJob) -> SubmitJob:
     key = item.idempotency_key
     assert key is not None
     if not 1 <= len(key) <= limits.MAX_KEY_LENGTH:
@@ -244,7 +245,7 @@ def _with_key(item: SubmitJobInput, body: SubmitJob) -> SubmitJob:
     return msgspec.structs.replace(body, key_digest=digest(key), request_digest=_request_digest(item, body))
 
 
-def _request_digest(item: SubmitJobInput, body: SubmitJob) -> str:
+def _request_digest(item: SubmitItem, body: SubmitJob) -> str:
     """Over what makes two requests the same: times as they were asked for, the payload's value."""
     when = ["at", item.at] if given(item.at) else ["delay", item.delay_seconds] if given(item.delay_seconds) else None
     asked = [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-import sys
 from websockets.asyncio.client import connect
 
 from jobledger.eventlog.topics import Durability, ensure_topics
@@ -23,7 +23,7 @@ from jobledger.settings import KafkaSettings, Settings
 from jobledger.telemetry.metrics import Metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
-from standin_owner import StandinOwner  # noqa: E402
+from standin_owner import StandinOwner
 
 PARTITIONS = 4
 ERROR = "__typename ... on UserError { code message path value remedy } ... on Pending { commandId jobId message }"
@@ -141,7 +141,12 @@ def settings(bootstrap_servers: str, cell: str, postgres_dsn: str) -> Settings:
 
 @pytest.fixture
 def owner(settings: Settings) -> Iterator[StandinOwner]:
-    ensure_topics(settings.kafka.client_config(), settings.cell, PARTITIONS, Durability(replication_factor=1, min_insync_replicas=1, dev=True))
+    ensure_topics(
+        settings.kafka.client_config(),
+        settings.cell,
+        PARTITIONS,
+        Durability(replication_factor=1, min_insync_replicas=1, dev=True),
+    )
     found = StandinOwner(settings.kafka.bootstrap_servers, settings.cell, PARTITIONS)
     found.start()
     yield found

@@ -80,7 +80,9 @@ class StandinOwner:
                 self._answer(command, stream, problem, duplicate=False)
                 return []
             duplicate = True
-        if isinstance(body, CREATING) and (duplicate or (stream in self._first and self._first[stream].command_id == command.id)):
+        if isinstance(body, CREATING) and (
+            duplicate or (stream in self._first and self._first[stream].command_id == command.id)
+        ):
             first = self._first[stream]
             self._send("outcomes", stream, encode_outcome(_as(first, command.id)))
             return []
@@ -111,7 +113,9 @@ class StandinOwner:
         state = self.states.get(stream)
         return state.lineage if isinstance(state, Job) else Lineage()
 
-    def _write(self, command: Command, stream: str, version: int, event: Any, lineage: Lineage, now: int) -> EventRecord:
+    def _write(
+        self, command: Command, stream: str, version: int, event: Any, lineage: Lineage, now: int
+    ) -> EventRecord:
         partition = partition_of(stream, self._partitions)
         self.seq[partition] += 1
         record = EventRecord(

@@ -1,0 +1,165 @@
+"""Queries: pages, positions, and what is said when they can't be answered."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from typing import Any
+
+import pytest
+
+from jobledger.eventlog.positions import encode_position
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+
+JOBS = (
+    "query($filter: JobFilter, $first: Int! = 50, $after: Cursor, $order: JobOrder, $position: Position) { jobs(filter: "
+    "$filter, first: $first, after: $after, order: $order, afterPosition: $position) { edges { cursor node { id status } } "
+    "pageInfo { hasNextPage hasPreviousPage startCursor endCursor } position } }"
+)
+BULK = "mutation($input: [SubmitJobInput!]!) { submitJobs(input: $input) { ... on SubmitJobsSuccess { jobIds position } } }"
+
+
+async def _submit(api: Any, jobs: list[dict[str, Any]]) -> tuple[list[str], str]:
+    answer = (await api.ask(BULK, {"input": jobs}))["submitJobs"]
+    return answer["jobIds"], answer["position"]
+
+
+@pytest.mark.parametrize("order", ["NEWEST", "OLDEST"])
+async def test_pages_by_cursor_give_every_job_once(api: Any, order: str) -> None:
+    ids, position = await _submit(api, [{"handler": "work"}] * 25)
+    seen: list[str] = []
+    cursor = None
+    while True:
+        variables = {"first": 10, "after": cursor, "order": order, "position": position}
+        page = (await api.ask(JOBS, variables))["jobs"]
+        seen += [edge["node"]["id"] for edge in page["edges"]]
+        cursor = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+    assert sorted(seen) == sorted(ids) and len(seen) == 25
+    times = [uuid.UUID(one).int >> 80 for one in seen]
+    assert times == sorted(times, reverse=order == "NEWEST")
+
+
+async def test_filters_hold_together(api: Any) -> None:
+    ids, position = await _submit(
+        api,
+        [
+            {"handler": "a", "tags": [{"name": "t", "value": "1"}], "priority": 2},
+            {"handler": "a", "tags": [{"name": "t", "value": "2"}]},
+            {"handler": "b", "delaySeconds": 60, "idempotencyKey": "key"},
+        ],
+    )
+
+    async def found(**wanted: Any) -> list[int]:
+        page = (await api.ask(JOBS, {"filter": wanted, "position": position}))["jobs"]
+        return sorted(ids.index(edge["node"]["id"]) for edge in page["edges"])
+
+    assert await found(handler="a") == [0, 1]
+    assert await found(handler="a", tags=[{"name": "t", "value": "1"}]) == [0]
+    assert await found(status=["SCHEDULED"]) == [2]
+    assert await found(status=["QUEUED", "SCHEDULED"], priority=3) == [1, 2]
+    assert await found(idempotencyKey="key") == [2]
+    assert await found(ids=ids[1:]) == [1, 2]
+    assert await found(queue="other") == []
+    assert await found(submittedFrom="2020-01-01T00:00:00Z", dueBefore="2020-01-01T00:00:00Z") == []
+
+
+async def test_arguments_that_can_not_be_are_coded_errors(api: Any) -> None:
+    for first in (0, 101, -1):
+        error = await api.error(JOBS, {"first": first})
+        assert error["extensions"]["code"] == "INVALID" and error["extensions"]["argument"] == "first"
+    error = await api.error(JOBS, {"filter": {"submittedFrom": "2020-01-01T00:00:00"}})
+    assert error["extensions"]["argument"] == "filter.submittedFrom" and "zone" in error["message"]
+    error = await api.error(JOBS, {"filter": {"ids": ["x"]}})
+    assert error["extensions"]["argument"] == "filter.ids"
+
+
+async def test_a_cursor_or_position_from_elsewhere_is_refused(api: Any) -> None:
+    await _submit(api, [{"handler": "work"}])
+    elsewhere = base64.urlsafe_b64encode(b"other|default|jobs-newest|1|x").decode()
+    for cursor in ("nonsense", elsewhere, "!", "é"):
+        error = await api.error(JOBS, {"after": cursor})
+        assert error["extensions"]["code"] == "INVALID_CURSOR" and error["extensions"]["value"] == cursor
+    page = (await api.ask(JOBS, {"order": "OLDEST"}))["jobs"]
+    if page["pageInfo"]["endCursor"]:
+        error = await api.error(JOBS, {"order": "NEWEST", "after": page["pageInfo"]["endCursor"]})
+        assert error["extensions"]["code"] == "INVALID_CURSOR"
+    cell = api.api.parts.settings.cell
+    for token in ("nonsense", encode_position("other", {0: 1}), encode_position(cell, {99: 1})):
+        error = await api.error("query($p: Position) { queues(after: $p) { name } }", {"p": token})
+        assert error["extensions"]["code"] == "INVALID_POSITION" and error["extensions"]["remedy"]
+
+
+async def test_a_position_that_is_not_reached_is_a_coded_error(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobledger.graphql.reads.WAIT_SECONDS", 0.3)
+    token = encode_position(api.api.parts.settings.cell, {0: 10_000})
+    error = await api.error("query($p: Position) { workers(after: $p) { id } }", {"p": token})
+    assert error["extensions"]["code"] == "POSITION_NOT_REACHED"
+
+
+async def test_unknown_things_are_null_and_the_default_queue_is_always_there(api: Any) -> None:
+    query = (
+        'query { a: job(id: "%s") { id } b: job(id: "7") { id } c: queue(name: "x") { id } d: queue(name: "default") '
+        '{ id name createdAt } queues { name } node(id: "queue:default") { id __typename } command(id: "z") { status } }'
+    )
+    found = await api.ask(query % uuid.uuid4())
+    assert (found["a"], found["b"], found["c"]) == (None, None, None)
+    assert found["d"] == {"id": "queue:default", "name": "default", "createdAt": None}
+    assert found["queues"] == [{"name": "default"}] and found["node"]["__typename"] == "Queue"
+    assert found["command"]["status"] == "PENDING"
+
+
+async def test_the_read_model_says_how_far_it_is(api: Any) -> None:
+    _, position = await _submit(api, [{"handler": "work"}] * 20)
+    query = (
+        "query($p: Position) { readModel(after: $p) { position behind behindSeconds partitions { partition seq } } }"
+    )
+    found = (await api.ask(query, {"p": position}))["readModel"]
+    assert len(found["partitions"]) == 4 and sum(part["seq"] for part in found["partitions"]) >= 40
+
+
+async def test_live_asks_the_owner(api: Any) -> None:
+    await _submit(api, [{"handler": "work", "priority": 2}] * 3)
+    query = 'query { queue(name: "default") { live { waiting waitingByPriority { priority waiting } held workers { id: worker } } } }'
+    live = (await api.ask(query))["queue"]["live"]
+    assert live["waiting"] == 3 and live["waitingByPriority"][1] == {"priority": 2, "waiting": 3}
+
+
+async def test_asking_owners_too_much_is_refused(api: Any) -> None:
+    _, position = await _submit(api, [{"handler": "work"}] * 30)
+    error = await api.error(
+        "query($p: Position) { jobs(afterPosition: $p) { edges { node { why } } } }", {"p": position}
+    )
+    assert error["extensions"]["code"] == "INVALID" and "25" in error["message"]
+
+
+async def test_without_postgres_queries_are_unavailable_and_mutations_go_on(system: Any) -> None:
+    from pydantic import SecretStr
+
+    api = await system.api(postgres_dsn=SecretStr("postgresql://127.0.0.1:9/none"))
+    assert (await api.submit())["__typename"] == "SubmitJobSuccess"
+    for query in ("{ jobs { position } }", "{ queues { name } }", '{ job(id: "%s") { id } }' % uuid.uuid4()):
+        error = await api.error(query)
+        assert error["extensions"]["code"] == "UNAVAILABLE" and "try again" in error["message"]
+    other = await api.submit(queue="other")
+    assert other["__typename"] == "Unavailable" and other["value"] == "other"
+
+
+async def test_without_kafka_mutations_are_pending(system: Any) -> None:
+    from jobledger.settings import KafkaSettings
+
+    away = KafkaSettings(bootstrap_servers="127.0.0.1:9", replication_factor=1, min_insync_replicas=1)
+    from jobledger.graphql import tailing
+
+    tailing.START_SECONDS, before = 0.2, tailing.START_SECONDS
+    try:
+        api = await system.api(kafka=away, mutation_timeout_seconds=0.3)
+    finally:
+        tailing.START_SECONDS = before
+    assert (await api.submit())["__typename"] == "Pending"
+    ready = await api.http.get(api.url.replace("/graphql", "/health/ready"))
+    assert ready.status_code == 503
+    live = await api.http.get(api.url.replace("/graphql", "/health/live"))
+    assert live.status_code == 200
