@@ -23,7 +23,10 @@ def backoff_seconds(policy: RetryPolicy, attempt: int, execution_id: str) -> flo
     (only stretched: a retry never comes before its plain back-off is over).
     """
     exponent = min(attempt - 1, 64)
-    plain = min(policy.initial_seconds * policy.factor**exponent, policy.max_seconds)
+    try:
+        plain = min(policy.initial_seconds * policy.factor**exponent, policy.max_seconds)
+    except OverflowError:  # a large factor: beyond what a float holds is beyond max_seconds
+        plain = policy.max_seconds
     return plain * (1.0 + policy.jitter_ratio * jitter_fraction(execution_id, attempt))
 
 

@@ -1,0 +1,293 @@
+"""Every command of a job in every status that matters: what it comes to, or why it is rejected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobledger.domain import job_commands as c
+from jobledger.domain import job_events as e
+from jobledger.domain import queue_commands as q
+from jobledger.domain.effects import FollowUp
+from jobledger.domain.identity import execution_id
+from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START
+from jobledger.domain.values import Code, Opaque, RetryPolicy
+
+NOW = 1_000_000
+STREAM = "job:default:0199"
+QUEUE = "queue:default:default"
+EXECUTION = execution_id(STREAM, "main", 1)
+PAYLOAD = Opaque('{"n": 1}')
+RETRY = RetryPolicy(max_attempts=2, initial_seconds=1.0, jitter_ratio=0.0)
+OF: dict[str, Any] = {"task": "main", "execution_id": EXECUTION}
+WHO: dict[str, Any] = {"worker": "w", "incarnation": "w.1"}
+TIMES: dict[str, Any] = {"assigned_at_ms": 10, "started_at_ms": 20}
+
+
+def submitted(due: int = NOW) -> e.JobSubmitted:
+    return e.JobSubmitted(
+        handler="work", queue="default", priority=3, payload=PAYLOAD, submitted_at_ms=NOW, due_at_ms=due, retry=RETRY
+    )
+
+
+def ready(assignment: int = 1, attempt: int = 1, cause: e.ReadyCause = e.ReadyCause.DUE, at: int = NOW) -> e.TaskReady:
+    return e.TaskReady(**OF, attempt=attempt, assignment=assignment, ready_at_ms=at, due_at_ms=NOW, cause=cause)
+
+
+def started(assignment: int = 1, attempt: int = 1) -> e.TaskStarted:
+    return e.TaskStarted(**OF, **WHO, **TIMES, attempt=attempt, assignment=assignment)
+
+
+def failed(assignment: int = 1, attempt: int = 1, retry_at: int | None = NOW + 1000) -> e.TaskFailed:
+    return e.TaskFailed(
+        **OF,
+        attempt=attempt,
+        assignment=assignment,
+        worker="w",
+        started_at_ms=20,
+        ended_at_ms=30,
+        kind=c.FailureKind.FAILED,
+        error_type="ValueError",
+        error=Opaque('"no"'),
+        retry_at_ms=retry_at,
+    )
+
+
+def succeeded() -> e.TaskSucceeded:
+    return e.TaskSucceeded(**OF, attempt=1, assignment=1, worker="w", started_at_ms=20, ended_at_ms=30)
+
+
+def lost(before_start: bool, retry_at: int | None = None, attempt: int = 1, assignment: int = 1) -> e.TaskLost:
+    return e.TaskLost(
+        **OF,
+        attempt=attempt,
+        assignment=assignment,
+        worker="w",
+        lost_at_ms=NOW,
+        before_start=before_start,
+        retry_at_ms=retry_at,
+    )
+
+
+def returned(assignment: int = 1) -> e.TaskReturned:
+    return e.TaskReturned(**OF, attempt=1, assignment=assignment, worker="w", returned_at_ms=NOW, reason="stopping")
+
+
+def stopped(worker: str = "w") -> e.TaskCancelled:
+    return e.TaskCancelled(**OF, attempt=1, assignment=1, worker=worker, ended_at_ms=NOW)
+
+
+REQUESTED = e.JobCancelRequested(requested_at_ms=NOW)
+CANCELLED = e.JobCancelled(ended_at_ms=NOW)
+SUCCEEDED = e.JobSucceeded(ended_at_ms=NOW)
+
+
+def dead(cause: e.DeadLetterCause = e.DeadLetterCause.FAILED, attempts: int = 2) -> e.JobDeadLettered:
+    return e.JobDeadLettered(ended_at_ms=NOW, cause=cause, attempts=attempts)
+
+
+SCHEDULED_JOB = [submitted(NOW + 5000)]
+QUEUED = [submitted(), ready()]
+RUNNING = [*QUEUED, started()]
+RETRYING = [*RUNNING, failed()]
+LAST_ATTEMPT = [*RETRYING, ready(2, 2, e.ReadyCause.RETRY), started(2, 2)]
+CANCELLING = [*QUEUED, REQUESTED]
+CANCELLING_RUNNING = [*RUNNING, REQUESTED]
+DONE = [*RUNNING, succeeded(), SUCCEEDED]
+DEAD = [*LAST_ATTEMPT, failed(2, 2, None), dead()]
+GONE = [*SCHEDULED_JOB, CANCELLED]
+OFTEN_RETURNED = [
+    submitted(),
+    *(
+        event
+        for n in range(1, MAX_DISPATCHES_WITHOUT_START)
+        for event in (ready(n, 1, e.ReadyCause.DUE if n == 1 else e.ReadyCause.RETURNED), returned(n))
+    ),
+    ready(MAX_DISPATCHES_WITHOUT_START, 1, e.ReadyCause.RETURNED),
+]
+
+SUBMIT = c.SubmitJob(handler="work", queue="default", payload=PAYLOAD, retry=RETRY)
+REPORT: dict[str, Any] = {"task": "main", "assignment": 1, **WHO}
+START = c.ReportStarted(**REPORT, **TIMES)
+SUCCESS = c.ReportSucceeded(**REPORT, **TIMES, ended_at_ms=30)
+CHECKPOINT = c.ReportCheckpoint(**REPORT, **TIMES, saved_at_ms=25, checkpoint=Opaque("7"))
+CANCEL_REPORT = c.ReportCancelled(**REPORT, ended_at_ms=30)
+RETURN = c.ReportReturned(**REPORT, reason="stopping")
+LOST = c.AttemptLost(task="main", assignment=1, **WHO)
+WITHDRAWN = c.TaskWithdrawn(task="main", assignment=1)
+
+
+def fail(assignment: int = 1, *, retryable: bool = True, kind: c.FailureKind = c.FailureKind.FAILED) -> c.ReportFailed:
+    return c.ReportFailed(
+        task="main",
+        assignment=assignment,
+        **WHO,
+        **TIMES,
+        ended_at_ms=30,
+        kind=kind,
+        error_type="ValueError",
+        error=Opaque('"no"'),
+        retryable=retryable,
+    )
+
+
+SAVED = e.TaskCheckpointSaved(**OF, attempt=1, assignment=1, worker="w", saved_at_ms=25, checkpoint=Opaque("7"))
+
+ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
+    "submit now": ([], SUBMIT, QUEUED),
+    "submit for a time in the past runs now": (
+        [],
+        c.SubmitJob(handler="work", queue="default", payload=PAYLOAD, retry=RETRY, due_at_ms=5),
+        QUEUED,
+    ),
+    "submit for later": (
+        [],
+        c.SubmitJob(handler="work", queue="default", payload=PAYLOAD, retry=RETRY, due_at_ms=NOW + 5000),
+        SCHEDULED_JOB,
+    ),
+    "cancel before it is due": (SCHEDULED_JOB, c.CancelJob(), [CANCELLED]),
+    "cancel between two attempts": (RETRYING, c.CancelJob(), [CANCELLED]),
+    "cancel in the queue asks the queue": (QUEUED, c.CancelJob(), [REQUESTED]),
+    "cancel while it runs asks the queue": (RUNNING, c.CancelJob(), [REQUESTED]),
+    "cancel twice changes nothing": (CANCELLING, c.CancelJob(), []),
+    "start": (QUEUED, START, [started()]),
+    "start told twice changes nothing": (RUNNING, START, []),
+    "start while it is being cancelled": (CANCELLING, START, [started()]),
+    "success": (RUNNING, SUCCESS, [succeeded(), SUCCEEDED]),
+    "success of a short task tells its start": (QUEUED, SUCCESS, [started(), succeeded(), SUCCEEDED]),
+    "success faster than the cancel": (CANCELLING_RUNNING, SUCCESS, [succeeded(), SUCCEEDED]),
+    "checkpoint": (RUNNING, CHECKPOINT, [SAVED]),
+    "checkpoint tells the start": (QUEUED, CHECKPOINT, [started(), SAVED]),
+    "failure with attempts left": (RUNNING, fail(), [failed()]),
+    "failure of the last attempt": (LAST_ATTEMPT, fail(2), [failed(2, 2, None), dead()]),
+    "failure that no attempt can mend": (RUNNING, fail(retryable=False), [failed(retry_at=None), dead(attempts=1)]),
+    "failure of a short task tells its start": (QUEUED, fail(), [started(), failed()]),
+    "failure while it is being cancelled": (CANCELLING_RUNNING, fail(), [failed(retry_at=None), CANCELLED]),
+    "worker stopped it": (CANCELLING_RUNNING, CANCEL_REPORT, [stopped(), CANCELLED]),
+    "worker never started it": (CANCELLING, CANCEL_REPORT, [stopped(), CANCELLED]),
+    "queue withdrew it": (CANCELLING, WITHDRAWN, [stopped(""), CANCELLED]),
+    "returned unstarted": (QUEUED, RETURN, [returned(), ready(2, 1, e.ReadyCause.RETURNED)]),
+    "returned while it is being cancelled": (CANCELLING, RETURN, [returned(), CANCELLED]),
+    "returned too often": (
+        OFTEN_RETURNED,
+        c.ReportReturned(task="main", assignment=MAX_DISPATCHES_WITHOUT_START, **WHO, reason="stopping"),
+        [returned(MAX_DISPATCHES_WITHOUT_START), dead(e.DeadLetterCause.DISPATCH_FAILED, 1)],
+    ),
+    "worker lost before the start costs no attempt": (QUEUED, LOST, [lost(True), ready(2, 1, e.ReadyCause.LOST)]),
+    "worker lost while it runs": (RUNNING, LOST, [lost(False, NOW + 1000)]),
+    "worker lost in the last attempt": (
+        LAST_ATTEMPT,
+        c.AttemptLost(task="main", assignment=2, **WHO),
+        [lost(False, None, 2, 2), dead(e.DeadLetterCause.LOST)],
+    ),
+    "worker lost while it is being cancelled": (CANCELLING_RUNNING, LOST, [lost(False), CANCELLED]),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_accepted(domain: Any, case: str) -> None:
+    """The command comes to these events."""
+    domain("job").assert_events(*ACCEPTED[case])
+
+
+STALE = (SCHEDULED_JOB, RETRYING, DEAD, DONE)
+REPORTS = (START, SUCCESS, CHECKPOINT, fail(), CANCEL_REPORT, RETURN, LOST, WITHDRAWN)
+
+REJECTED: dict[str, tuple[list[Any], Any, Code, str]] = {
+    "submit what exists": (QUEUED, SUBMIT, Code.ALREADY_EXISTS, "id"),
+    "cancel after the success": (DONE, c.CancelJob(), Code.ALREADY_ENDED, "id"),
+    "cancel a dead letter": (DEAD, c.CancelJob(), Code.ALREADY_ENDED, "id"),
+    "cancel twice, ended": (GONE, c.CancelJob(), Code.ALREADY_ENDED, "id"),
+    "wake too early": (SCHEDULED_JOB, c.MarkDue(task="main", due_at_ms=NOW + 5000), Code.INVALID_STATE, ""),
+    "wake for another time": (SCHEDULED_JOB, c.MarkDue(task="main", due_at_ms=5), Code.INVALID_STATE, "id"),
+    "wake what is queued": (QUEUED, c.MarkDue(task="main", due_at_ms=NOW), Code.INVALID_STATE, "id"),
+    "wake what has ended": (GONE, c.MarkDue(task="main", due_at_ms=NOW + 5000), Code.ALREADY_ENDED, "id"),
+    "stopped without a cancel": (RUNNING, CANCEL_REPORT, Code.INVALID_STATE, "id"),
+    "withdrawn without a cancel": (QUEUED, WITHDRAWN, Code.INVALID_STATE, "id"),
+    "returned after the start": (RUNNING, RETURN, Code.INVALID_STATE, "id"),
+    "checkpoint too large": (
+        RUNNING,
+        c.ReportCheckpoint(**REPORT, **TIMES, saved_at_ms=25, checkpoint=Opaque("x" * (c.MAX_CHECKPOINT_BYTES + 1))),
+        Code.INVALID,
+        "checkpoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+def test_rejected(domain: Any, case: str) -> None:
+    """The command is rejected with a code that names what was wrong."""
+    domain("job").assert_rejected(*REJECTED[case])
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: type(report).__name__)
+@pytest.mark.parametrize("given", STALE, ids=("scheduled", "retrying", "dead", "done"))
+def test_reports_on_what_is_not_out_are_stale(domain: Any, given: list[Any], report: Any) -> None:
+    """No report of any kind counts while no assignment is out."""
+    domain("job").assert_rejected(given, report, Code.STALE_ASSIGNMENT, "assignment")
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: type(report).__name__)
+def test_reports_on_an_older_assignment_are_stale(domain: Any, report: Any) -> None:
+    """The fencing token: after the task has gone out again, the first assignment counts for nothing."""
+    domain("job").assert_rejected(LAST_ATTEMPT, report, Code.STALE_ASSIGNMENT, "assignment")
+
+
+NOT_SUBMITTING = (*REPORTS, c.CancelJob(), c.MarkDue(task="main", due_at_ms=1), c.QueryJob())
+
+
+@pytest.mark.parametrize("command", NOT_SUBMITTING, ids=lambda command: type(command).__name__)
+def test_nothing_but_a_submission_reaches_an_unknown_job(domain: Any, command: Any) -> None:
+    domain("job").assert_rejected([], command, Code.NOT_FOUND_OR_EXPIRED, "id")
+
+
+def test_due_time_and_back_off_wake_the_job_exactly_then(domain: Any) -> None:
+    """A timer makes the task ready at its time, not a millisecond before, as a new attempt."""
+    job = domain("job")
+    job.assert_events(SCHEDULED_JOB, c.MarkDue(task="main", due_at_ms=NOW + 5000), [_due_later()], now=NOW + 5000)
+    again = ready(2, 2, e.ReadyCause.RETRY, NOW + 1000)
+    job.assert_events(RETRYING, c.MarkDue(task="main", due_at_ms=NOW + 1000), [again], now=NOW + 1000)
+    early = job.decide(RETRYING, c.MarkDue(task="main", due_at_ms=NOW + 1000), now=NOW + 999)
+    assert early.code is Code.INVALID_STATE
+
+
+def _due_later() -> e.TaskReady:
+    at = NOW + 5000
+    return e.TaskReady(**OF, attempt=1, assignment=1, ready_at_ms=at, due_at_ms=at, cause=e.ReadyCause.DUE)
+
+
+def test_a_query_is_answered_from_memory(domain: Any) -> None:
+    answer = domain("job").assert_answer(RETRYING, c.QueryJob())
+    assert (answer["status"], answer["version"], answer["next_timer_ms"]) == ("RETRYING", 4, NOW + 1000)
+
+
+FOLLOWS: dict[str, tuple[list[Any], Any]] = {
+    "a ready task is enqueued": (QUEUED, q.EnqueueTask),
+    "a cancel request withdraws": (CANCELLING, q.WithdrawTask),
+    "a success releases": ([*RUNNING, succeeded()], q.ReleaseTask),
+    "a failure releases": (RETRYING, q.ReleaseTask),
+    "a loss releases": ([*RUNNING, lost(False, NOW + 1)], q.ReleaseTask),
+    "a return releases": ([*QUEUED, returned()], q.ReleaseTask),
+    "a stop by the worker releases": ([*CANCELLING, stopped()], q.ReleaseTask),
+    "a withdrawal has nothing to release": ([*CANCELLING, stopped("")], None),
+    "a start leads to nothing": (RUNNING, None),
+    "an end leads to nothing": (DONE, None),
+}
+
+
+@pytest.mark.parametrize("case", FOLLOWS)
+def test_what_follows_goes_to_the_queue(domain: Any, case: str) -> None:
+    """Each event that changes what the queue must know sends it one command, any other none."""
+    given, kind = FOLLOWS[case]
+    effects = domain("job").effects(given)
+    assert [type(effect.body) for effect in effects] == ([kind] if kind else [])
+    for effect in effects:
+        assert isinstance(effect, FollowUp)
+        assert effect.stream == QUEUE
+        assert (effect.body.job, effect.body.assignment) == (STREAM, 1)
+
+
+def test_a_time_out_is_the_cause_of_the_dead_letter(domain: Any) -> None:
+    events = domain("job").decide(LAST_ATTEMPT, fail(2, kind=c.FailureKind.TIMEOUT))
+    assert events[-1] == dead(e.DeadLetterCause.TIMEOUT)
