@@ -1,0 +1,102 @@
+"""The table of a job's transitions is what the code does, no more and no less."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobledger.domain import job as jobs
+from jobledger.domain import job_commands as c
+from jobledger.domain import job_events as e
+from jobledger.domain.aggregates import evolve
+from jobledger.domain.job import EVOLVE, TERMINAL, Job, JobStatus, next_timer_ms
+from jobledger.domain.lifecycle import TRANSITIONS, mermaid, table, targets
+from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START
+from jobledger.domain.values import Lineage, Opaque, RetryPolicy
+
+STREAM = "job:default:0199"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "job-lifecycle.md"
+Edge = tuple[JobStatus | None, type[Any], JobStatus]
+
+
+def _commands(job: Job) -> Iterator[c.JobCommand]:
+    """Every command that could have an effect on the job now."""
+    of: dict[str, Any] = {"task": "main", "assignment": job.main.assignment, "worker": "w", "incarnation": "w.1"}
+    times: dict[str, Any] = {"assigned_at_ms": 1, "started_at_ms": 2}
+    yield c.CancelJob()
+    yield c.MarkDue(task="main", due_at_ms=next_timer_ms(job) or 0)
+    yield c.ReportStarted(**of, **times)
+    yield c.ReportCheckpoint(**of, **times, saved_at_ms=3, checkpoint=Opaque("1"))
+    yield c.ReportSucceeded(**of, **times, ended_at_ms=3)
+    for retryable in (True, False):
+        error: dict[str, Any] = {"kind": c.FailureKind.FAILED, "error_type": "E", "error": Opaque('""')}
+        yield c.ReportFailed(**of, **times, ended_at_ms=3, retryable=retryable, **error)
+    yield c.ReportCancelled(**of, ended_at_ms=3)
+    yield c.ReportReturned(**of, reason="stopping")
+    yield c.AttemptLost(**of)
+    yield c.TaskWithdrawn(task="main", assignment=job.main.assignment)
+
+
+def _fold(job: Job | None, events: list[Any], edges: set[Edge]) -> Job:
+    for event in events:
+        before = None if job is None else job.status
+        if isinstance(event, e.JobSubmitted):
+            job = jobs.create(STREAM, event, Lineage())
+        else:
+            assert job is not None
+            evolve(job, event)
+        edges.add((before, type(event), job.status))
+    assert job is not None
+    return job
+
+
+def _explore() -> set[Edge]:
+    """Try every command in every state that differs in what a decision looks at."""
+    edges: set[Edge] = set()
+    open_states: list[Job] = []
+    seen: set[Any] = set()
+    for due in (None, 10_000_000):
+        submit = c.SubmitJob(
+            handler="h", queue="q", payload=Opaque("{}"), due_at_ms=due, retry=RetryPolicy(max_attempts=2)
+        )
+        open_states.append(_fold(None, jobs.decide(STREAM, None, submit, 1000), edges))  # type: ignore[arg-type]
+    while open_states:
+        job = open_states.pop()
+        known = (job.status, job.main.attempt, job.main.started, job.main.unstarted, next_timer_ms(job) is None)
+        if known in seen:
+            continue
+        seen.add(known)
+        for command in _commands(job):
+            decision = jobs.decide(STREAM, job, command, max(20_000_000, next_timer_ms(job) or 0))
+            if isinstance(decision, list) and decision:
+                assert job.status not in TERMINAL, f"{command} has effect after {job.status}"
+                open_states.append(_fold(copy.deepcopy(job), decision, edges))
+    assert len(seen) > MAX_DISPATCHES_WITHOUT_START
+    return edges
+
+
+def test_the_table_is_what_the_decisions_do() -> None:
+    """Every command in every reachable state gives the transitions of the table, and all of them."""
+    assert _explore() == {(one.source, one.event, one.target) for one in TRANSITIONS}
+
+
+def test_every_event_of_a_job_stands_in_the_table() -> None:
+    assert {one.event for one in TRANSITIONS} == {e.JobSubmitted, *EVOLVE}
+
+
+def test_nothing_leads_out_of_the_end() -> None:
+    """A job that has ended takes no event any more."""
+    for status in TERMINAL:
+        assert not any(targets(status, event) for event in EVOLVE)
+        assert any(one.target is status for one in TRANSITIONS)
+
+
+def test_the_page_shows_the_table_of_the_code() -> None:
+    """Diagram and table in the documentation are those of the code; `scripts/job-lifecycle` renews them."""
+    page = PAGE.read_text(encoding="utf-8")
+    (diagram,) = re.findall(r"```mermaid\n(.*?)```", page, re.DOTALL)
+    assert diagram == mermaid()
+    assert table() in page
