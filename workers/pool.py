@@ -146,8 +146,7 @@ class ProcessPool:
 
     async def start(self) -> None:
         """Start the first processes, so that the first task needn't wait; raises HandlerLoadError."""
-        for _ in range(min(WARM_PROCESSES, self._size)):
-            self._idle.append(await self._spawn())
+        self._idle += await asyncio.gather(*(self._spawn() for _ in range(min(WARM_PROCESSES, self._size))))
 
     async def stop(self) -> None:
         """Kill all processes; may be called twice."""
@@ -185,7 +184,11 @@ class ProcessPool:
     async def _spawn(self) -> PoolProcess:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "jobledger.workers.pool_child", str(theirs.fileno()), str(self._lease)]
+            # The worker's own search path, before the first import: a file in the working directory hides nothing.
+            code = (
+                f"import sys; sys.path[:] = {self._setup.path!r}; from jobledger.workers.pool_child import main; main()"
+            )
+            command = [sys.executable, "-c", code, str(theirs.fileno()), str(self._lease)]
             # Its own session: a Ctrl-C on the terminal drains the worker and doesn't reach the handlers.
             popen = subprocess.Popen(  # noqa: ASYNC220 - returns once the program is started, within milliseconds
                 command, pass_fds=(theirs.fileno(), self._lease), stdin=subprocess.DEVNULL, start_new_session=True

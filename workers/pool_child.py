@@ -1,6 +1,6 @@
 """A process of the handler pool: runs one plain handler at a time, and ends itself when nobody watches it any more.
 
-Started as `python -m jobledger.workers.pool_child <socket> <lease>` (two file descriptors). It dies, with all that
+Started by `ProcessPool` with two file descriptors as arguments: its socket and the lease. It dies, with all that
 its handler has started, when the worker that started it is gone (the socket ends) and when the worker's lease runs
 out during a call, even if the worker itself is stopped and can't kill it. Both are seen by threads, so a handler
 that keeps the interpreter to itself inside one long call of C code is ended only when that call lets go.
@@ -141,7 +141,6 @@ def main() -> None:
     setup = pipe.receive()
     if not isinstance(setup, Setup):
         return
-    sys.path[:] = setup.path
     configure_logging("worker", setup.instance_id, cast(Level, setup.log_level))
     try:
         registry = load_handlers(setup.modules)
@@ -149,7 +148,3 @@ def main() -> None:
         pipe.send(LoadFailed(message=str(error)))
         return
     _Child(pipe, deadline_reader(lease)).serve(registry)
-
-
-if __name__ == "__main__":
-    main()
