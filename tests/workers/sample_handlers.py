@@ -122,3 +122,8 @@ def threaded(payload: float, ctx: Context) -> str:
     ctx.wait_cancelled(payload)
     ctx.raise_if_cancelled()
     return "done"
+
+
+@handler("traced")
+async def traced(ctx: Context) -> str | None:
+    return ctx.trace

@@ -218,6 +218,23 @@ async def test_more_tasks_than_slots_are_handed_back(owners: Any, start_worker: 
     await owners.report(ReportSucceeded, "j1")
 
 
+async def test_trace_goes_on_and_metrics_count(owners: Any, start_worker: Any) -> None:
+    """A first attempt stays in the submitter's trace; a later one of a sampled trace begins its own; both count."""
+    worker, incarnation = await start_worker()
+    trace = "00-" + "a" * 32 + "-" + "b" * 16
+    await owners.run("w-1", incarnation, "j1", "traced", None, traceparent=f"{trace}-00")
+    await owners.run("w-1", incarnation, "j2", "traced", None, traceparent=f"{trace}-01")
+    await owners.run("w-1", incarnation, "j3", "traced", None, traceparent=f"{trace}-01", attempt=2, assignment=2)
+    seen = [json.loads((await owners.report(ReportSucceeded, job)).result.data) for job in ("j1", "j2", "j3")]
+    assert [text[3:35] == "a" * 32 for text in seen] == [True, True, False]
+    reports = [c for c in owners.commands if isinstance(c.body, ReportSucceeded)]
+    assert {c.traceparent[3:35] for c in reports} == {"a" * 32}
+    text = worker._measures._metrics.render()[0].decode()
+    assert 'worker_tasks_completed_total{pool="default",status="SUCCESS",worker_id="w-1"} 3.0' in text
+    assert 'worker_concurrent_executions{pool="default",worker_id="w-1"} 0.0' in text
+    assert 'worker_tasks_received_total{pool="default",worker_id="w-1"} 3.0' in text
+
+
 def test_more_queues_than_slots_is_a_clear_error() -> None:
     config = WorkerConfig(worker="w", cell="c", tenant="default", partitions=4, queues=["a", "b"], slots=1)
     with pytest.raises(WorkerConfigError, match="JOBLEDGER_WORKER_SLOTS to 2"):
