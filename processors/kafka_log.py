@@ -36,10 +36,11 @@ class LogReadError(RuntimeError):
 
 @dataclass(frozen=True)
 class RecoveredState:
-    """The last `state` value of each key, and the number of the last event."""
+    """The last `state` value of each key, the number of the last event, and the end of the commands."""
 
     state: dict[bytes, bytes] = field(default_factory=dict)
     last_event_seq: int = 0
+    commands_end: int = 0
 
 
 class KafkaPartitionLog:
@@ -80,7 +81,7 @@ class KafkaPartitionLog:
                 state.pop(key, None)
             else:
                 state[key] = value
-        return RecoveredState(state, self._last_event_seq())
+        return RecoveredState(state, self._last_event_seq(), self._watermarks(Topic.COMMANDS)[1])
 
     def _watermarks(self, topic: Topic) -> tuple[int, int]:
         assert self._reader is not None
@@ -121,11 +122,11 @@ class KafkaPartitionLog:
         step = TAIL_STEP
         while True:
             start = max(low, high - step)
-            messages = list(self._read(Topic.EVENTS, start))
-            if messages:
-                return _sequence(messages[-1])
-            if start <= low:
-                return 0
+            last = 0
+            for message in self._read(Topic.EVENTS, start):
+                last = _sequence(message) or last
+            if last or start <= low:
+                return last
             step *= 8
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -202,5 +203,6 @@ def scheduler_group(cell: str) -> str:
 
 
 def _sequence(message: Message) -> int:
-    headers = dict(message.headers() or [])
-    return int(headers["ce_sequence"] or b"0")
+    """The event's number; 0 for a record that is no event, such as somebody else's bytes."""
+    found = dict(message.headers() or []).get("ce_sequence")
+    return int(found) if isinstance(found, bytes) and found.isdigit() else 0

@@ -22,7 +22,7 @@ from jobledger.processors.core.ports import (
     RefusedRecordError,
     Relay,
 )
-from jobledger.processors.core.recovery import ForeignStateError, LostTailError, check_tail, rebuild
+from jobledger.processors.core.recovery import ForeignStateError, LostTailError, check_commands, check_tail, rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import UnreadableStateError, outbox_key
 from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord, read_record
@@ -207,6 +207,9 @@ class Owner:
             Retained(),
         )
         check_tail(self.partition, machine.checkpoint, recovered.last_event_seq)
+        check_commands(self.partition, machine.checkpoint, recovered.commands_end)
+        # What is in the log already is read from there, wherever the feed begins.
+        self._seen_until = max(self._seen_until, recovered.commands_end)
         self._note_progress((machine.checkpoint.offset, machine.checkpoint.index))
         if self._failures > 2 and self._failed_at is not None:
             machine.poison.add(self._failed_at)

@@ -17,12 +17,14 @@ class RefusedRecordError(RuntimeError):
 
 
 class Recovered(Protocol):
-    """What the log holds of a partition: last `state` value per key, and the number of its last event."""
+    """What the log holds of a partition: last `state` value per key, number of its last event, end of its commands."""
 
     @property
     def state(self) -> Mapping[bytes, bytes]: ...  # noqa: D102
     @property
     def last_event_seq(self) -> int: ...  # noqa: D102
+    @property
+    def commands_end(self) -> int: ...  # noqa: D102
 
 
 class PartitionLog(Protocol):

@@ -101,3 +101,13 @@ def _take_snapshot(machine: Machine, queues: dict[str, Queue], stream: str, valu
 def _batches(rows: list[tuple[bytes, bytes, int]]) -> Iterable[list[tuple[bytes, bytes, int]]]:
     for start in range(0, len(rows), _BATCH):
         yield rows[start : start + _BATCH]
+
+
+def check_commands(partition: int, checkpoint: Checkpoint, commands_end: int) -> None:
+    """Raise LostTailError when the log of commands ends before the next command: new ones would be taken for old."""
+    if checkpoint.offset > commands_end:
+        raise LostTailError(
+            f"Partition {partition}: the log of commands ends at offset {commands_end}, but the checkpoint says that "
+            f"{checkpoint.offset} comes next. Records were lost; the partition stays closed. "
+            f"Run `jobledger replay verify`."
+        )

@@ -1,0 +1,88 @@
+"""Whole schedulers in one group: where a partition is read from, and what a rebalance leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from log_cell import LogCell, submit, until
+
+from jobledger.schemas.outcomes import OutcomeStatus
+from jobledger.schemas.topics import Topic
+
+pytestmark = [pytest.mark.kafka]
+
+
+async def send_some(cell: LogCell, partition: int, count: int) -> list[str]:
+    queue = cell.queue_on(partition)
+    return [await cell.send(cell.job_on(partition), submit(queue=queue)) for _ in range(count)]
+
+
+async def decided_once(cell: LogCell, commands: list[str]) -> None:
+    for command in commands:
+        await cell.outcome(command)
+    await asyncio.sleep(0.5)
+    assert all([o.status for o in cell.outcomes[c]] == [OutcomeStatus.ACCEPTED] for c in commands)
+    assert not any(o.duplicate for c in commands for o in cell.outcomes[c])
+
+
+async def test_the_group_s_offset_decides_nothing(log_cell: LogCell, start_scheduler: Any, stop: Any) -> None:
+    """Behind the checkpoint nothing is decided twice; ahead of it nothing is left out, nor in what comes later."""
+    first = await start_scheduler("scheduler-1")
+    sent = {p: await send_some(log_cell, p, 10) for p in range(4)}
+    for p in range(4):
+        await decided_once(log_cell, sent[p])
+    await stop(first)
+    assert log_cell.group_offset(0) > 0, "no offset was committed: the test would prove nothing"
+    for p in range(4):
+        sent[p] += await send_some(log_cell, p, 10)
+    log_cell.group_offset(0, 0)
+    log_cell.group_offset(1, 3)
+    log_cell.group_offset(2, 17)
+    log_cell.group_offset(3, 20)
+    await start_scheduler("scheduler-1")
+    for p in range(4):
+        await decided_once(log_cell, sent[p][:19])
+        sent[p] += await send_some(log_cell, p, 5)
+        await decided_once(log_cell, sent[p])
+        assert await asyncio.to_thread(log_cell.differences, p) == []
+
+
+async def test_a_partition_that_stays_keeps_its_owner(log_cell: LogCell, start_scheduler: Any, stop: Any) -> None:
+    """Another scheduler joins and leaves: what is not moved keeps producer and memory, and goes on from its place."""
+    first = await start_scheduler("scheduler-1")
+    sent = [c for p in range(4) for c in await send_some(log_cell, p, 5)]
+    await decided_once(log_cell, sent)
+    before = {p: (owner, owner._machine, owner._log._producer) for p, owner in first.owners.owners.items()}
+    assert set(before) == {0, 1, 2, 3}
+    second = await start_scheduler("scheduler-2")
+    await until(lambda: len(first.owners.owners) == 2 and len(second.owners.owners) == 2)
+    kept = set(first.owners.owners)
+    sent = [c for p in range(4) for c in await send_some(log_cell, p, 5)]
+    await decided_once(log_cell, sent)
+    await stop(second)
+    await until(lambda: len(first.owners.owners) == 4)
+    sent = [c for p in range(4) for c in await send_some(log_cell, p, 5)]
+    await decided_once(log_cell, sent)
+    after = {p: (owner, owner._machine, owner._log._producer) for p, owner in first.owners.owners.items()}
+    for p in range(4):
+        same = [one is other for one, other in zip(before[p], after[p], strict=True)]
+        assert same == [p in kept] * 3, f"partition {p}"
+        assert await asyncio.to_thread(log_cell.differences, p, after[p][1]) == []
+
+
+async def test_a_clock_that_is_wrong_owns_nothing(log_cell: LogCell, start_scheduler: Any) -> None:
+    """Over half a second from the broker's: the process says so and ends, before it opens a partition."""
+    starting = asyncio.create_task(start_scheduler("scheduler-1", clock_offset_ms=-5_000))
+    await asyncio.sleep(8)
+    assert not starting.done()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert all(not log_cell.records(Topic.STATE, p) for p in range(4))
+
+
+async def test_a_clock_within_bounds_owns(log_cell: LogCell, start_scheduler: Any) -> None:
+    """A third of a second is within the bound."""
+    scheduler = await start_scheduler("scheduler-1", clock_offset_ms=-300)
+    assert len(scheduler.owners.owners) == 4
