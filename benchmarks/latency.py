@@ -34,7 +34,7 @@ def _submit(stack: BenchStack, **more: Any) -> str:
 
 def _started_ms(stack: BenchStack, job_ids: list[str]) -> dict[str, float]:
     """When each job's handler started, by the worker's clock, which is this machine's."""
-    query = "SELECT job_id::text, started_at_ms FROM jobledger.attempts WHERE job_id = ANY(%s::uuid[])"
+    query = "SELECT job_id, started_at_ms FROM jobledger.attempts WHERE job_id = ANY(%s)"
     deadline = time.monotonic() + 30
     while True:
         with psycopg.connect(stack.ready["postgres_dsn"]) as connection:
@@ -60,7 +60,7 @@ def submissions(stack: BenchStack, count: int) -> tuple[list[float], list[float]
 
 def due(stack: BenchStack, count: int) -> list[float]:
     """Milliseconds from the due time to the start of the handler; due times 50 ms apart."""
-    first = _now_ms() + 1000 + count * 30
+    first = _now_ms() + 2000 + count * 60
     due_at = {}
     for index in range(count):
         at = round(first + index * 50)
@@ -85,10 +85,10 @@ def visible(stack: BenchStack, count: int) -> list[float]:
     seen = {}
     for _ in range(count):
         job_id = _submit(stack)
-        while stack.graphql(JOB, {"id": job_id})["job"]["status"] != "SUCCEEDED":
+        while (stack.graphql(JOB, {"id": job_id})["job"] or {}).get("status") != "SUCCEEDED":
             time.sleep(0.002)
         seen[job_id] = _now_ms()
-    query = "SELECT max(ended_at_ms) FROM jobledger.attempts WHERE job_id = %s::uuid"
+    query = "SELECT max(ended_at_ms) FROM jobledger.attempts WHERE job_id = %s"
     return [wall - stack.sql(query, job_id) for job_id, wall in seen.items()]
 
 
