@@ -13,6 +13,7 @@ SAMPLE_HANDLERS = "jobledger.dev.sample_handlers"
 
 
 def dev(  # noqa: PLR0913 - the options, each by its name
+    *,
     handlers: Annotated[
         list[str] | None,
         typer.Option("--handlers", help="Python module with handlers; may be given again (default: sample handlers)."),

@@ -23,7 +23,8 @@ def run(arguments: Sequence[str]) -> int:
 
         die_with_parent()
     try:
-        outcome = build()(args=list(arguments), prog_name="jobledger", standalone_mode=False)
+        program = build(arguments[0] if role else None)
+        outcome = program(args=list(arguments), prog_name="jobledger", standalone_mode=False)
         return outcome if isinstance(outcome, int) else Exit.OK
     except TyperException as error:
         return _usage(error)
@@ -57,8 +58,8 @@ def _say(sentence: str, status: int) -> int:
     return int(status)
 
 
-def build() -> Any:
-    """All commands, callable with `args`."""
+def build(only: str | None = None) -> Any:
+    """All commands, callable with `args`; `only` one role when that is what runs, for the rest costs imports."""
     from jobledger.cli import dev, roles  # noqa: PLC0415
 
     app = typer.Typer(
@@ -68,6 +69,11 @@ def build() -> Any:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    dev.register(app)
     roles.register(app)
+    dev.register(app)
+    if only not in ROLES:
+        from jobledger.cli import jobs, operate, queues, submit  # noqa: PLC0415
+
+        for part in (submit, jobs, queues, operate):
+            part.register(app)
     return typer.main.get_command(app)

@@ -1,0 +1,102 @@
+"""Talking to the api through the Python client; its errors as one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import typer
+
+from jobledger.cli.failure import CliError, Exit
+from jobledger.workers.client import AsyncClient, BulkError, JobledgerError, OutcomeUnknown, Unavailable
+from jobledger.workers.client.client import DEFAULT_URL
+
+T = TypeVar("T")
+CONNECT_SECONDS = 3.0
+CALL_SECONDS = 10.0
+#: A read model may be this far behind a submission of a moment ago.
+SETTLE_SECONDS = 2.0
+
+ApiUrl = Annotated[
+    str | None,
+    typer.Option("--api-url", envvar="JOBLEDGER_API_URL", help="Where it is.", show_default=DEFAULT_URL),
+]
+
+
+def call(url: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
+    """Run `work` with a client; CliError when the api can't be reached or refuses."""
+    address = url or os.environ.get("JOBLEDGER_API_URL") or DEFAULT_URL
+    _check_reachable(address)
+
+    async def run() -> T:
+        async with AsyncClient(address, timeout=CALL_SECONDS) as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+def _check_reachable(url: str) -> None:
+    """The client would go on trying for a while; a person wants to know at once."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        port = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port:
+        raise CliError(f"--api-url is '{url}': write it like {DEFAULT_URL}.")
+    try:
+        socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise CliError(_not_reachable(url, error.strerror or str(error)), Exit.UNREACHABLE) from error
+
+
+def _not_reachable(url: str, reason: str) -> str:
+    return (
+        f"The api at {url} can't be reached ({reason.lower()}): is it running? `jobledger dev` starts one; "
+        f"for another address give --api-url or JOBLEDGER_API_URL."
+    )
+
+
+def api_failure(error: BaseException) -> CliError | None:
+    """What an error of the client means for the command line."""
+    if isinstance(error, OutcomeUnknown):
+        return CliError(
+            f"Nobody has answered yet, so it is not known whether it was done; ask with "
+            f"`jobledger command show {error.command_id}`.",
+            Exit.UNREACHABLE,
+        )
+    if isinstance(error, Unavailable):
+        return CliError(_sentence(error), Exit.UNREACHABLE)
+    if isinstance(error, JobledgerError) and not isinstance(error, BulkError):
+        return CliError(_sentence(error), Exit.REFUSED)
+    return None
+
+
+def _sentence(error: JobledgerError) -> str:
+    text = error.message.strip()
+    if error.remedy and error.remedy not in text:
+        text = f"{text.rstrip('.')}: {error.remedy}"
+    return text
+
+
+async def ask(client: AsyncClient, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """A query's `data`; tried again while the api is away for a moment."""
+    return await client.retrying(lambda: client.execute(query, variables))
+
+
+async def ask_job(client: AsyncClient, query: str, job_id: str, **more: Any) -> dict[str, Any]:
+    """A query of `job`; waits a moment for one that was submitted just now. Raises CliError when there is none."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        job = (await ask(client, query, {"id": job_id, **more}))["job"]
+        if job is not None:
+            found: dict[str, Any] = job
+            return found
+        if time.monotonic() > deadline:
+            raise CliError(f"There is no job {job_id}; `jobledger jobs list` shows those that there are.", Exit.REFUSED)
+        await asyncio.sleep(0.2)

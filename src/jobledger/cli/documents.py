@@ -1,0 +1,39 @@
+"""The GraphQL documents of the command line."""
+
+from __future__ import annotations
+
+_ROW = "id status handler queueName priority attempt submittedAt dueAt endedAt worker errorType tags { name value }"
+
+JOBS = f"""
+query($filter: JobFilter, $first: Int!, $after: Cursor, $order: JobOrder) {{
+  jobs(filter: $filter, first: $first, after: $after, order: $order) {{
+    edges {{ node {{ {_ROW} }} }} pageInfo {{ hasNextPage endCursor }} position }} }}"""
+
+JOB = f"""
+query($id: ID!) {{ job(id: $id) {{ {_ROW}
+  payload result error deadLetterCause cancelReason cancelRequestedAt startedAt retryAt timeoutSeconds parentId
+  correlationId version why
+  retry {{ maxAttempts initialSeconds factor maxSeconds jitterRatio }}
+  attempts {{ attempt assignment cause status worker readyAt assignedAt startedAt endedAt retryAt
+    errorType error }} }} }}"""
+
+STATUS = "query($id: ID!) { job(id: $id) { id status } }"
+
+HISTORY = """
+query($id: ID!, $after: Cursor) { job(id: $id) { events(first: 100, after: $after) {
+  edges { node { type version partition seq at status actor { kind id } commandId causationId data } }
+  pageInfo { hasNextPage endCursor } } } }"""
+
+QUEUES = "query { queues { name description maxWaitingBytes waiting waitingBytes held createdAt updatedAt } }"
+
+QUEUE = """
+query($name: String!) { queue(name: $name) { name description maxWaitingBytes waiting waitingBytes held createdAt
+  updatedAt live { waiting held waitingBytes waitingByPriority { priority waiting }
+    workers { worker incarnation pool credits held lost } } } }"""
+
+WORKERS = """
+query($queue: String) { workers(queue: $queue) {
+  id incarnation pool handlers lost registeredAt queues { queue credits held lost } } }"""
+
+COMMAND = """
+query($id: ID!) { command(id: $id) { id status jobId position at error { code message path value remedy } } }"""

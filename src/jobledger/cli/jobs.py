@@ -1,0 +1,263 @@
+"""`jobledger jobs`: look at jobs, follow them, stop them."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import typer
+
+from jobledger.cli import documents
+from jobledger.cli.calls import ApiUrl, ask, ask_job, call
+from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.output import Format, Output, cell, clean, print_fields, print_json, print_rows, say
+from jobledger.cli.submit import parse_tags
+from jobledger.domain.job import TERMINAL, JobStatus
+from jobledger.workers.client import AsyncClient, JobEvent
+
+app = typer.Typer(help="Look at jobs, follow them, stop them.", no_args_is_help=True)
+
+JobId = Annotated[str, typer.Argument(help="Id of the job.")]
+
+
+@app.command("list")
+def list_jobs(  # noqa: PLR0913 - the filters, each by its name
+    *,
+    status: Annotated[list[JobStatus] | None, typer.Option(case_sensitive=False, help="May be given again.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only of this queue.")] = None,
+    handler: Annotated[str | None, typer.Option(help="Only of this handler.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; all that are given must hold.")] = None,
+    first: Annotated[int, typer.Option(help="How many, 1 to 100.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Go on after this cursor.")] = None,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+    output: Output = Format.TABLE,
+    api_url: ApiUrl = None,
+) -> int:
+    """List jobs, the newest first."""
+    wanted: dict[str, Any] = {}
+    if status:
+        wanted["status"] = [str(one) for one in status]
+    if queue is not None:
+        wanted["queue"] = queue
+    if handler is not None:
+        wanted["handler"] = handler
+    if tag:
+        wanted["tags"] = [{"name": name, "value": value} for name, value in parse_tags(tag).items()]
+    variables = {"filter": wanted, "first": first, "after": after, "order": "OLDEST" if oldest else "NEWEST"}
+
+    async def work(client: AsyncClient) -> dict[str, Any]:
+        page: dict[str, Any] = (await ask(client, documents.JOBS, variables))["jobs"]
+        return page
+
+    page = call(api_url, work)
+    rows = [edge["node"] for edge in page["edges"]]
+    cursor = page["pageInfo"]["endCursor"] if page["pageInfo"]["hasNextPage"] else None
+    if output is Format.JSON:
+        print_json({"jobs": rows, "cursor": cursor, "position": page["position"]})
+        return Exit.OK
+    print_rows(
+        ("ID", "STATUS", "HANDLER", "QUEUE", "PRIORITY", "ATTEMPT", "SUBMITTED", "WORKER", "ERROR"),
+        [
+            (
+                job["id"],
+                job["status"],
+                job["handler"],
+                job["queueName"],
+                job["priority"],
+                job["attempt"],
+                moment(job["submittedAt"]),
+                job["worker"],
+                job["errorType"],
+            )
+            for job in rows
+        ],
+        "No jobs.",
+    )
+    if cursor:
+        say(f"More: --after {cursor}")
+    return Exit.OK
+
+
+def moment(text: str | None) -> str | None:
+    """A time of the api, to the millisecond."""
+    if text is None:
+        return None
+    whole, _, rest = text.partition(".")
+    digits = rest.rstrip("Z").partition("+")[0]
+    return f"{whole}.{digits[:3]}Z" if digits else text.replace("+00:00", "Z")
+
+
+@app.command()
+def show(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) -> int:
+    """Show one job: all of it, and why it is where it is."""
+    job = call(api_url, lambda client: ask_job(client, documents.JOB, job_id))
+    if output is Format.JSON:
+        print_json(job)
+        return Exit.OK
+    print_fields(
+        {
+            "job": job["id"],
+            "status": job["status"],
+            "why": job["why"],
+            "handler": job["handler"],
+            "queue": job["queueName"],
+            "priority": job["priority"],
+            "attempt": f"{job['attempt']} of {job['retry']['maxAttempts']}",
+            "worker": job["worker"],
+            "tags": ", ".join(f"{tag['name']}={tag['value']}" for tag in job["tags"]),
+            **{
+                name: moment(job[field])
+                for name, field in (
+                    ("submitted", "submittedAt"),
+                    ("due", "dueAt"),
+                    ("started", "startedAt"),
+                    ("retry at", "retryAt"),
+                    ("cancel asked", "cancelRequestedAt"),
+                    ("ended", "endedAt"),
+                )
+            },
+            "time-out": f"{job['timeoutSeconds']:g} s" if job["timeoutSeconds"] else None,
+            "payload": job["payload"],
+            "result": job["result"],
+            "error": _error(job["errorType"], job["error"]),
+            "given up": job["deadLetterCause"],
+            "cancelled": job["cancelReason"],
+            "parent": job["parentId"],
+        }
+    )
+    _print_attempts(job["attempts"])
+    return Exit.OK
+
+
+def _error(kind: str | None, error: Any) -> str | None:
+    if kind is None and error is None:
+        return None
+    message = error.get("message") if isinstance(error, dict) else error
+    return ": ".join(str(part) for part in (kind, message) if part)
+
+
+def _print_attempts(attempts: list[dict[str, Any]]) -> None:
+    if not attempts:
+        return
+    typer.echo()
+    print_rows(
+        ("ATTEMPT", "HAND-OUT", "CAUSE", "STATUS", "WORKER", "STARTED", "ENDED", "ERROR"),
+        [
+            (
+                one["attempt"],
+                one["assignment"],
+                one["cause"],
+                one["status"],
+                one["worker"],
+                moment(one["startedAt"]),
+                moment(one["endedAt"]),
+                _error(one["errorType"], one["error"]),
+            )
+            for one in attempts
+        ],
+        "",
+    )
+
+
+@app.command()
+def history(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) -> int:
+    """Show every event of a job, the first one first."""
+
+    async def work(client: AsyncClient) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            page = (await ask_job(client, documents.HISTORY, job_id, after=after))["events"]
+            events += [edge["node"] for edge in page["edges"]]
+            if not page["pageInfo"]["hasNextPage"]:
+                return events
+            after = page["pageInfo"]["endCursor"]
+
+    events = call(api_url, work)
+    if output is Format.JSON:
+        print_json(events)
+        return Exit.OK
+    print_rows(
+        ("VERSION", "AT", "TYPE", "STATUS", "BY", "DETAILS"),
+        [
+            (
+                event["version"],
+                moment(event["at"]),
+                short_type(event["type"]),
+                event["status"],
+                " ".join(filter(None, (event["actor"]["kind"], event["actor"]["id"]))),
+                _details(event["data"]),
+            )
+            for event in events
+        ],
+        "No events yet.",
+    )
+    return Exit.OK
+
+
+def short_type(name: str) -> str:
+    """`job.submitted` for `io.jobledger.job.submitted.v1`."""
+    return name.removeprefix("io.jobledger.").rpartition(".v")[0] or name
+
+
+def _details(data: dict[str, Any]) -> str:
+    """The fields of an event that a person looks for first; --output json has all."""
+    names = ("attempt", "assignment", "worker", "cause", "error_type", "retry_at_ms", "reason", "handler", "queue")
+    return " ".join(f"{name}={data[name]}" for name in names if data.get(name) not in (None, ""))
+
+
+@app.command()
+def watch(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) -> int:
+    """Follow a job live, from its first event to its last; exit status 1 if it does not succeed."""
+
+    async def work(client: AsyncClient) -> int:
+        await ask_job(client, documents.STATUS, job_id)
+        async with aclosing(client.job(job_id).events()) as events:
+            async for event in events:
+                _print_event(event, output)
+                if event.status in TERMINAL:
+                    return Exit.OK if event.status is JobStatus.SUCCEEDED else Exit.NO
+        raise CliError(f"The events of job {job_id} ended before the job did; try again.", Exit.UNREACHABLE)
+
+    return call(api_url, work)
+
+
+def _print_event(event: JobEvent, output: Format) -> None:
+    if output is Format.JSON:
+        shown = {
+            "type": event.type,
+            "jobId": event.job_id,
+            "version": event.version,
+            "at": event.at.isoformat(),
+            "status": event.status,
+            "data": event.data,
+            "position": event.position,
+        }
+        print_json(shown, one_line=True)
+        return
+    status = str(event.status or "")
+    at = event.at.strftime("%H:%M:%S.%f")[:-3]
+    typer.echo(clean(f"{at}  {short_type(event.type):<22}  {status:<13}  {cell(_details(event.data))}").rstrip())
+
+
+@app.command()
+def cancel(
+    job_id: JobId,
+    reason: Annotated[str | None, typer.Option(help="Kept with the job.")] = None,
+    output: Output = Format.TABLE,
+    api_url: ApiUrl = None,
+) -> int:
+    """Stop a job: at once while it waits; a running handler is asked to stop."""
+    status = call(api_url, lambda client: client.cancel(job_id, reason))
+    if output is Format.JSON:
+        print_json({"jobId": job_id, "status": status})
+        return Exit.OK
+    print_fields({"job": job_id, "status": str(status or "")})
+    if status is JobStatus.CANCELLING:
+        say(f"Its queue or worker has been asked to stop it; `jobledger jobs watch {job_id}` shows when it has.")
+    return Exit.OK
+
+
+def register(program: typer.Typer) -> None:
+    """Add `jobs` to the program."""
+    program.add_typer(app, name="jobs", rich_help_panel="Jobs")
