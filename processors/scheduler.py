@@ -74,6 +74,7 @@ class OwnerSet:
         log.error("clock_skewed", skew_ms=skew, error=message)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(RuntimeError(message))
+        self._assigned_once.set()
         return False
 
     async def start(self) -> None:
@@ -90,8 +91,10 @@ class OwnerSet:
             self._failed.set_result(None)
 
     async def settle(self) -> None:
-        """Return when the group has settled once and what it gave us is served or was refused."""
+        """Return when the group has settled once and what it gave us is served or was refused; raise as `wait()`."""
         await self._assigned_once.wait()
+        if self._failed is not None and self._failed.done():
+            self._failed.result()
         await asyncio.gather(*(owner.settled.wait() for owner in self._owners.values()))
 
     async def wait(self) -> None:
