@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from functools import lru_cache
 from uuid import UUID, uuid5
@@ -12,6 +13,15 @@ _SEED = 0x9747B28C
 
 #: Namespace of every id that is derived (RFC 9562, version 5).
 DERIVED_IDS = UUID("6f1d1d2c-6f5b-5c0a-9f4e-2d1c7e0b5a41")
+
+
+#: What a queue may be called: keys of `state` are parted by "|", stream ids by ":".
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can stand as a name in a stream id."""
+    return _NAME.fullmatch(text) is not None
 
 
 def murmur2(data: bytes) -> int:

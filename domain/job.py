@@ -12,7 +12,7 @@ from jobledger.domain import job_commands as c
 from jobledger.domain import job_events as e
 from jobledger.domain import queue_commands as q
 from jobledger.domain.effects import Effect, FollowUp
-from jobledger.domain.identity import execution_id, queue_stream, split_stream
+from jobledger.domain.identity import execution_id, is_name, queue_stream, split_stream
 from jobledger.domain.queue_commands import ReleaseOutcome
 from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START, retry_at_ms
 from jobledger.domain.values import Answer, Code, Lineage, Opaque, Rejection, RetryPolicy
@@ -105,6 +105,17 @@ def _reject_state(action: str, job: Job) -> Rejection:
     )
 
 
+def invalid_name(field: str, value: str) -> Rejection:
+    """The rejection of a name that cannot stand in a stream id."""
+    return Rejection(
+        code=Code.INVALID,
+        message="Expected a name of 1 to 100 letters, digits, '_', '.' or '-' that begins with a letter or digit, "
+        f"but got '{value[:120]}'.",
+        field=field,
+        value=value[:120],
+    )
+
+
 def _execution(job: Job) -> str:
     return execution_id(job.id, MAIN_TASK, RUN)
 
@@ -126,7 +137,10 @@ def _ready(job: Job, now: int, cause: e.ReadyCause, *, counts: bool) -> e.TaskRe
 # -- decide -----------------------------------------------------------------------------------------------------------
 
 
-def _submit(stream: str, command: c.SubmitJob, now: int) -> list[e.JobEvent]:
+def _submit(stream: str, command: c.SubmitJob, now: int) -> list[e.JobEvent] | Rejection:
+    split_stream(stream)  # raises ValueError for an id of another form: such a command is set aside
+    if not is_name(command.queue):
+        return invalid_name("queue", command.queue)
     due = max(command.due_at_ms or now, 0)
     submitted = e.JobSubmitted(
         handler=command.handler,

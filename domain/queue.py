@@ -12,7 +12,8 @@ from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as c
 from jobledger.domain import queue_events as e
 from jobledger.domain.effects import Effect, FollowUp, ToWorker
-from jobledger.domain.identity import split_stream
+from jobledger.domain.identity import is_name, split_stream
+from jobledger.domain.job import invalid_name
 from jobledger.domain.values import Answer, Code, Opaque, Rejection
 from jobledger.domain.worker_messages import CancelTask, RunTask
 
@@ -430,6 +431,8 @@ def decide(
     A queue that does not exist comes into being with its defaults when a worker serves it or a task of an
     accepted job arrives: an accepted job is never without a queue.
     """
+    if state is None and not is_name(split_stream(stream)[2]):
+        return invalid_name("name", split_stream(stream)[2])
     if isinstance(command, c.CreateQueue):
         if state is None:
             return [_created(now, command)]

@@ -8,6 +8,7 @@ from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_events as qe
 from jobledger.domain.job import JobStatus
 from jobledger.domain.job_events import JobSubmitted, TaskReady
+from jobledger.domain.values import Code, Opaque
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.recovery import LostTailError
 from jobledger.processors.core.retained import Retained
@@ -224,3 +225,31 @@ def test_the_simulators_store_of_stubs_is_that_of_the_scheduler() -> None:
         store.remove_many([b"c"])
         assert dict(store.items()) == {b"a": b"1", b"b": b"4"}
         store.close()
+
+
+@pytest.mark.parametrize("queue", ["a|b", "a:b", "", "x" * 101, "-a", "a b", "a\n"])
+def test_a_name_that_would_break_the_keys_of_the_state_is_rejected(queue: str) -> None:
+    """A command that has gone around the api names a queue as no queue can be called: rejected, nothing changes."""
+    world = World()
+    world.submit(NewJob(queue=queue))
+    world.set_queue_bound(queue, 5)
+    _settle(world)
+    for command in world.command_ids:
+        (outcome,) = _outcomes(world, command)
+        assert outcome.rejection is not None
+        assert (outcome.rejection.code, outcome.rejection.field) in ((Code.INVALID, "queue"), (Code.INVALID, "name"))
+    assert not world.records
+    world.check_agreement()
+
+
+def test_a_stream_id_of_another_form_is_set_aside() -> None:
+    """It is quarantined at once, with a rejection for whoever waits; the partition goes on."""
+    world = World(WorldOptions(partitions=1))
+    command = world.ask("job:x", jc.SubmitJob(handler="work", queue="default", payload=Opaque("{}")))
+    stream = world.submit()
+    _settle(world)
+    (outcome,) = _outcomes(world, command)
+    assert outcome.rejection is not None
+    assert outcome.rejection.code is Code.UNDECIDABLE
+    assert len(world.log.quarantine) == 1
+    assert world.status(stream) is JobStatus.QUEUED
