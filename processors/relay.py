@@ -61,10 +61,12 @@ class KafkaRelay:
             except BackpressureError as error:
                 self._renew(error)
                 return
-            sent.add_done_callback(partial(self._arrived, holder, key))
+            sent.add_done_callback(partial(self._arrived, self._producer, holder, key))
 
-    def _arrived(self, holder: OutboxHolder, key: bytes, done: asyncio.Future[int]) -> None:
+    def _arrived(self, producer: RecordProducer, holder: OutboxHolder, key: bytes, done: asyncio.Future[int]) -> None:
         error = None if done.cancelled() else done.exception()
+        if producer is not self._producer or self._renewing is not None:
+            return  # what came through behind a failure lies beyond a gap: its receiver has dropped it
         if error is not None:
             self._renew(error)
         elif holder in self._holders:

@@ -76,7 +76,9 @@ class Batch:
         self._to_dispatch: dict[str, None] = {}
         self._keys: dict[bytes, KeyEntry] = {}
         self._at: tuple[int, int] | None = None
-        self._origin: tuple[int, int] | None = None
+        #: Source partition and number of the outbox record that is being taken, for its events.
+        self.source: tuple[int | None, int | None] = (None, None)
+        self._kept: list[tuple[bytes, bytes, int]] = []
         self._commands = 0
         self._bytes = 0
         self.consumed = False
@@ -239,6 +241,7 @@ class Batch:
         job = state if isinstance(state, Job) else None
         lineage = job.lineage if job else command.body.lineage if isinstance(command.body, SubmitJob) else Lineage()
         offset, index = self._at or (None, None)
+        source, number = self.source if self._at else (None, None)
         return EventRecord(
             id=f"{self._machine.partition}-{checkpoint.seq}",
             originator_id=stream,
@@ -255,6 +258,8 @@ class Batch:
             lineage=lineage,
             command_offset=offset,
             command_index=index,
+            source=source,
+            source_number=number,
         )
 
     def _produce(self, record: EventRecord) -> None:
@@ -433,16 +438,19 @@ class Batch:
         self._plan.state[snapshot_key(stream)] = None
         self._plan.state[stub_key(stream)] = data
         self._machine.forget_job(stream)
-        self._machine.retained.put_many([(stub_key(stream), data, expires)])
+        self._kept.append((stub_key(stream), data, expires))
         if job.key_digest:
             key = idempotency_key(split_stream(stream)[1], job.key_digest)
             self._keys[key] = KeyEntry(stream, job.created_seq, job.request_digest, expires)
 
     def _write_keys(self) -> None:
+        """Keys of this batch, and the stubs with them, in one write."""
         for key, entry in self._keys.items():
             data = encode_state(entry)
             self._plan.state[key] = data
-            self._machine.retained.put_many([(key, data, entry.expires_at_ms)])
+            self._kept.append((key, data, entry.expires_at_ms))
+        if self._kept:
+            self._machine.retained.put_many(self._kept)
 
     def _write_queue_parts(self) -> None:
         for stream, key in self._dirty_tasks:

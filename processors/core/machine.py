@@ -127,6 +127,7 @@ class Machine:
                 batch.consumed = True
                 continue
             while checkpoint.index < len(record.commands) and not batch.full:
+                batch.source = (record.source, record.number)
                 self._take(batch, offset, record.commands[checkpoint.index])
                 if single:
                     break
