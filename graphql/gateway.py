@@ -33,6 +33,8 @@ class Gateway:
 
     async def decide(self, commands: Sequence[Command], timeout: float | None = None) -> list[Decided]:
         """Send and wait, at most the mutation time-out; the answers are in the order of the commands."""
+        if not commands:
+            return []
         waiter = self._tail.expect([command.id for command in commands])
         unsent: set[int] = set()
         for index, command in enumerate(commands):

@@ -32,11 +32,6 @@ SUBMIT = (
     + ERROR
     + " ... on SubmitJobSuccess { job { id status } commandId position duplicate } } }"
 )
-SUBMIT_MANY = (
-    "mutation($input: [SubmitJobInput!]!) { submitJobs(input: $input) { __typename ... on UserError { code message path "
-    "value remedy } ... on SubmitJobsSuccess { accepted duplicates rejected pending position jobIds problems { index "
-    "commandId error { __typename code message path value remedy } } } } }"
-)
 
 
 @dataclass

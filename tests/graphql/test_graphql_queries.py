@@ -13,9 +13,11 @@ from jobledger.eventlog.positions import encode_position
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
 JOBS = (
-    "query($filter: JobFilter, $first: Int! = 50, $after: Cursor, $order: JobOrder, $position: Position) { jobs(filter: "
-    "$filter, first: $first, after: $after, order: $order, afterPosition: $position) { edges { cursor node { id status } } "
-    "pageInfo { hasNextPage hasPreviousPage startCursor endCursor } position } }"
+    "query($filter: JobFilter, $first: Int! = 50, $after: Cursor, $order: JobOrder, $position: Position) "
+    "{ jobs(filter: "
+    "$filter, first: $first, after: $after, order: $order, afterPosition: $position) { edges { cursor "
+    "node { id status } } "
+    "pageInfo { hasNextPage endCursor } position } }"
 )
 BULK = "mutation($input: [SubmitJobInput!]!) { submitJobs(input: $input) { ... on SubmitJobsSuccess { jobIds position } } }"
 
@@ -140,7 +142,7 @@ async def test_without_postgres_queries_are_unavailable_and_mutations_go_on(syst
 
     api = await system.api(postgres_dsn=SecretStr("postgresql://127.0.0.1:9/none"))
     assert (await api.submit())["__typename"] == "SubmitJobSuccess"
-    for query in ("{ jobs { position } }", "{ queues { name } }", '{ job(id: "%s") { id } }' % uuid.uuid4()):
+    for query in ("{ jobs { position } }", "{ queues { name } }", f'{{ job(id: "{uuid.uuid4()}") {{ id }} }}'):
         error = await api.error(query)
         assert error["extensions"]["code"] == "UNAVAILABLE" and "try again" in error["message"]
     other = await api.submit(queue="other")

@@ -1,0 +1,168 @@
+"""The endpoint: negotiation, limits, errors of the transport, metrics and health."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from jobledger.graphql.server import HttpServer
+from jobledger.telemetry.health_server import ListenError
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+MODERN = "application/graphql-response+json"
+
+
+async def test_the_endpoint_speaks_graphql_over_http_and_refuses_what_is_over_a_limit(api: Any) -> None:
+    await _negotiates(api)
+    await _refuses_what_is_no_request(api)
+    await _bounds_documents(api)
+    await _counts(api)
+    await _is_healthy(api)
+
+
+async def _negotiates(api: Any) -> None:
+    good, bad = "{ __typename }", "{ nothing }"
+    for accept, query, status, media in (
+        (MODERN, good, 200, MODERN),
+        (MODERN, bad, 400, MODERN),
+        (MODERN, "{", 400, MODERN),
+        (f"{MODERN}, application/json;q=0.9", bad, 400, MODERN),
+        ("application/json", good, 200, "application/json"),
+        ("application/json", bad, 200, "application/json"),
+        ("*/*", bad, 200, "application/json"),
+    ):
+        answer = await api.raw(query, accept=accept)
+        assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (status, media)
+        assert ("data" in answer.json()) == (query == good)
+        assert "x-accept" not in answer.headers
+    # executed, with an error of a field
+    answer = await api.raw("{ jobs(first: 0) { position } }")
+    assert answer.status_code == 200 and answer.json()["data"] is None
+    by_get = await api.http.get(api.url, params={"query": good}, headers={"accept": MODERN})
+    assert by_get.json() == {"data": {"__typename": "Query"}}
+    page = await api.http.get(api.url, headers={"accept": "text/html"})
+    assert "GraphiQL" in page.text and "unpkg.com" in page.text
+
+
+async def _refuses_what_is_no_request(api: Any) -> None:
+    async def post(content: bytes, kind: str = "application/json") -> tuple[int, str]:
+        answer = await api.http.post(api.url, content=content, headers={"content-type": kind})
+        return answer.status_code, answer.json()["errors"][0]["message"]
+
+    assert (await post(b"{"))[0] == 400 and "valid JSON" in (await post(b"{"))[1]
+    assert (await post(b"7"))[0] == 400
+    assert (await post(b'{"query": 7}'))[0] == 400
+    assert (await post(b"{}"))[0] == 400
+    assert (await post(b'{"query": "{ __typename }", "variables": 7}'))[0] == 400
+    assert (await post(b'[{"query": "{ __typename }"}]')) == (400, "Batching is not enabled")
+    assert (await post(b"{}", "text/plain"))[0] == 415
+    assert (await post(b" " * 9_437_185))[0] == 413
+
+    async def chunks() -> Any:
+        for _ in range(10):
+            yield b" " * 1_000_000
+
+    answer = await api.http.post(api.url, content=chunks(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    mutation = 'mutation { submitJob(input: {handler: "work"}) { __typename } }'
+    by_get = await api.http.get(api.url, params={"query": mutation})
+    assert by_get.status_code == 405 and by_get.headers["allow"] == "POST"
+    assert (await api.http.put(api.url, json={})).status_code == 405
+
+
+async def _bounds_documents(api: Any) -> None:
+    deep = "{ job(id: 1) { queue { id } " + "events { edges { node { actor { id } } } } } }"
+    assert "errors" not in (await api.raw(deep)).json()
+    nested = "query { __schema { types { " + "fields { type { " * 6 + "name" + " } }" * 6 + " } } }"
+    assert (await api.raw(nested)).status_code == 200
+    for query, word in (
+        ("{ " + " ".join(f"a{i}: __typename" for i in range(60)) + " }", "root fields"),
+        ("{ job(id: 1) { " + " ".join(f"a{i}: id" for i in range(60)) + " } }", "aliases"),
+        ("query { " + "job(id: 1) { ... { " * 1 + "id " * 5000 + "} } }", "tokens"),
+        (
+            "{ ...f0 } "
+            + " ".join(f"fragment f{i} on Query {{ ...f{i + 1} ...f{i + 1} }}" for i in range(30))
+            + " fragment f30 on Query { __typename }",
+            "root fields",
+        ),
+        ("{ ...f } fragment f on Query { ...f }", "within itself"),
+        ("{ ...nothing }", "nothing"),
+    ):
+        answer = await api.raw(query)
+        assert answer.status_code == 400 and word in answer.text, answer.text[:300]
+    full = await api.raw("query { jobs { edges { node { id } } } }")
+    assert full.status_code == 200
+
+
+async def _counts(api: Any) -> None:
+    await api.submit()
+    await api.submit(handler="not valid")
+    await api.raw("{ queues { name } jobs(first: 0) { position } }")
+    text = api.api.metrics.render("")[0].decode()
+    for endpoint, status in (("submitJob", 200), ("submitJob", 400), ("jobs", 400), ("queues", 200), ("_invalid", 400)):
+        labels = f'endpoint="/graphql:{endpoint}",method="POST",status_code="{status}"'
+        assert f"api_requests_total{{{labels}}}" in text, (labels, text)
+    assert 'api_request_duration_seconds_count{endpoint="/graphql:_multiple"' in text
+
+
+async def _is_healthy(api: Any) -> None:
+    base = api.url.removesuffix("/graphql")
+    for path in ("/health/live", "/health/ready", "/health/status"):
+        answer = await api.http.get(base + path)
+        assert answer.status_code == 200, answer.text
+    status = (await api.http.get(base + "/health/status")).json()
+    assert set(status["components"]) == {"queue", "database"} and status["status"] == "HEALTHY"
+    assert "api_requests_total" in (await api.http.get(base + "/metrics")).text
+    assert (await api.http.get(base + "/")).headers["location"] == "/graphql"
+
+
+async def test_errors_of_ours_are_masked_and_logged(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("secret of the house")
+
+    monkeypatch.setattr("jobledger.graphql.reads.Reads.queues", broken)
+    answer = await api.raw("{ queues { name } }")
+    (error,) = answer.json()["errors"]
+    assert error["extensions"]["code"] == "INTERNAL" and "secret" not in answer.text
+    assert 'endpoint="/graphql:queues",method="POST",status_code="500"' in api.api.metrics.render("")[0].decode()
+
+
+async def test_websockets_speak_graphql_transport_ws_alone(api: Any) -> None:
+    url = api.url.replace("http", "ws", 1)
+    async with connect(url, subprotocols=["graphql-ws"]) as socket:  # type: ignore[list-item]
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 4406
+    async with connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": "{ __typename }"}}))
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+        assert socket.close_code == 4401
+    with pytest.raises(InvalidStatus):
+        await connect(url, subprotocols=["graphql-transport-ws"], origin="http://elsewhere.example")  # type: ignore[list-item, arg-type]
+
+
+async def test_a_taken_port_is_one_sentence(api: Any) -> None:
+    second = HttpServer(api.api.app, "127.0.0.1", api.server.port, lambda: None)
+    with pytest.raises(
+        ListenError, match=r"^Cannot listen on 127\.0\.0\.1:\d+ \(.*\); stop what uses it or set JOBLEDGER_API_PORT"
+    ):
+        await second.start()
+    await second.stop()
+
+
+async def test_an_idle_mutation_is_answered_fast(api: Any) -> None:
+    loop = asyncio.get_running_loop()
+    times = []
+    for _ in range(60):
+        began = loop.time()
+        await api.submit()
+        times.append(loop.time() - began)
+        await asyncio.sleep(0.02)
+    print(f"p50 {sorted(times)[30] * 1000:.1f} ms, p98 {sorted(times)[58] * 1000:.1f} ms")
+    assert sorted(times)[30] < 0.25
