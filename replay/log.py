@@ -24,7 +24,9 @@ class Log:
 
     def __init__(self, kafka: KafkaConnection, cell: str) -> None:
         self._cell = cell
-        self._consumer = Consumer({**consumer_config(kafka, "replay", f"{cell}-replay"), "log_level": 2})
+        # It goes from partition to partition: a fetch that waits at the end of one would hold the next one up.
+        quick = {"fetch.wait.max.ms": 10, "fetch.error.backoff.ms": 10, "log_level": 2}
+        self._consumer = Consumer({**consumer_config(kafka, "replay", f"{cell}-replay"), **quick})
 
     def close(self) -> None:
         """Let go of the client."""
