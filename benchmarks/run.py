@@ -56,7 +56,7 @@ def _calibrate(stack: BenchStack) -> dict[str, float]:
 
 
 def _latencies(stack: BenchStack, size: Size) -> dict[str, float]:
-    latency.submissions(stack, 20)  # warm up: connections, code paths, the broker's compiler
+    latency.submissions(stack, 100)  # warm up: connections, code paths, the broker's compiler
     _say("latency of submissions")
     pairs = _rounds(size, lambda: latency.submissions(stack, size.samples))
     results = spread("mutation", [pair[0] for pair in pairs])
@@ -83,7 +83,7 @@ def _throughput(stack: BenchStack, size: Size) -> dict[str, float]:
         results[f"cpu_ms_per_job_{name.replace('-', '_')}"] = round(seconds * 1000 / middle.jobs, 4)
     results["scheduler_rss_mb_early"] = round(stack.rss_bytes("scheduler-1") / 1e6, 1)
     _say("projector on a backlog")
-    backlog = _rounds(size, lambda: recovery.projector_events_per_second(stack, size.jobs))
+    backlog = _rounds(size, lambda: recovery.projector_events_per_second(stack, max(size.jobs, 10_000)))
     results["projector_events_per_second"] = round(statistics.median(backlog), 1)
     if size.late_at:
         done = 2_000 + 2 * size.rounds * size.jobs
