@@ -23,9 +23,9 @@ from jobledger.simulator.chaos import ACTIONS, CHOICES, Action, finish, make_wor
 
 SEED_VARIABLE = "JOBLEDGER_SIM_SEED"
 FIXED_SEED = 20260101
-EXAMPLES = 1_050
+EXAMPLES = 1_010
 MIN_STEPS = 30
-MAX_STEPS = 40
+MAX_STEPS = 33
 SETTINGS = settings(
     max_examples=EXAMPLES,
     stateful_step_count=MAX_STEPS,

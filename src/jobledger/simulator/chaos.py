@@ -14,7 +14,7 @@ from jobledger.domain.identity import queue_stream, tenant_stream
 from jobledger.domain.tenant import CreateTenant, UpdateTenant
 from jobledger.domain.values import RetryPolicy
 from jobledger.processors.core.machine import Limits
-from jobledger.simulator.owner import CommitFault
+from jobledger.simulator.owner import CommitFault, SimOwner
 from jobledger.simulator.worker import SimWorker, TaskKey
 from jobledger.simulator.world import NewJob, World, WorldOptions
 
@@ -142,11 +142,16 @@ def commit_badly(world: World, a: int, b: int) -> None:
 def relay(world: World, a: int, b: int) -> None:
     """Part of the outbox is sent; it may fly for a while, or one delivery may fail."""
     owner = world.owner(_partition(world, a))
-    failing = [place for place, name in enumerate(owner.unsent) if owner.unsent.count(name) > 1]
-    if b % 4 == 3 and failing:
-        owner.relay(fail_at=failing[b // 4 % len(failing)])
+    if b % 4 == 3:
+        _fail_one_delivery(owner, b)
     else:
         owner.relay(limit=b % 5 or None, hold=b % 4 == 1)
+
+
+def _fail_one_delivery(owner: SimOwner, choice: int) -> None:
+    """The first delivery of several to one destination fails; those behind it arrive."""
+    failing = [place for place, name in enumerate(owner.unsent) if name in owner.unsent[place + 1 :]]
+    owner.relay(fail_at=failing[choice % len(failing)] if failing else None)
 
 
 def fill_outbox(world: World, a: int, b: int) -> None:
@@ -156,6 +161,9 @@ def fill_outbox(world: World, a: int, b: int) -> None:
         for partition in range(world.options.partitions):
             world.owner(partition).decide()
             world.commit(partition)
+    if b % 4 < 2:
+        for partition in range(world.options.partitions):
+            _fail_one_delivery(world.owner(partition), a)
 
 
 def deliver(world: World, a: int, b: int) -> None:

@@ -127,6 +127,8 @@ class SimOwner:
         `hold`: the network keeps them for now. `fail_at`: the delivery of that one fails; what was sent
         behind it arrives all the same, counts for nothing, and is sent again with it the next time.
         """
+        # What has been acknowledged is not sent again; an acknowledgement too many would show as a lost record.
+        self._unsent = [one for one in self._unsent if one[0] in self.machine.outbox]
         count = len(self._unsent) if limit is None else limit
         batch, self._unsent = self._unsent[:count], self._unsent[count:]
         failed: str | None = None
