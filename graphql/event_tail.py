@@ -14,6 +14,7 @@ from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.positions import Vector
 from jobledger.graphql.offsets import probing, sequence_of
 from jobledger.graphql.tailing import Tail
+from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import TYPE_PREFIX, EventMapper, EventRecord, UnknownEventTypeError
 from jobledger.telemetry.logs import get_logger
 
@@ -35,7 +36,7 @@ class _Tagged(msgspec.Struct):
     data: _Tag
 
 
-_peek = msgspec.json.Decoder(_Tagged)
+_peek = decoder(_Tagged)
 
 
 def read_event(value: bytes) -> EventRecord:
@@ -44,7 +45,7 @@ def read_event(value: bytes) -> EventRecord:
         record: EventRecord = _mapper.transcoder.decode(value)
         return record
     except msgspec.ValidationError:
-        return _mapper.read(TYPE_PREFIX + _peek.decode(value).data.type, value)
+        return _mapper.read(TYPE_PREFIX + _peek(value).data.type, value)
 
 
 class Kept(NamedTuple):
@@ -127,6 +128,7 @@ class EventTail(Tail):
     def find_starts(self) -> dict[int, int]:
         """Some records before the end of each partition: they tell how far its `seq` is."""
         with probing(self._config, self._topic) as probe:
+            probe.check_partitions(self.partitions)
             return {partition: probe.before_end(partition) for partition in range(self.partitions)}
 
     def forget(self) -> None:
@@ -149,6 +151,8 @@ class EventTail(Tail):
             partition, value, key = message.partition() or 0, message.value() or b"", message.key() or b""
             key = key.encode() if isinstance(key, str) else key
             value = value.encode() if isinstance(value, str) else value
+            if b":" not in key:
+                continue  # somebody else's bytes: an event names its stream
             known = self.vector[partition]
             if partition not in checked:
                 checked.add(partition)

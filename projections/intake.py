@@ -11,6 +11,7 @@ from jobledger.projections.changes import Changes
 from jobledger.projections.fold import fold
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import Advance, Position
+from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import EventRecord, UnknownEventTypeError
 from jobledger.telemetry.logs import get_logger
 
@@ -29,7 +30,7 @@ class _Envelope(msgspec.Struct):
     version: int
 
 
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_envelope = decoder(_Envelope)
 
 
 class Batch:

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
+from jobledger.schemas.decoding import decode_any, decoder
 from jobledger.schemas.events import EventMapper, EventRecord
 
-_decode = msgspec.json.Decoder(EventRecord).decode
+_decode = decoder(EventRecord)
 _NUL = b"\\u0000"
 NUL_SIGN = "␀"
 
@@ -30,7 +31,7 @@ class EventReader:
         msgspec.DecodeError.
         """
         if _NUL in value:
-            value = msgspec.json.encode(_without_nul(msgspec.json.decode(value)))
+            value = msgspec.json.encode(_without_nul(decode_any(value)))
         try:
             return _decode(value)
         except msgspec.ValidationError:

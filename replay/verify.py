@@ -17,6 +17,7 @@ from jobledger.replay.log import CATCH_UP_SECONDS, Log, type_header
 from jobledger.replay.read_models import ReadModelFold, ReadModels, compare_counts
 from jobledger.replay.report import Report, VerifyError
 from jobledger.replay.state import StateFold, read_machine
+from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import EventMapper, EventRecord, UnknownEventTypeError
 from jobledger.schemas.topics import Topic
 
@@ -34,7 +35,7 @@ class _Envelope(msgspec.Struct):
     version: int
 
 
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_envelope = decoder(_Envelope)
 
 
 class VerifySettings(Protocol):

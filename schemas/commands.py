@@ -6,6 +6,7 @@ import msgspec
 
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.values import Actor, Value
+from jobledger.schemas.decoding import decoder
 
 
 class Command(Value, frozen=True, kw_only=True):
@@ -41,9 +42,9 @@ class RawCommandRecord(Value, frozen=True, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(CommandRecord)
-_raw_decoder = msgspec.json.Decoder(RawCommandRecord)
-_command_decoder = msgspec.json.Decoder(Command)
+_decode = decoder(CommandRecord)
+_decode_raw = decoder(RawCommandRecord)
+_decode_command = decoder(Command)
 
 
 class BrokenCommand(Value, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ def encode_command(command: Command) -> bytes:
 
 def decode_command(data: bytes) -> Command:
     """One command; raises msgspec.ValidationError."""
-    return _command_decoder.decode(data)
+    return _decode_command(data)
 
 
 def join_record(commands: list[bytes], source: int | None = None, number: int | None = None) -> bytes:
@@ -90,14 +91,14 @@ def read_record(value: bytes) -> ReadRecord:
     Raises msgspec.DecodeError or ValidationError when the record itself can't be read.
     """
     try:
-        whole = _decoder.decode(value)
+        whole = _decode(value)
         return ReadRecord(commands=list(whole.commands), source=whole.source, number=whole.number)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raw = _raw_decoder.decode(value)
+        raw = _decode_raw(value)
     commands: list[Command | BrokenCommand] = []
     for one in raw.commands:
         try:
-            commands.append(_command_decoder.decode(one))
+            commands.append(_decode_command(one))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             commands.append(BrokenCommand(raw=bytes(one), reason=str(error)))
     return ReadRecord(commands=commands, source=raw.source, number=raw.number)

@@ -18,6 +18,7 @@ from eventsourcing.utils import register_topic, resolve_topic
 
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.values import Actor, Lineage, Value
+from jobledger.schemas.decoding import decode_any, decoder
 
 TYPE_PREFIX = "io.jobledger."
 EVENT_CLASSES: tuple[type[Value], ...] = get_args(AnyEvent)
@@ -71,7 +72,7 @@ class MsgspecTranscoder(Transcoder):
 
     def __init__(self) -> None:
         self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(EventRecord)
+        self._decode = decoder(EventRecord)
 
     def encode(self, obj: Any) -> bytes:
         """The JSON bytes of an event record."""
@@ -79,7 +80,7 @@ class MsgspecTranscoder(Transcoder):
 
     def decode(self, data: bytes) -> EventRecord:
         """The event record in `data`; raises msgspec.ValidationError for anything else."""
-        return self._decoder.decode(data)
+        return self._decode(data)
 
 
 class EventMapper(Mapper[str]):
@@ -124,7 +125,7 @@ class EventMapper(Mapper[str]):
             raise UnknownEventTypeError(
                 f"Event type '{topic}' is not known to this release, which knows '{newest}'; upgrade the reader."
             )
-        raw = msgspec.json.decode(state)
+        raw = decode_any(state)
         for step in steps:
             getattr(cls, step)(raw["data"])
         raw["data"]["type"] = newest.removeprefix(TYPE_PREFIX)

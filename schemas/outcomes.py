@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from jobledger.domain.values import Opaque, Rejection, Value
+from jobledger.schemas.decoding import decoder
 
 
 class OutcomeStatus(StrEnum):
@@ -37,7 +38,7 @@ class Outcome(Value, frozen=True, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Outcome)
+_decode = decoder(Outcome)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -47,4 +48,4 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 def decode_outcome(value: bytes) -> Outcome:
     """The outcome in a record; raises msgspec.ValidationError."""
-    return _decoder.decode(value)
+    return _decode(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from jobledger.domain.values import Value
+from jobledger.schemas.decoding import decoder
 
 
 class Quarantined(Value, frozen=True, kw_only=True):
@@ -16,7 +17,7 @@ class Quarantined(Value, frozen=True, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(list[Quarantined])
+_decode = decoder(list[Quarantined])
 
 
 def encode_quarantined(quarantined: Quarantined) -> bytes:
@@ -26,4 +27,4 @@ def encode_quarantined(quarantined: Quarantined) -> bytes:
 
 def decode_quarantine(value: bytes) -> list[Quarantined]:
     """What a record of the topic holds; raises msgspec.ValidationError."""
-    return _decoder.decode(value)
+    return _decode(value)

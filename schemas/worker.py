@@ -6,6 +6,7 @@ import msgspec
 
 from jobledger.domain.values import Value
 from jobledger.domain.worker_messages import AnyWorkerMessage, Heartbeat
+from jobledger.schemas.decoding import decoder
 
 
 class TaskRecord(Value, frozen=True, kw_only=True):
@@ -21,8 +22,8 @@ class TaskRecord(Value, frozen=True, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
-_task_decoder = msgspec.json.Decoder(TaskRecord)
-_heartbeat_decoder = msgspec.json.Decoder(Heartbeat)
+_decode_tasks = decoder(TaskRecord)
+_decode_heartbeat = decoder(Heartbeat)
 
 
 def encode_message(message: AnyWorkerMessage) -> bytes:
@@ -37,7 +38,7 @@ def join_tasks(messages: list[bytes], source: int, number: int) -> bytes:
 
 def decode_tasks(value: bytes) -> TaskRecord:
     """The task record in `value`; raises msgspec.ValidationError."""
-    return _task_decoder.decode(value)
+    return _decode_tasks(value)
 
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
@@ -47,4 +48,4 @@ def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
 
 def decode_heartbeat(value: bytes) -> Heartbeat:
     """The heartbeat in `value`; raises msgspec.ValidationError."""
-    return _heartbeat_decoder.decode(value)
+    return _decode_heartbeat(value)

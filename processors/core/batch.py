@@ -36,6 +36,7 @@ from jobledger.processors.core.state_records import (
     stub_key,
 )
 from jobledger.schemas.commands import BrokenCommand, Command, encode_command
+from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
 from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
@@ -58,6 +59,9 @@ class _Envelope(msgspec.Struct):
     id: str = ""
     stream: str = ""
     reply: bool = False
+
+
+_decode_envelope = decoder(_Envelope)
 
 
 class Batch:
@@ -364,7 +368,7 @@ class Batch:
         rejection = Rejection(code=Code.INVALID, message=f"The command could not be read: {broken.reason[:300]}")
         self._plan.decided.append(Decided(None, "QUARANTINED", rejection))
         try:
-            known = msgspec.json.decode(broken.raw, type=_Envelope)
+            known = _decode_envelope(broken.raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         if known.reply and known.id:
