@@ -16,12 +16,27 @@ CLOSE_ENOUGH = 500
 FIRST_STEP_BACK = 1_000
 
 
+class PartitionCountError(RuntimeError):
+    """The topic has another number of partitions than this process was told."""
+
+
 class LogProbe:
     """Looks into single partitions of one topic."""
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
         self._consumer = consumer
         self._topic = topic
+
+    def check_partitions(self, expected: int) -> None:
+        """Raise PartitionCountError, or KafkaException while the topic can't be seen."""
+        found = self._consumer.list_topics(self._topic, timeout=TIMEOUT_SECONDS).topics[self._topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        if len(found.partitions) != expected:
+            raise PartitionCountError(
+                f"Topic '{self._topic}' has {len(found.partitions)} partitions, but JOBLEDGER_PARTITIONS is "
+                f"{expected}; set it to the number that the cell was made with."
+            )
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """First offset, and the one behind the last; raises KafkaException."""

@@ -61,6 +61,7 @@ class OutcomeTail(Tail):
         """Ten minutes back, or as many outcomes as are remembered."""
         each = max(1, MAX_REMEMBERED // self._partitions)
         with probing(self._config, self._topic) as probe:
+            probe.check_partitions(self._partitions)
             since = probe.since(dict.fromkeys(range(self._partitions), self._clock_ms() - READ_BACK_MS))
             starts = {}
             for partition in range(self._partitions):

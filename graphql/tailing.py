@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException, Message
 
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.reader import LogReader
+from jobledger.graphql.offsets import PartitionCountError
 from jobledger.telemetry.logs import get_logger
 
 START_SECONDS = 15.0
@@ -46,23 +47,34 @@ class Tail(ABC):
         """Called before the tail reads from its starts (again)."""
 
     async def start(self) -> None:
-        """Begin to read."""
+        """Begin to read; raises PartitionCountError."""
         self._task = asyncio.create_task(self._keep_running())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._caught_up.wait(), START_SECONDS)
+        caught_up = asyncio.ensure_future(self._caught_up.wait())
+        await asyncio.wait([self._task, caught_up], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        caught_up.cancel()
+        if self._task.done():
+            await self._task
+
+    async def wait(self) -> None:
+        """Raise PartitionCountError if that is found later, after Kafka was away at the start."""
+        if self._task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(self._task)
 
     async def stop(self) -> None:
         """Stop reading; may be called twice."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, PartitionCountError):
                 await task
 
     async def _keep_running(self) -> None:
         while True:
             try:
                 await self._run_once()
+            except PartitionCountError:
+                raise
             except KafkaException as error:
                 log.warning("tail_restarted", error=f"{self._topic}: {error}")
             except Exception as error:  # whatever one record brings about must not end the api's eyes for good

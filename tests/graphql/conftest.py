@@ -103,8 +103,13 @@ class Cell:
         settings = self.settings.model_copy(update=changes)
         metrics = Metrics("api", instance_id=f"api-{number}", strict=True)
         api = build(settings, metrics, instance_id=f"api-{number}")
-        for service in api.services:
-            await service.start()
+        try:
+            for service in api.services:
+                await service.start()
+        except Exception:
+            for service in reversed(api.services):
+                await service.stop()
+            raise
         api.health.set_ready(True)
         server = HttpServer(api.app, "127.0.0.1", 0, lambda: api.parts.tail.end_all("stopping"))
         await server.start()

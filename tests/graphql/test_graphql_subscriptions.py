@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -42,6 +42,12 @@ async def _take(items: AsyncIterator[Any], count: int) -> list[dict[str, Any]]:
     return found
 
 
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - looks at what the api itself has no event for
+            await asyncio.sleep(0.02)
+
+
 async def _sse(api: Any, variables: dict[str, Any]) -> AsyncIterator[Any]:
     headers = {"accept": "text/event-stream"}
     async with (
@@ -67,8 +73,7 @@ async def test_live_events_come_in_order_per_job_over_websocket_and_sse(api: Any
     async with api.websocket(EVENTS) as items:
         stream = _sse(api, {})
         first = asyncio.ensure_future(_take(stream, 20))
-        while api.api.parts.tail.subscribers < 2:
-            await asyncio.sleep(0.02)
+        await _until(lambda: api.api.parts.tail.subscribers == 2)
         ids, _ = await _submit(api, 10, tags=[{"name": "a", "value": "b"}])
         by_socket, by_sse = await _take(items, 20), await first
         await stream.aclose()
@@ -101,10 +106,10 @@ async def test_what_is_older_than_memory_is_read_from_the_log(system: Any, monke
     monkeypatch.setattr("jobledger.graphql.event_tail.MAX_KEPT_EVENTS", 40)
     monkeypatch.setattr("jobledger.graphql.offsets.CLOSE_ENOUGH", 10)
     api = await system.api()
-    ids, position = await _submit(api, 200)
+    await _submit(api, 200)
     start = encode_position(system.settings.cell, dict.fromkeys(range(4), 0))
-    while any(api.api.parts.tail.covers(partition, 0) for partition in range(4)):
-        await asyncio.sleep(0.05)
+    tail = api.api.parts.tail
+    await _until(lambda: not any(tail.covers(partition, 0) for partition in range(4)))
     async with api.websocket(EVENTS, {"after": start}) as items:
         await _take(items, 1)
         more, _ = await _submit(api, 50)
@@ -115,8 +120,8 @@ async def test_what_is_older_than_memory_is_read_from_the_log(system: Any, monke
     assert set(by_job) >= set(more) and len(set(_places(rest))) == 499
     middle = rest[250]["position"]
     async with api.websocket(EVENTS, {"after": middle}) as items:
-        again = await _take(items, 249)
-    assert sorted(_places(again)) == sorted(_places(rest[251:]) + _places(rest[:0]))[:249] or len(again) == 249
+        again = await _take(items, 248)
+    assert set(_places(again)) == set(_places(rest[251:]))
 
 
 async def test_one_jobs_history_comes_first_then_what_is_new(system: Any) -> None:
@@ -159,8 +164,7 @@ async def test_a_slow_subscriber_is_told_to_come_back_and_then_misses_nothing(
     context = api.api.parts.context("WEBSOCKET")
     stream = api.api.parts.events.stream(context, None, start, False)
     waiting = asyncio.ensure_future(anext(stream))
-    while api.api.parts.tail.subscribers < 1:
-        await asyncio.sleep(0.02)
+    await _until(lambda: api.api.parts.tail.subscribers == 1)
     await _submit(api, 30)
     items = [await waiting]
     await asyncio.sleep(0.5)
