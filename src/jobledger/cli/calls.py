@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -77,10 +78,22 @@ def api_failure(error: BaseException) -> CliError | None:
     return None
 
 
+_OTHER_WORDS = (
+    (re.compile(r"'job:[^:']+:([0-9a-f-]+)'"), r"\1"),
+    (re.compile(r"\bcreateQueue\b"), "`jobledger queues create`"),
+    (re.compile(r"\bupdateQueue\b"), "`jobledger queues update`"),
+    (re.compile(r"\bpayloadText\b"), "--payload"),
+    (re.compile(r"\bidempotencyKey\b"), "--idempotency-key"),
+    (re.compile(r"\bretry\.maxAttempts\b"), "--max-attempts"),
+)
+"""What the api's sentences call by the names of its schema, in the words of this program."""
+
+
 def _sentence(error: JobledgerError) -> str:
+    """The api's sentence; it names the remedy already."""
     text = error.message.strip()
-    if error.remedy and error.remedy not in text:
-        text = f"{text.rstrip('.')}: {error.remedy}"
+    for pattern, words in _OTHER_WORDS:
+        text = pattern.sub(words, text)
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -203,7 +204,14 @@ def short_type(name: str) -> str:
 def _details(data: dict[str, Any]) -> str:
     """The fields of an event that a person looks for first; --output json has all."""
     names = ("attempt", "assignment", "worker", "cause", "error_type", "retry_at_ms", "reason", "handler", "queue")
-    return " ".join(f"{name}={data[name]}" for name in names if data.get(name) not in (None, ""))
+    return " ".join(f"{name}={_plain(data[name])}" for name in names if data.get(name) not in (None, ""))
+
+
+def _plain(value: Any) -> Any:
+    """Text of users comes with the name of its encoding."""
+    if isinstance(value, dict) and value.get("encoding") == "json":
+        return json.loads(value["data"])
+    return value
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.failure import Exit
 from jobledger.cli.output import Format, Output, print_json, print_rows, say
 from jobledger.cli.roles import settings_with
 
@@ -44,6 +44,7 @@ def show_config(output: Output = Format.TABLE) -> int:
 def migrate(output: Output = Format.TABLE) -> int:
     """Bring the schema of the read models to this release; projectors do so themselves at their start."""
     settings = settings_with()
+    _quiet_logs()
     from jobledger.projections.migrate import migrate as bring_up  # noqa: PLC0415
 
     number = bring_up(settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
@@ -118,6 +119,8 @@ def check_schemas(directory: Directory = None, output: Output = Format.TABLE) ->
         print_json({"ok": not differences, "differences": differences})
     for difference in differences if output is Format.TABLE else []:
         say(difference)
+    if output is Format.TABLE and not differences:
+        say("The exported schemas are those of the code.")
     return Exit.NO if differences else Exit.OK
 
 
@@ -226,6 +229,3 @@ def register(program: typer.Typer) -> None:
     )
     for name, group in groups:
         program.add_typer(group, name=name, rich_help_panel=PANEL)
-
-
-__all__ = ["CliError", "register"]

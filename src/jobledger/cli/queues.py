@@ -130,7 +130,7 @@ def _print_queue(queue: dict[str, Any]) -> None:
             "created": moment(queue["createdAt"]),
             "limit": size(queue["maxWaitingBytes"]),
             "waiting": live.get("waiting", queue["waiting"]),
-            "by priority": ", ".join(f"{one['priority']}: {one['waiting']}" for one in by_priority),
+            "by priority": ", ".join(f"{one['priority']}: {one['waiting']}" for one in by_priority if one["waiting"]),
             "bytes": size(live.get("waitingBytes", queue["waitingBytes"])),
             "held": live.get("held", queue["held"]),
         }
@@ -202,7 +202,10 @@ def show_command(
                 "error": f"{error['code']}: {error['message']}" if error else None,
             }
         )
-    return Exit.UNREACHABLE if command["status"] == "PENDING" else Exit.OK
+    if command["status"] != "PENDING":
+        return Exit.OK
+    say("No outcome is known: it is still to be decided, was never sent, or is longer ago than outcomes are kept.")
+    return Exit.UNREACHABLE
 
 
 def register(program: typer.Typer) -> None:
