@@ -108,7 +108,12 @@ class Batch:
     def run(self, command: Command, offset: int | None = None, index: int | None = None) -> None:
         """Decide a command and, in turn, what follows from it on this partition."""
         self._at = None if offset is None or index is None else (offset, index)
-        self._decide(command, depth=0)
+        partition = partition_of(command.stream, self._machine.checkpoint.partitions)
+        if partition == self._machine.partition:
+            self._decide(command, depth=0)
+        else:
+            self._commands += 1
+            self.quarantine(command, f"Stream '{command.stream}' lives on partition {partition}; send it there.")
         self._at = None
         self._drain()
 
