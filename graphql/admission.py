@@ -37,6 +37,8 @@ class Admission(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         """Count the operation by its root fields, and mask what is not for the caller."""
         began = time.perf_counter()
+        if self._context is not None:
+            self._context.why.begin()
         yield
         result = self.execution_context.result
         if not self._streamed and isinstance(result, CoreResult | ExecutionResult):

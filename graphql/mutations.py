@@ -23,10 +23,8 @@ from jobledger.graphql.types.results import (
 
 def _accounted(context: RequestContext, field: str, answer: object) -> object:
     """Note what the answer is worth as an HTTP status."""
-    if isinstance(answer, UserError):
-        context.statuses[field] = HTTP_STATUS[answer.code]
-    elif isinstance(answer, Pending):
-        context.statuses[field] = 503
+    status = 503 if isinstance(answer, Pending) else 200
+    context.statuses[field] = HTTP_STATUS[answer.code] if isinstance(answer, UserError) else status
     return answer
 
 

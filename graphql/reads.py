@@ -72,8 +72,12 @@ class Reads:
         self._tenant = tenant
         self._clock_ms = clock_ms
         self.cursors = Cursors(cell, tenant, partitions)
-        self._attempts: DataLoader[str, list[Attempt]] = DataLoader(self._load_attempts, max_batch_size=MAX_PAGE)
-        self._queues: DataLoader[str, Queue | None] = DataLoader(self._load_queues, max_batch_size=MAX_PAGE)
+        self._attempts: DataLoader[str, list[Attempt]] = DataLoader(
+            self._load_attempts, max_batch_size=MAX_PAGE, cache=False
+        )
+        self._queues: DataLoader[str, Queue | None] = DataLoader(
+            self._load_queues, max_batch_size=MAX_PAGE, cache=False
+        )
 
     async def wait_for(self, after: Position | None) -> None:
         """Wait until the read model has seen a position."""

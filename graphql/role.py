@@ -17,12 +17,14 @@ from jobledger.graphql.parts import ApiSettings, Parts, build_parts
 from jobledger.graphql.server import HttpServer
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer
-from jobledger.telemetry.logs import configure_logging
+from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import Service, run_until_signalled
 from jobledger.telemetry.traces import Tracing
 
 DEFAULT_INSTANCE = "api-1"
+
+log = get_logger()
 
 
 class RoleSettings(ApiSettings, Protocol):
@@ -108,6 +110,7 @@ async def run(settings: RoleSettings) -> int:
     """Run the api until a signal or a failure; the process's exit code."""
     instance_id = settings.instance_id or DEFAULT_INSTANCE
     configure_logging("api", instance_id, level=settings.log_level)
+    log.info("process_started")
     metrics = Metrics("api", instance_id=instance_id, version=jobledger.__version__)
     tracing = Tracing.from_environment("api", instance_id, jobledger.__version__)
     api = build(settings, metrics, tracing, instance_id=instance_id)

@@ -25,12 +25,16 @@ MAX_QUESTIONS = 25
 
 
 class Why:
-    """The questions of one request, at most 25."""
+    """The questions of one operation, at most 25."""
 
     def __init__(self, gateway: Gateway, tenant: str, new_id: Callable[[], str]) -> None:
         self._gateway = gateway
         self._tenant = tenant
         self._new_id = new_id
+        self._asked = 0
+
+    def begin(self) -> None:
+        """A new operation, perhaps on a connection that had others."""
         self._asked = 0
 
     async def of(self, job: Job) -> str | None:

@@ -1,0 +1,83 @@
+"""The role as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from jobledger.dev.ports import free_port
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+PROGRAM = """
+import sys
+from jobledger.graphql.role import main
+from jobledger.settings import Settings
+sys.exit(main(Settings()))
+"""
+
+
+def _environment(settings: Any, port: int, health: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "JOBLEDGER_CELL": settings.cell,
+        "JOBLEDGER_PARTITIONS": "4",
+        "JOBLEDGER_POSTGRES_DSN": settings.postgres_dsn.get_secret_value(),
+        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "JOBLEDGER_API_PORT": str(port),
+        "JOBLEDGER_HEALTH_PORT": str(health),
+    }
+
+
+async def _start(environment: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def test_the_process_becomes_ready_serves_and_stops_cleanly_with_streams_open(system: Any) -> None:
+    port, health = free_port(), free_port()
+    process = await _start(_environment(system.settings, port, health))
+    assert process.stdout is not None
+    try:
+        async with httpx.AsyncClient(timeout=20) as http:
+            await _ready(http, health)
+            query = {"query": 'mutation { submitJob(input: {handler: "work"}) { __typename } }'}
+            answer = await http.post(f"http://127.0.0.1:{port}/graphql", json=query)
+            assert answer.json() == {"data": {"submitJob": {"__typename": "SubmitJobSuccess"}}}
+            stream = {"query": "subscription { jobEvents { __typename ... on Resync { message } } }"}
+            headers = {"accept": "text/event-stream"}
+            url = f"http://127.0.0.1:{port}/graphql"
+            async with http.stream("POST", url, json=stream, headers=headers) as response:
+                await asyncio.sleep(0.5)
+                taken = await _start(_environment(system.settings, port, free_port()))
+                output, _ = await asyncio.wait_for(taken.communicate(), 30)
+                assert taken.returncode == 1 and b"Cannot listen on 127.0.0.1" in output
+                process.send_signal(signal.SIGTERM)
+                text = "".join([chunk async for chunk in response.aiter_text()])
+            assert "is stopping; subscribe again" in text
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+        lines = [json.loads(line) for line in (await process.stdout.read()).splitlines()]
+        assert {"process_started", "process_ready", "process_stopped"} <= {line["event"] for line in lines}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _ready(http: httpx.AsyncClient, health: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                answer = await http.get(f"http://127.0.0.1:{health}/health/ready")
+                if answer.status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
