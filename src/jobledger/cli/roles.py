@@ -36,6 +36,16 @@ def settings_with(**given: Any) -> Settings:
     return Settings()
 
 
+def named(role: str, given: str | None) -> str | None:
+    """The slot name given, or one that no other process on this or another machine has.
+
+    Two schedulers of one name would take the partitions from each other for ever, and so would two workers.
+    """
+    if given is not None or os.environ.get("JOBLEDGER_INSTANCE_ID"):
+        return given
+    return f"{role}-{socket.gethostname().partition('.')[0][:40]}-{os.getpid()}"
+
+
 def check_free(host: str, port: int, setting: str) -> None:
     """Raise CliError when the port is taken: better one sentence now than a log line after the start."""
     from jobledger.telemetry.health_server import taken_sentence  # noqa: PLC0415
@@ -58,7 +68,7 @@ def api(
 ) -> int:
     """Serve GraphQL."""
     settings = settings_with(
-        api_port=port, host=host, health_port=health_port, instance_id=instance_id, log_level=log_level
+        api_port=port, host=host, health_port=health_port, instance_id=named("api", instance_id), log_level=log_level
     )
     check_free(settings.host, settings.api_port, "JOBLEDGER_API_PORT")
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
@@ -71,7 +81,9 @@ def scheduler(
     host: Host = None, health_port: Health = None, instance_id: Instance = None, log_level: Level = None
 ) -> int:
     """Own partitions: decide commands, write events, hand out tasks."""
-    settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
+    settings = settings_with(
+        host=host, health_port=health_port, instance_id=named("scheduler", instance_id), log_level=log_level
+    )
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
     from jobledger.processors.role import run  # noqa: PLC0415
 
@@ -82,7 +94,9 @@ def projector(
     host: Host = None, health_port: Health = None, instance_id: Instance = None, log_level: Level = None
 ) -> int:
     """Keep the read models in Postgres up to date with the log."""
-    settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
+    settings = settings_with(
+        host=host, health_port=health_port, instance_id=named("projector", instance_id), log_level=log_level
+    )
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
     import uvloop  # noqa: PLC0415
 
@@ -113,7 +127,7 @@ def worker(
         worker_pool=pool,
         host=host,
         health_port=health_port,
-        instance_id=instance_id,
+        instance_id=named("worker", instance_id),
         log_level=log_level,
     )
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
