@@ -94,9 +94,7 @@ def projector(
     host: Host = None, health_port: Health = None, instance_id: Instance = None, log_level: Level = None
 ) -> int:
     """Keep the read models in Postgres up to date with the log."""
-    settings = settings_with(
-        host=host, health_port=health_port, instance_id=named("projector", instance_id), log_level=log_level
-    )
+    settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
     import uvloop  # noqa: PLC0415
 
