@@ -13,17 +13,21 @@ class KafkaSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JOBLEDGER_KAFKA_", extra="ignore")
 
-    bootstrap_servers: str = "127.0.0.1:9092"
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str = ""
-    sasl_password: SecretStr = SecretStr("")
-    ssl_ca_location: str = ""
-    ssl_certificate_location: str = ""
-    ssl_key_location: str = ""
-    ssl_key_password: SecretStr = SecretStr("")
-    replication_factor: int = Field(default=3, ge=1, le=9)
-    min_insync_replicas: int = Field(default=2, ge=1, le=9)
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="host:port, several with commas.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How the brokers are talked to."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="With SASL_…: how the password is proved."
+    )
+    sasl_username: str = Field(default="", description="With SASL_…: who this is.")
+    sasl_password: SecretStr = Field(default=SecretStr(""), description="With SASL_…: the password.")
+    ssl_ca_location: str = Field(default="", description="File of the authority that signed the brokers' certificates.")
+    ssl_certificate_location: str = Field(default="", description="File of this client's own certificate.")
+    ssl_key_location: str = Field(default="", description="File of the key of that certificate.")
+    ssl_key_password: SecretStr = Field(default=SecretStr(""), description="Password of that key.")
+    replication_factor: int = Field(default=3, ge=1, le=9, description="Copies of new topics.")
+    min_insync_replicas: int = Field(default=2, ge=1, le=9, description="Copies in sync that new topics insist on.")
 
     def client_config(self) -> dict[str, str | int | float | bool]:
         """The part of a librdkafka configuration that every client of ours shares."""
@@ -54,33 +58,49 @@ class Settings(BaseSettings):
     cell: str = Field(default="jobledger", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="Prefix of every topic.")
     partitions: int = Field(default=16, ge=1, le=1024, description="Partitions of commands, events, state, outcomes.")
     dev: bool = Field(default=False, description="Relaxes the checks on replication; set by `jobledger dev`.")
-    tenant: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    environment: str = "production"
+    tenant: str = Field(
+        default="default",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="Whose jobs a worker runs and the api shows.",
+    )
+    environment: str = Field(default="production", description="Name of the installation, for people.")
 
     host: str = Field(default="127.0.0.1", description="Address that every listener binds to.")
-    api_port: int = Field(default=8080, ge=0, le=65535)
+    api_port: int = Field(default=8080, ge=0, le=65535, description="GraphQL of an api.")
     health_port: int = Field(default=9090, ge=0, le=65535, description="Metrics and health of this process.")
     api_url: str = Field(default="http://127.0.0.1:8080", description="Where the client and the CLI find the api.")
 
-    postgres_dsn: SecretStr = SecretStr("postgresql://127.0.0.1:5432/jobledger")
-    postgres_schema: str = Field(default="jobledger", pattern=r"^[a-z_][a-z0-9_]{0,40}$")
+    postgres_dsn: SecretStr = Field(
+        default=SecretStr("postgresql://127.0.0.1:5432/jobledger"), description="The database of the read models."
+    )
+    postgres_schema: str = Field(
+        default="jobledger", pattern=r"^[a-z_][a-z0-9_]{0,40}$", description="Its schema; made when it does not exist."
+    )
 
     instance_id: str = Field(default="", description="Stable slot name of this process, such as scheduler-1.")
-    worker_pool: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    worker_slots: int = Field(default=8, ge=1, le=10_000)
-    worker_queues: Annotated[list[str], NoDecode] = Field(default_factory=lambda: ["default"])
+    worker_pool: str = Field(
+        default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Group of workers, in metrics and views."
+    )
+    worker_slots: int = Field(default=8, ge=1, le=10_000, description="Tasks that a worker runs at the same time.")
+    worker_queues: Annotated[list[str], NoDecode] = Field(
+        default_factory=lambda: ["default"], description="Queues that a worker takes tasks from."
+    )
     handlers: Annotated[list[str], NoDecode] = Field(default_factory=list, description="Python modules with handlers.")
 
     session_timeout_seconds: float = Field(default=10.0, ge=1, le=300, description="Scheduler group membership.")
-    heartbeat_interval_seconds: float = Field(default=2.0, ge=0.1, le=60)
+    heartbeat_interval_seconds: float = Field(default=2.0, ge=0.1, le=60, description="Between heartbeats of a worker.")
     lease_seconds: float = Field(default=10.0, ge=1, le=600, description="A worker silent for longer is lost.")
     dedup_window_seconds: float = Field(default=86_400.0, ge=1, description="How long ended streams leave a stub.")
-    max_clock_skew_seconds: float = Field(default=0.5, gt=0)
+    max_clock_skew_seconds: float = Field(
+        default=0.5, gt=0, description="A scheduler whose clock is further from the broker's opens nothing."
+    )
     clock_offset_ms: int = Field(default=0, description="Moves the scheduler's clock; dev only.")
     mutation_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="Then a mutation answers PENDING.")
 
-    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = "INFO"
-    trace_sample_ratio: float = Field(default=0.01, ge=0, le=1)
+    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field(
+        default="INFO", description="Least level of log lines."
+    )
+    trace_sample_ratio: float = Field(default=0.01, ge=0, le=1, description="Part of new traces that is recorded.")
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
 
