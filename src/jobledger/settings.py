@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     tenant: str = Field(
         default="default",
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
-        description="Whose jobs a worker runs and the api shows.",
+        description="Whose jobs workers run and the api shows.",
     )
     environment: str = Field(default="production", description="Name of the installation, for people.")
 
@@ -97,9 +97,7 @@ class Settings(BaseSettings):
     clock_offset_ms: int = Field(default=0, description="Moves the scheduler's clock; dev only.")
     mutation_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="Then a mutation answers PENDING.")
 
-    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field(
-        default="INFO", description="Least level of log lines."
-    )
+    log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field(default="INFO", description="Least level logged.")
     trace_sample_ratio: float = Field(default=0.01, ge=0, le=1, description="Part of new traces that is recorded.")
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
