@@ -313,7 +313,7 @@ def decoded(records: Iterable[tuple[int, bytes]], name: str) -> Iterator[tuple[i
     for partition, value in records:
         try:
             record = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict) and name in record:
             yield partition, record
