@@ -71,7 +71,7 @@ class RunningApi:
     async def websocket(self, query: str, variables: dict[str, Any] | None = None) -> AsyncIterator[AsyncIterator[Any]]:
         """Payloads of `next` messages; ends at `complete`; raises on `error`."""
         url = self.url.replace("http", "ws", 1)
-        async with connect(url, subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        async with connect(url, subprotocols=["graphql-transport-ws"], max_queue=None) as socket:  # type: ignore[list-item]
             await socket.send(json.dumps({"type": "connection_init"}))
             assert json.loads(await socket.recv())["type"] == "connection_ack"
             payload = {"query": query, "variables": variables}
