@@ -14,6 +14,7 @@ from jobledger.schemas.topics import Topic, topic_name
 BATCH = 5_000
 #: How long a partition may give nothing before the reader gives up.
 SILENCE_SECONDS = 20.0
+METADATA_SECONDS = 10.0
 #: How long is waited for what has been committed elsewhere and is not visible here yet.
 CATCH_UP_SECONDS = 15.0
 _PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
@@ -36,7 +37,7 @@ class Log:
         """How many partitions a topic has. Raises VerifyError when it doesn't exist or Kafka is away."""
         name = topic_name(self._cell, topic)
         try:
-            found = self._consumer.list_topics(name, timeout=SILENCE_SECONDS).topics[name]
+            found = self._consumer.list_topics(name, timeout=METADATA_SECONDS).topics[name]
         except KafkaException as error:
             raise VerifyError(f"Kafka can't be reached: {error.args[0].str()}. Check the bootstrap servers.") from error
         if found.error is not None or not found.partitions:
@@ -46,29 +47,33 @@ class Log:
     def watermarks(self, topic: Topic, partition: int) -> tuple[int, int]:
         """First offset, and the one behind the last."""
         at = TopicPartition(topic_name(self._cell, topic), partition)
-        low, high = self._consumer.get_watermark_offsets(at, timeout=SILENCE_SECONDS)
+        low, high = self._consumer.get_watermark_offsets(at, timeout=METADATA_SECONDS)
         return low, high
 
     def read(self, topic: Topic, partition: int, start: int) -> Iterator[Message | None]:
-        """Records from an offset on; None each time that the end is reached. The caller ends it.
+        """Records from an offset on; None again and again while there is nothing behind. The caller ends it.
 
         Raises VerifyError when nothing comes for 20 s.
         """
         name = topic_name(self._cell, topic)
         self._consumer.assign([TopicPartition(name, partition, start)])
-        quiet_since = time.monotonic()
+        quiet_since, at_end = time.monotonic(), False
         while True:
             first = self._consumer.poll(0.1)
             if first is None:
-                if time.monotonic() - quiet_since > SILENCE_SECONDS:
+                if at_end:
+                    yield None
+                elif time.monotonic() - quiet_since > SILENCE_SECONDS:
                     raise VerifyError(f"'{name}' [{partition}] gave nothing for {SILENCE_SECONDS:.0f} s; try again.")
                 continue
             quiet_since = time.monotonic()
             for message in [first, *self._consumer.consume(BATCH, 0)]:
                 error = message.error()
                 if error is None:
+                    at_end = False
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
+                    at_end = True
                     yield None
                 elif not error.retriable() and error.code() not in _PASSING:
                     raise VerifyError(f"'{name}' [{partition}] can't be read: {error.str()}")

@@ -29,15 +29,23 @@ class ReadModels:
         """Raises VerifyError when Postgres can't be reached or the schema isn't there."""
         try:
             self._connection = psycopg.connect(dsn, connect_timeout=10, application_name="jobledger-verify")
-            self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            self._connection.read_only = True
-            self._connection.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
-            rows = self._connection.execute("SELECT partition, seq FROM positions").fetchall()
+        except psycopg.Error as error:
+            raise _unreadable(error) from error
+        try:
+            self.vector = self._begin(schema)
         except psycopg.errors.UndefinedTable as error:
+            self.close()
             raise VerifyError(f"Schema '{schema}' holds no read models: start a projector first.") from error
         except psycopg.Error as error:
-            raise VerifyError(f"Postgres can't be read: {str(error).strip()}. Check JOBLEDGER_POSTGRES_DSN.") from error
-        self.vector: dict[int, int] = dict(rows)
+            self.close()
+            raise _unreadable(error) from error
+
+    def _begin(self, schema: str) -> dict[int, int]:
+        """Begin the snapshot; gives the vector that it shows."""
+        self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        self._connection.read_only = True
+        self._connection.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
+        return dict(self._connection.execute("SELECT partition, seq FROM positions").fetchall())
 
     def close(self) -> None:
         """End the snapshot."""
@@ -75,6 +83,10 @@ class ReadModels:
             yield from cursor.execute(query.encode())
 
 
+def _unreadable(error: psycopg.Error) -> VerifyError:
+    return VerifyError(f"Postgres can't be read: {str(error).strip()}. Check JOBLEDGER_POSTGRES_DSN.")
+
+
 class ReadModelFold:
     """Folds the events of one partition into rows and holds them against those in Postgres.
 
@@ -90,6 +102,7 @@ class ReadModelFold:
         self._chunk: list[tuple[EventRecord, bytes]] = []
         self._attempts: dict[Key, list[Key]] = {}
         self._rows = models.events(partition)
+        self._row = next(self._rows, None)
         #: Rows that are expected in the end, by table.
         self.counts = dict.fromkeys((t.name for t in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)), 0)
 
@@ -113,7 +126,15 @@ class ReadModelFold:
             record.actor.kind.value,
             raw.decode(errors="replace"),
         )
-        self._report.compare(f"{self._where}, events", f"seq {record.seq}", expected, next(self._rows, None))
+        where = f"{self._where}, events"
+        while self._row is not None and self._row[1] < record.seq:
+            self._report.add(where, f"seq {self._row[1]}", None, self._row)
+            self._row = next(self._rows, None)
+        if self._row is None or self._row[1] > record.seq:
+            self._report.add(where, f"seq {record.seq}", expected, None)
+            return
+        self._report.compare(where, f"seq {record.seq}", expected, self._row)
+        self._row = next(self._rows, None)
 
     def _fold_chunk(self) -> None:
         chunk, self._chunk = self._chunk, []
@@ -156,9 +177,8 @@ class ReadModelFold:
         """All events up to the read model's position are folded: compare what is left."""
         if self._chunk:
             self._fold_chunk()
-        extra = next(self._rows, None)
-        if extra is not None:
-            self._report.add(f"{self._where}, events", f"seq {extra[1]}", None, extra)
+        if self._row is not None:
+            self._report.add(f"{self._where}, events", f"seq {self._row[1]} and on", None, self._row)
         for table in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS):
             self._compare(table, list(self._tables.rows[table.name]))
 

@@ -68,6 +68,13 @@ class Whole:
         return encode_state(self.last_state(key))
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is missing here is on its way."""
+    for module in ("state", "verify"):
+        monkeypatch.setattr(f"jobledger.replay.{module}.CATCH_UP_SECONDS", 2.0)
+
+
 @pytest.fixture
 async def whole(bootstrap_servers: str, cell: str, postgres_dsn: str) -> AsyncIterator[Whole]:
     log_cell = LogCell(bootstrap_servers, cell, partitions=2)
