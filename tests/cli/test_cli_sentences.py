@@ -1,0 +1,153 @@
+"""Errors of the command line: one sentence on standard error, a documented exit status, no traceback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from jobledger.cli.program import run
+
+
+@dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    for name in [name for name in os.environ if name.startswith("JOBLEDGER_")]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: str) -> Said:
+        status = run(arguments)
+        said = capsys.readouterr()
+        return Said(status, said.out, said.err)
+
+    return call
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("submit", "echo", "--payload", "{"), "--payload is not JSON"),
+        (("submit", "echo", "--payload", "NaN"), "NaN is no JSON number"),
+        (("submit", "echo", "--at", "2026-01-01T00:00:00"), "has no zone: add Z or an offset"),
+        (("submit", "echo", "--at", "tomorrow"), "--at is 'tomorrow', which is no time"),
+        (("submit", "echo", "--in", "5x"), "--in: '5x' is not a length of time"),
+        (("submit", "echo", "--timeout", "0s"), "--timeout: '0s' is not a length of time above 0"),
+        (("submit", "echo", "--at", "2030-01-01T00:00:00Z", "--in", "5m"), "--at and --in exclude each other"),
+        (("submit", "echo", "--tag", "x"), "--tag is 'x': write it as NAME=VALUE"),
+        (("submit", "echo", "--tag", "x=1", "--tag", "x=2"), "--tag names 'x' twice"),
+        (("queues", "update", "x"), "There is nothing to change"),
+        (("queues", "create", "x", "--max-waiting-bytes", "5x"), "write it like 1000000, 500MiB or 1GiB"),
+        (("jobs", "list", "--api-url", "ftp://x"), "--api-url is 'ftp://x': write it like http://127.0.0.1:8080."),
+        (("jobs", "list", "--api-url", "http://h:99999"), "--api-url is 'http://h:99999'"),
+        (("jobs", "list", "--status", "DONE"), "Invalid value for '--status'"),
+        (("jobs",), ""),
+        (("jbos", "list"), "No such command 'jbos'. Did you mean 'jobs'?"),
+        (("jobs", "show"), "Missing argument"),
+        (("worker", "--slots", "many"), "Invalid value for '--slots'"),
+        (("dev", "--workers", "99"), "--workers is 99: choose 0 to 9."),
+        (("dev", "--port-base", "70000"), "--port-base is 70000"),
+    ],
+)
+def test_a_request_that_cannot_work_is_one_sentence_and_exit_status_2(
+    cli: Callable[..., Said], arguments: tuple[str, ...], expected: str
+) -> None:
+    """What is wrong is said before anything is asked of a server."""
+    said = cli(*arguments)
+    assert said.status == 2
+    assert expected in said.err
+    assert len(said.err.splitlines()) <= 1
+    assert "Traceback" not in said.err
+
+
+def test_an_api_that_is_not_there_is_named_with_what_starts_one(cli: Callable[..., Said]) -> None:
+    """The sentence names the address, `jobledger dev` and the option; exit status 4."""
+    url = f"http://127.0.0.1:{closed_port()}"
+    for arguments in (("jobs", "list"), ("submit", "echo"), ("queues", "create", "q"), ("workers", "list")):
+        said = cli(*arguments, "--api-url", url)
+        assert said.status == 4
+        assert said.out == ""
+        assert said.err.startswith(f"The api at {url} can't be reached (connection refused): is it running?")
+        assert "`jobledger dev` starts one" in said.err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("JOBLEDGER_PARTITIONS", "many", "JOBLEDGER_PARTITIONS is 'many': input should be a valid integer"),
+        ("JOBLEDGER_CELL", "Bad Cell", "JOBLEDGER_CELL is 'Bad Cell'"),
+        ("JOBLEDGER_KAFKA_SECURITY_PROTOCOL", "TLS", "JOBLEDGER_KAFKA_SECURITY_PROTOCOL is 'TLS'"),
+        ("JOBLEDGER_WORKER_SLOTS", "0", "JOBLEDGER_WORKER_SLOTS is '0'"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_variable(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    """Field, value and remedy; exit status 2."""
+    monkeypatch.setenv(variable, value)
+    said = cli("config", "show")
+    assert said.status == 2
+    assert expected in said.err
+    assert "`jobledger config show`" in said.err
+
+
+@pytest.mark.parametrize("role", ["api", "scheduler", "projector", "worker"])
+def test_a_role_whose_port_is_taken_says_so_at_once(
+    cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """The sentence names the port and the variable; exit status 2."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("JOBLEDGER_HEALTH_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setenv("JOBLEDGER_API_PORT", "0")
+        said = cli(role)
+        assert said.status == 2
+        assert f"Cannot listen on 127.0.0.1:{taken.getsockname()[1]}" in said.err
+        assert "JOBLEDGER_HEALTH_PORT" in said.err
+
+
+def test_a_worker_without_handlers_says_how_to_name_them() -> None:
+    """As a process of its own, since it configures the logs of the whole process."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "jobledger.cli", "worker", "--health-port", "0"],
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "JOBLEDGER_HANDLERS=my_app.handlers" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_kafka_away_is_one_sentence(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres alike; both exit with 4 and name the setting."""
+    monkeypatch.setenv("JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{closed_port()}")
+    monkeypatch.setattr("jobledger.eventlog.topics.ADMIN_SECONDS", 2.0)
+    said = cli("topics", "check")
+    assert said.status == 4
+    assert "is it running? Start it, or set JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS." in said.err
+    monkeypatch.setenv("JOBLEDGER_POSTGRES_DSN", f"postgresql://u:secret@127.0.0.1:{closed_port()}/x")
+    said = cli("db", "migrate")
+    assert said.status == 4
+    assert "is it running? Start it, or set JOBLEDGER_POSTGRES_DSN." in said.err
+    assert "secret" not in said.err
