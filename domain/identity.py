@@ -80,3 +80,18 @@ def execution_id(job: str, task: str, run: int) -> str:
 def derived_id(*parts: object) -> str:
     """A command id that follows from what caused it, so that doing it twice is one command."""
     return str(uuid5(DERIVED_IDS, "/".join(map(str, parts))))
+
+
+#: Before this (2020-01-01) an id's time is no time, but digits that somebody chose.
+_FIRST_PLAUSIBLE_MS = 1_577_836_800_000
+
+
+def minted_ms(name: str) -> int | None:
+    """When an id was made, in ms since the epoch, as a UUIDv7 tells; None for a name that doesn't tell."""
+    if len(name) != 36 or name[14] != "7":
+        return None
+    try:
+        at = int(name[:8] + name[9:13], 16)
+    except ValueError:
+        return None
+    return at if at >= _FIRST_PLAUSIBLE_MS else None

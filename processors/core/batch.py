@@ -12,7 +12,7 @@ from jobledger.domain.aggregates import AGGREGATES, State, head, mutate
 from jobledger.domain.commands import CREATING, REMEMBERED
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.events import AnyEvent
-from jobledger.domain.identity import partition_of, split_stream
+from jobledger.domain.identity import minted_ms, partition_of, split_stream
 from jobledger.domain.job import Job, JobStatus
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.domain.job_events import JobSubmitted
@@ -188,8 +188,25 @@ class Batch:
             )
         stub = self._stub(command.stream)
         if stub is None:
-            return None
+            return self._too_old(command)
         return self._same_request(command, body, stub.request_digest, command.stream, stub.seq, "commandId")
+
+    def _too_old(self, command: Command) -> Rejection | None:
+        """An id that was made longer ago than stubs are kept: its job may have been and gone, and nothing tells.
+
+        A stream must not begin twice: its versions would start over, which no reader can follow.
+        """
+        job = split_stream(command.stream)[2]
+        minted, window_ms = minted_ms(job), self._machine.limits.dedup_window_ms
+        if minted is None or minted + window_ms >= self._now:
+            return None
+        return Rejection(
+            code=Code.INVALID,
+            message=f"Expected an id made within the last {window_ms // 1000} s, as long as repeats are recognised, "
+            f"but '{job}' is older by the time in it; look whether that job exists, and if not use a new id.",
+            field="commandId",
+            value=job,
+        )
 
     def _same_request(
         self, command: Command, body: SubmitJob, digest: str | None, stream: str, seq: int, field: str

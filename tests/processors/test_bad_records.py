@@ -174,7 +174,7 @@ async def test_a_submission_after_the_end_gets_its_first_outcome(log_cell: LogCe
 
 
 async def test_after_the_window_nothing_is_kept_of_an_ended_job(log_cell: LogCell, start_owner: Any) -> None:
-    """Stub and key become tombstones, and a takeover finds none of them."""
+    """Stub and key become tombstones; the id says itself that it is too old to begin a second life."""
     owner: OwnerAlone = await start_owner(0, window_ms=500)
     queue, stream = log_cell.queue_on(0), log_cell.job_on(0)
     await run_to_the_end(log_cell, owner, stream, queue)
@@ -182,6 +182,9 @@ async def test_after_the_window_nothing_is_kept_of_an_ended_job(log_cell: LogCel
     await asyncio.sleep(0.7)
     await log_cell.ask(log_cell.job_on(0), submit(queue=queue))
     assert [key for key, _ in owner.machine.retained.items()] == []
+    again = await log_cell.ask(stream, submit(queue=queue))
+    assert again.rejection is not None and (again.rejection.code, again.rejection.field) == ("INVALID", "commandId")
+    assert sum(e.originator_version == 1 and e.originator_id == stream for e in log_cell.events(0)) == 1
     await owner.stop()
     last = {m.key(): m.value() for m in log_cell.records(Topic.STATE, 0)}
     assert last[b"e|" + stream.encode()] is None and last[b"s|" + stream.encode()] is None
