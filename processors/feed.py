@@ -67,6 +67,13 @@ class _Consumer(driver.Consumer):
             self._committed_offset[tp] = start if start else None
 
 
+class _App(faust.App):
+    """A Faust app that leaves nothing on the disk: it has no tables, and the working folder may be read-only."""
+
+    def _create_directories(self) -> None:
+        """Nothing to create."""
+
+
 class CommandFeed:
     """Runs the Faust app inside this process's loop; start/stop contract of a service."""
 
@@ -82,7 +89,7 @@ class CommandFeed:
 
     def _build(self) -> faust.App:
         config = self._config
-        app = faust.App(
+        app = _App(
             scheduler_group(config.cell),
             broker=[f"kafka://{server}" for server in config.kafka.bootstrap_servers.split(",")],
             broker_credentials=_credentials(config.kafka),
