@@ -7,15 +7,17 @@ import contextlib
 from collections import OrderedDict
 
 import msgspec
-from confluent_kafka import OFFSET_END, Message
+from confluent_kafka import OFFSET_END, KafkaException, Message
 
 from jobledger.domain.worker_messages import Heartbeat
-from jobledger.eventlog.producer import RecordProducer
+from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.eventlog.reader import LogReader
 from jobledger.processors.core.ports import Clock
 from jobledger.schemas.worker import decode_heartbeat, encode_heartbeat
 
 PROBE_SECONDS = 0.5
+#: While Kafka is away, more of them would only wait in line.
+MAX_PROBES_ON_THEIR_WAY = 10
 MAX_WORKERS = 100_000
 PROBE_WORKER = "-"
 
@@ -46,6 +48,8 @@ class HeartbeatBook:
         self._seen_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
+        self._on_their_way = 0
+        self._failed: asyncio.Future[None]
         self.clock_skew_ms = 0
 
     @property
@@ -59,6 +63,7 @@ class HeartbeatBook:
 
     async def start(self) -> None:
         """Begin to read and to probe; returns when the first probe has come back."""
+        self._failed = asyncio.get_running_loop().create_future()
         await self._reader.start()
         self._task = asyncio.create_task(self._probe(), name="heartbeat-probe")
         await self._first.wait()
@@ -73,18 +78,46 @@ class HeartbeatBook:
         await self._reader.stop()
 
     async def wait(self) -> None:
-        """Return when stopped; raise what ended the reader."""
-        await self._reader.wait()
+        """Return when stopped; raise what ended the reader or the probes: without them no lease would ever end."""
+        reading = asyncio.ensure_future(self._reader.wait())
+        try:
+            await asyncio.wait([reading, self._failed], return_when=asyncio.FIRST_COMPLETED)
+            (self._failed if self._failed.done() else reading).result()
+        finally:
+            reading.cancel()
 
     async def _probe(self) -> None:
         while True:
             sent_ms = self._clock.now_ms()
-            self._probes[sent_ms] = self._clock.monotonic()
-            while len(self._probes) > 1000:
-                self._probes.popitem(last=False)
-            probe = Heartbeat(worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=sent_ms)
-            self._producer.send(self._topic, 0, encode_heartbeat(probe))
+            if self._on_their_way < MAX_PROBES_ON_THEIR_WAY:
+                self._probes[sent_ms] = self._clock.monotonic()
+                while len(self._probes) > 1000:
+                    self._probes.popitem(last=False)
+                probe = Heartbeat(worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=sent_ms)
+                self._send(encode_heartbeat(probe))
             await asyncio.sleep(PROBE_SECONDS)
+
+    def _send(self, probe: bytes) -> None:
+        """A probe that is not delivered is no loss, the next one does; a producer that can never send again is."""
+        try:
+            sent = self._producer.send(self._topic, 0, probe)
+        except BackpressureError:
+            return
+        except KafkaException as error:
+            self._fail(error)
+            return
+        self._on_their_way += 1
+        sent.add_done_callback(self._sent)
+
+    def _sent(self, done: asyncio.Future[int]) -> None:
+        self._on_their_way -= 1
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, KafkaException) and error.args[0].fatal():
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
 
     async def _read(self, batch: list[Message]) -> None:
         now = self._clock.monotonic()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -24,6 +23,9 @@ READ_BATCH = 2_000
 #: The end of a partition is told after an empty fetch: a long one would be waited for at each takeover.
 READ_WAIT_MS = 10
 TAIL_STEP = 64
+#: Stands for an offset that holds no record although nothing was lost: the mark of a transaction that somebody
+#: else has written to `commands`. What is gone from the beginning of the log is not filled in like this.
+NO_COMMANDS = b'{"commands":[]}'
 #: The group's offset is for lag tools and a start near the checkpoint; the checkpoint in `state` is the truth.
 GROUP_OFFSET_SECONDS = 1.0
 
@@ -91,7 +93,7 @@ class KafkaPartitionLog:
         low, high = self._reader.get_watermark_offsets(at, timeout=READ_SECONDS)
         return low, high
 
-    def _read(self, topic: Topic, start: int) -> Iterator[Message]:
+    def _read(self, topic: Topic, start: int) -> Generator[Message, None, None]:
         """Records from `start` to the end of the partition: its last stable offset."""
         with contextlib.closing(self._batches(topic, start)) as batches:
             for batch in batches:
@@ -183,8 +185,18 @@ class KafkaPartitionLog:
         low, high = self._watermarks(Topic.COMMANDS)
         if offset >= high:
             return []
-        messages = itertools.islice(self._read(Topic.COMMANDS, max(low, offset)), limit)
-        return [(message.offset() or 0, message.value() or b"") for message in messages]
+        records: list[tuple[int, bytes]] = []
+        expected = max(low, offset)
+        with contextlib.closing(self._read(Topic.COMMANDS, expected)) as messages:
+            for message in messages:
+                at = message.offset() or 0
+                records += [(missing, NO_COMMANDS) for missing in range(expected, min(at, expected + limit))]
+                records.append((at, message.value() or b""))
+                expected = at + 1
+                if len(records) >= limit:
+                    return records[:limit]
+        records += [(missing, NO_COMMANDS) for missing in range(expected, min(high, expected + limit))]
+        return records[:limit]
 
     async def close(self) -> None:
         """Let go of the clients; an open transaction is left for the broker or the next owner to abort."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from confluent_kafka import KafkaException
+
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.processors.core.plan import OutboxEntry
@@ -58,7 +60,7 @@ class KafkaRelay:
         for key, entry in entries:
             try:
                 sent = self._producer.send(self._names[entry.topic_letter], entry.partition, entry.value)
-            except BackpressureError as error:
+            except (BackpressureError, KafkaException) as error:
                 self._renew(error)
                 return
             sent.add_done_callback(partial(self._arrived, self._producer, holder, key))

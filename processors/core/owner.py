@@ -307,7 +307,9 @@ class Owner:
             return machine.decide(
                 self._clock.now_ms(),
                 Incoming(self._read, self._internal),
-                single=self._single_left > 0,
+                # With nothing of the log at hand there is nothing to single out: timers that are due must fire,
+                # or this loop would turn for ever without a pause.
+                single=self._single_left > 0 and bool(self._read),
                 over_time=over_time,
             )
         except _REFUSALS:

@@ -1,0 +1,94 @@
+"""What must not stop an owner, or make it turn without a pause, once its partition has seen trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+from log_cell import LogCell, OwnerAlone, submit, until
+
+from jobledger.domain.job_events import JobSubmitted, TaskReady
+from jobledger.eventlog.clients import consumer_config
+from jobledger.processors.clock import SystemClock
+from jobledger.processors.core.plan import Plan
+from jobledger.processors.core.ports import RefusedRecordError
+from jobledger.processors.heartbeats import HeartbeatBook
+from jobledger.processors.kafka_log import KafkaPartitionLog
+from jobledger.schemas.outcomes import OutcomeStatus
+from jobledger.schemas.topics import Topic
+
+pytestmark = [pytest.mark.kafka]
+
+
+class RefusingLog(KafkaPartitionLog):
+    """The product's log; it refuses a transaction that submits to `refused`, as a broker does for its size."""
+
+    refused = ""
+
+    async def commit(self, plan: Plan) -> None:
+        if any(r.originator_id == self.refused and isinstance(r.data, JobSubmitted) for r in plan.records):
+            raise RefusedRecordError("too large")
+        await super().commit(plan)
+
+
+async def test_timers_fire_behind_a_command_that_was_set_aside(log_cell: LogCell, start_owner: Any) -> None:
+    """After failures commands are decided one at a time; with none left, what is due must start all the same."""
+    log = RefusingLog(log_cell.kafka, log_cell.cell, 0, "test")
+    log.refused = log_cell.job_on(0)
+    owner: OwnerAlone = await start_owner(0, log=log)
+    bad = await log_cell.send(log.refused, submit(queue=log_cell.queue_on(0)))
+    assert (await log_cell.outcome(bad, seconds=60)).status is OutcomeStatus.REJECTED
+    assert owner.owner._single_left > 0, "commands are decided one at a time now"
+    due = int(time.time() * 1000) + 300
+    later = log_cell.job_on(0)
+    await log_cell.ask(later, submit(queue=log_cell.queue_on(0), due_at_ms=due))
+    await until(lambda: [e for e in log_cell.events(0) if e.originator_id == later and isinstance(e.data, TaskReady)])
+    assert await owner.agreement() == []
+
+
+async def test_marks_of_somebodys_transactions_are_no_lost_commands(log_cell: LogCell, start_owner: Any) -> None:
+    """Offsets of `commands` may have holes while its beginning is there; in the middle, at the end, at a takeover."""
+    owner: OwnerAlone = await start_owner(0)
+
+    def write(commit: bool) -> None:
+        producer = Producer({**log_cell.kafka.client_config(), "transactional.id": f"{log_cell.cell}-stranger"})
+        producer.init_transactions(10)
+        producer.begin_transaction()
+        producer.produce(log_cell.topic(Topic.COMMANDS), b"somebody else's", partition=0)
+        producer.flush(10)
+        (producer.commit_transaction if commit else producer.abort_transaction)(10)
+
+    for commit in (True, False, True):
+        await asyncio.to_thread(write, commit)
+        assert (await log_cell.ask(log_cell.job_on(0), submit())).status is OutcomeStatus.ACCEPTED
+    await asyncio.to_thread(write, True)
+    await owner.stop()
+    heir: OwnerAlone = await start_owner(0)
+    assert (await log_cell.ask(log_cell.job_on(0), submit())).status is OutcomeStatus.ACCEPTED
+    assert await heir.agreement() == []
+    assert owner.observer.refusals == heir.observer.refusals == []
+
+
+async def test_a_producer_that_can_never_send_again_ends_the_heartbeat_book(log_cell: LogCell) -> None:
+    """Without probes no lease would ever end, so the process must not go on as if all were well."""
+    book = HeartbeatBook(
+        log_cell.producer,
+        log_cell.topic(Topic.HEARTBEATS),
+        consumer_config(log_cell.kafka, "test", f"{log_cell.cell}-heartbeats"),
+        "nonce",
+        SystemClock(),
+    )
+    await book.start()
+    waiting = asyncio.ensure_future(book.wait())
+
+    def never_again(*args: Any, **kwargs: Any) -> Any:
+        raise KafkaException(KafkaError(KafkaError._FATAL, "fenced", True))
+
+    log_cell.producer.send = never_again  # type: ignore[method-assign]
+    with pytest.raises(KafkaException):
+        await asyncio.wait_for(waiting, 5)
+    del log_cell.producer.send
+    await book.stop()
