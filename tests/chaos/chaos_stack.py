@@ -18,6 +18,7 @@ import httpx
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from uuid_utils.compat import uuid7
 
+from jobledger.dev.parent import PARENT_FD_VARIABLE
 from jobledger.dev.ports import free_port
 
 SESSION_SECONDS = 6.0
@@ -28,13 +29,19 @@ PARTITIONS = 4
 class Role:
     """One process of one role; `wanted` ones are started again when they end."""
 
-    def __init__(self, name: str, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, name: str, environment: dict[str, str], folder: Path, parent_pipe: int) -> None:
         self.name = name
+        self._parent_pipe = parent_pipe
         self.role = name.rpartition("-")[0]
         self.port = free_port()
         self.starts = 0
         self.wanted = False
-        self._environment = {**environment, "JOBLEDGER_INSTANCE_ID": name, "JOBLEDGER_HEALTH_PORT": str(self.port)}
+        self._environment = {
+            **environment,
+            PARENT_FD_VARIABLE: str(parent_pipe),
+            "JOBLEDGER_INSTANCE_ID": name,
+            "JOBLEDGER_HEALTH_PORT": str(self.port),
+        }
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -57,6 +64,7 @@ class Role:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=(self._parent_pipe,),  # it ends when this process does
                 start_new_session=True,
             )
 
@@ -122,6 +130,7 @@ class Stack:
 
     def __init__(self, bootstrap: str, cell: str, dsn: str, folder: Path) -> None:
         self.folder = folder
+        self._pipe = os.pipe()
         self.api_port = free_port()
         here = str(Path(__file__).parent)
         environment = {
@@ -145,7 +154,7 @@ class Stack:
         }
         counts = {"scheduler": 2, "projector": 2, "api": 1, "worker": 3}
         self.roles = {
-            name: Role(name, environment, folder)
+            name: Role(name, environment, folder, self._pipe[0])
             for role, count in counts.items()
             for name in (f"{role}-{number + 1}" for number in range(count))
         }
@@ -203,6 +212,8 @@ class Stack:
             role.stop()
         for role in self.roles.values():
             role.end()
+        for end in self._pipe:
+            os.close(end)
 
 
 class Client:
@@ -212,6 +223,7 @@ class Client:
         self._url = f"http://127.0.0.1:{stack.api_port}/graphql"
         self._acks = (stack.folder / "acks.jsonl").open("a", buffering=1)
         self._http = httpx.Client(timeout=15)
+        self._closing = threading.Event()
         self.accepted: list[str] = []
         self._lock = threading.Lock()
 
@@ -249,6 +261,8 @@ class Client:
 
     def _post(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The data of an answer; empty when there was none, so that it is unknown what happened."""
+        if self._closing.is_set():
+            raise RuntimeError("the client is closed")
         try:
             answer = self._http.post(self._url, json={"query": query, "variables": variables})
             body = answer.json()
@@ -264,6 +278,10 @@ class Client:
             self._acks.write(json.dumps(ack) + "\n")
             if job is not None:
                 self.accepted.append(job)
+
+    def give_up(self) -> None:
+        """Nothing is tried again from now on."""
+        self._closing.set()
 
     def close(self) -> None:
         self._http.close()
@@ -343,4 +361,5 @@ class Probe(threading.Thread):
 
     def close(self) -> None:
         self._closing.set()
-        self.join(10)
+        if self.ident is not None:
+            self.join(10)

@@ -202,8 +202,11 @@ class World:
 
     def stop(self) -> None:
         self._calm.set()
-        self.probe.close()
+        self.client.give_up()
         self.stack.stop()
+        self.probe.close()
+        if self._drip.ident is not None:
+            self._drip.join(30)
         self.client.close()
 
 
