@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ from jobledger.workers.pool_protocol import (
 
 START_SECONDS = 60.0
 KILL_SECONDS = 5.0
+WATCH_SECONDS = 0.5
 WARM_PROCESSES = 2
 _ENDED = (asyncio.IncompleteReadError, ConnectionError)
 
@@ -45,6 +47,7 @@ class PoolProcess:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self._killed = False
+        self._watch: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -73,6 +76,7 @@ class PoolProcess:
 
     async def run(self, run: Run, save: Callable[[Opaque], None]) -> AttemptEnd:
         """One call from start to end. If the process dies on the way, it has really ended when this returns."""
+        self._look(dead=False)
         try:
             self._send(run)
             while True:
@@ -84,9 +88,25 @@ class PoolProcess:
         except _ENDED:
             on_purpose = self._killed
             await self.close()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # what the handler had started and left behind
             if not on_purpose:
                 log.error("pool_process_died", error=self._exit(), execution_id=run.info.execution_id)
             return failure("ProcessDied", f"The process of the handler died ({self._exit()}).")
+        finally:
+            if self._watch is not None:
+                self._watch.cancel()
+
+    def _look(self, dead: bool) -> None:
+        """Notice the end of the process where its connection doesn't tell: a child of the handler may hold it open.
+
+        It is cut at the second look, so that what the process had sent before its end is read.
+        """
+        if dead:
+            self._writer.transport.abort()
+            return
+        ended = self._process.poll() is not None
+        self._watch = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look, ended)
 
     def ask(self, reason: str) -> None:
         """Set the cancel flag of the running call."""

@@ -76,6 +76,7 @@ class _Child:
         self._calls: queue.SimpleQueue[Run] = queue.SimpleQueue()
         self._busy = threading.Event()
         self._flag = CancelFlag()
+        self._pid = os.getpid()
 
     def serve(self, registry: Registry) -> None:
         threading.Thread(target=self._read, name="pipe", daemon=True).start()
@@ -100,6 +101,8 @@ class _Child:
             end_at_once()
         with use_traceparent(run.info.traceparent or ""):
             end = call(attempt)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a copy that the handler has forked and let return: the end is for the first one to tell
         self._busy.clear()
         self._pipe.send(Ended(end=end))
 

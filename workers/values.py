@@ -87,15 +87,20 @@ def describe_error(error: BaseException) -> Opaque:
 
     The traceback has frames and source lines, no values of variables.
     """
-    message = str(error)[: MAX_ERROR_BYTES // 8]
+    try:
+        message = str(error)
+    except Exception as failed:  # noqa: BLE001 - an error whose text can't be had is reported all the same
+        message = f"(its text can't be had: {type(failed).__name__})"
     frames = "".join(traceback.format_tb(error.__traceback__))
     return error_text(message, frames[-MAX_ERROR_BYTES // 4 :])
 
 
 def error_text(message: str, frames: str = "") -> Opaque:
     """The same for what is no exception of ours: a time-out, a process that died."""
+    # Lone surrogates as text: escaped as JSON they would be refused by strict readers, the API's among them.
+    message, frames = (text.encode(errors="backslashreplace").decode() for text in (message, frames))
     body = {"message": message[: MAX_ERROR_BYTES // 8], **({"traceback": frames} if frames else {})}
-    # Plain ASCII: whatever was in the message (lone surrogates too) can be written, at six bytes a character at most.
+    # Plain ASCII: whatever else is in the message can be written, at six bytes a character at most.
     text = json.dumps(body, separators=(",", ":"))
     if len(text) > MAX_ERROR_BYTES:
         text = json.dumps({"message": body["message"]}, separators=(",", ":"))

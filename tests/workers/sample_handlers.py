@@ -127,3 +127,41 @@ def threaded(payload: float, ctx: Context) -> str:
 @handler("traced")
 async def traced(ctx: Context) -> str | None:
     return ctx.trace
+
+
+@handler("bereft")
+def bereft(payload: str) -> None:
+    """Dies, and leaves a child behind that holds its connection to the worker open."""
+    if os.fork() == 0:
+        Path(payload).write_text(str(os.getpid()))
+        time.sleep(600)
+    while not Path(payload).exists():
+        time.sleep(0.01)
+    os._exit(3)
+
+
+@handler("doubled")
+def doubled(payload: int) -> int:
+    """Returns twice: in the process that was called, and in a copy of it."""
+    os.fork()
+    return payload
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@handler("unspeakable_process")
+def unspeakable_process() -> None:
+    raise UnspeakableError
+
+
+@handler("unspeakable_thread", run_in="thread")
+def unspeakable_thread() -> None:
+    raise UnspeakableError
+
+
+@handler("surrogate")
+async def surrogate() -> None:
+    raise ValueError("lone \ud800 half")
