@@ -21,8 +21,7 @@ class LogReader:
     """Reads partitions in a thread of its own and hands batches to an async function, one at a time.
 
     The next poll waits until `deliver` has returned: a slow reader slows itself only. An error of `deliver`
-    or of the broker that is final ends the reader; `wait()` then raises it. `at_end` tells whether the end
-    of every partition has been seen since the last record.
+    or of the broker that is final ends the reader; `wait()` then raises it.
     """
 
     def __init__(self, config: ClientConfig, topic: str, starts: dict[int, int], deliver: Deliver) -> None:
@@ -34,12 +33,17 @@ class LogReader:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
-        self._at_end: set[int] = set()
+        self._ends: dict[int, int] = {}
+        self._behind = set(starts)
 
     @property
-    def at_end(self) -> bool:
-        """Whether every partition was read to its end when last looked at."""
-        return len(self._at_end) == len(self._starts)
+    def caught_up(self) -> bool:
+        """Whether all has been delivered that stood in the partitions when the reader began.
+
+        Told by the records that came since, too: a partition that is written to all the time may never show
+        its end.
+        """
+        return not self._behind
 
     async def start(self) -> None:
         """Fix the start offsets (OFFSET_END and OFFSET_BEGINNING are resolved now) and begin to read."""
@@ -71,8 +75,9 @@ class LogReader:
         resolved = []
         for partition, start in self._starts.items():
             at = TopicPartition(self._topic, partition, start)
+            low, high = self._watermarks(consumer, at)
+            self._ends[partition] = high
             if start in (OFFSET_END, OFFSET_BEGINNING):
-                low, high = self._watermarks(consumer, at)
                 at.offset = high if start == OFFSET_END else low
             resolved.append(at)
         return resolved
@@ -92,30 +97,33 @@ class LogReader:
         failure: BaseException | None = None
         try:
             while not self._stopping.is_set():
-                batch = self._poll(consumer)
+                batch, reached = self._poll(consumer)
                 if batch:
                     self._hand_over(batch)
+                self._behind -= reached
         except BaseException as error:  # noqa: BLE001 - the thread's end is reported to the loop, whatever it was
             failure = error
         finally:
             consumer.close()
             self._report(failure)
 
-    def _poll(self, consumer: Consumer) -> list[Message]:
+    def _poll(self, consumer: Consumer) -> tuple[list[Message], set[int]]:
+        """Records, and the partitions of which the end, as it stood at the start, has been reached with them."""
         first = consumer.poll(POLL_SECONDS)
         if first is None:
-            return []
-        batch = []
+            return [], set()
+        batch, reached = [], set()
         for message in [first, *consumer.consume(MAX_BATCH, 0)]:
-            error = message.error()
+            error, partition = message.error(), message.partition() or 0
             if error is None:
-                self._at_end.discard(message.partition() or 0)
                 batch.append(message)
+                if partition in self._behind and (message.offset() or 0) + 1 >= self._ends[partition]:
+                    reached.add(partition)
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._at_end.add(message.partition() or 0)
+                reached.add(partition)
             elif not error.retriable() and error.code() not in _PASSING:
                 raise KafkaException(error)
-        return batch
+        return batch, reached
 
     def _hand_over(self, batch: list[Message]) -> None:
         assert self._loop is not None

@@ -89,7 +89,7 @@ class Tail(ABC):
         try:
             await reader.start()
             ended = asyncio.ensure_future(reader.wait())
-            while not ended.done() and not reader.at_end:
+            while not ended.done() and not reader.caught_up:
                 await asyncio.wait([ended], timeout=CHECK_SECONDS)
             if not ended.done():
                 self._caught_up.set()
