@@ -1,0 +1,228 @@
+"""The command line against the whole system, as `jobledger dev` starts it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import pytest
+
+import jobledger.telemetry.logs  # noqa: F401 - takes standard output as it is when it is first imported
+from jobledger.cli.program import run
+from jobledger.dev.options import DevOptions, layout
+from jobledger.dev.ports import is_free
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(300)]
+
+
+class Said(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Stack:
+    """A running `jobledger dev` and the program beside it."""
+
+    def __init__(self, ready: dict[str, Any]) -> None:
+        self.ready = ready
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_")}
+        self._env = {
+            **clean,
+            "JOBLEDGER_API_URL": ready["api_url"],
+            "JOBLEDGER_DEV": "1",
+            "JOBLEDGER_PARTITIONS": "4",
+            "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": ready["kafka_bootstrap_servers"],
+            "JOBLEDGER_POSTGRES_DSN": ready["postgres_dsn"],
+        }
+
+    def run(self, *arguments: str) -> Said:
+        """In this process: what it saves is the start of a Python for each command."""
+        out, err = io.StringIO(), io.StringIO()
+        with patch.dict(os.environ, self._env, clear=True), redirect_stdout(out), redirect_stderr(err):
+            status = run(arguments)
+        return Said(int(status), out.getvalue(), err.getvalue())
+
+    def run_alone(self, *arguments: str, given: str = "") -> Said:
+        """In a process of its own, for commands that set up the logs of the whole process or read its input."""
+        done = subprocess.run(
+            [sys.executable, "-m", "jobledger.cli", *arguments],
+            env=self._env,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *arguments: str, status: int = 0, alone: bool = False) -> Any:
+        done = (self.run_alone if alone else self.run)(*arguments, "--output", "json")
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
+
+
+def free_base() -> int:
+    while True:
+        base = random.randrange(20_000, 32_000, 100)
+        if all(map(is_free, layout(DevOptions(port_base=base)).named_ports())):
+            return base
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("dev")
+    ready = folder / "ready.json"
+    command = ["dev", "--ephemeral", "--port-base", str(free_base()), "--ready-file", str(ready)]
+    with (folder / "dev.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobledger.cli", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            deadline = time.monotonic() + 150
+            while not ready.exists():
+                assert process.poll() is None and time.monotonic() < deadline, (folder / "dev.log").read_text()
+                time.sleep(0.1)
+            yield Stack(json.loads(ready.read_text()))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+    assert not ready.exists()
+    assert [path.name for path in Path(folder).iterdir()] == ["dev.log"]
+
+
+def test_a_job_is_submitted_waited_for_and_shown(stack: Stack) -> None:
+    """The same job in `submit --wait`, `show`, `list`, `history` and `watch`."""
+    ended = stack.json("submit", "echo", "--payload", '{"a": [1, "ü"]}', "--tag", "team=x", "--wait")
+    assert (ended["status"], ended["result"], ended["duplicate"]) == ("SUCCEEDED", {"a": [1, "ü"]}, False)
+    job = ended["jobId"]
+    shown = stack.json("jobs", "show", job)
+    assert (shown["status"], shown["handler"], shown["tags"]) == ("SUCCEEDED", "echo", [{"name": "team", "value": "x"}])
+    assert [attempt["status"] for attempt in shown["attempts"]] == ["SUCCEEDED"]
+    listed = stack.json("jobs", "list", "--tag", "team=x", "--status", "succeeded", "--handler", "echo")
+    assert [one["id"] for one in listed["jobs"]] == [job]
+    history = stack.json("jobs", "history", job)
+    assert [event["version"] for event in history] == [1, 2, 3, 4, 5]
+    watched = stack.run("jobs", "watch", job, "--output", "json")
+    assert watched.returncode == 0
+    assert [json.loads(line)["type"] for line in watched.stdout.splitlines()] == [event["type"] for event in history]
+    table = stack.run("jobs", "show", job)
+    assert 'result     {"a": [1, "ü"]}' in table.stdout
+
+
+def test_a_job_that_fails_is_exit_status_1_with_its_error(stack: Stack) -> None:
+    """After as many attempts as were asked for."""
+    ended = stack.json("submit", "fail", "--max-attempts", "1", "--wait", status=1)
+    assert (ended["status"], ended["errorType"], ended["error"]) == (
+        "DEAD_LETTERED",
+        "RuntimeError",
+        "attempt 1 failed, as asked",
+    )
+    assert stack.run("jobs", "watch", ended["jobId"]).returncode == 1
+
+
+def test_a_job_that_nobody_serves_says_why_it_waits_and_can_be_cancelled(stack: Stack) -> None:
+    """The acknowledged cancel comes by `watch`, with the reason."""
+    job = stack.json("submit", "nobody.serves")["jobId"]
+    assert "no worker serves handler 'nobody.serves'" in stack.json("jobs", "show", job)["why"]
+    assert stack.json("jobs", "cancel", job, "--reason", "not needed")["status"] in ("CANCELLING", "CANCELLED")
+    watched = stack.run("jobs", "watch", job)
+    assert watched.returncode == 1
+    assert "reason=not needed" in watched.stdout
+    again = stack.run("jobs", "cancel", job)
+    assert again.returncode == 3 or stack.json("jobs", "show", job)["status"] == "CANCELLED"
+
+
+def test_a_job_in_the_future_waits_and_a_key_makes_it_one(stack: Stack) -> None:
+    """`--in` is in `dueAt`; the same key is the same job, with another payload it is refused."""
+    first = stack.json("submit", "echo", "--in", "1h", "--idempotency-key", "k")
+    again = stack.json("submit", "echo", "--in", "1h", "--idempotency-key", "k")
+    assert (again["jobId"], again["duplicate"]) == (first["jobId"], True)
+    refused = stack.run("submit", "echo", "--idempotency-key", "k", "--payload", "1")
+    assert refused.returncode == 3
+    assert "--idempotency-key" in refused.stderr
+    assert stack.json("jobs", "show", first["jobId"])["status"] == "SCHEDULED"
+    assert stack.json("jobs", "cancel", first["jobId"])["status"] == "CANCELLED"
+    late = stack.run("submit", "nobody", "--wait", "--wait-timeout", "1s")
+    assert late.returncode == 4
+    assert "has not ended after 1 s" in late.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ("submit", "echo", "--queue", "nowhere"),
+            "There is no queue 'nowhere'; create it with `jobledger queues",
+        ),
+        (("submit", "echo", "--priority", "9"), "priority 9 is out of range"),
+        (("submit", "echo", "--at", "2099-01-01T00:00:00Z"), "over ten years ahead"),
+        (("submit", "not a name"), "Handler name 'not a name' is not valid"),
+        (("submit", "echo", "--max-attempts", "0"), "--max-attempts 0 is out of range"),
+        (("jobs", "show", "00000000-0000-7000-8000-000000000000"), "`jobledger jobs list` shows"),
+        (("jobs", "cancel", "00000000-0000-7000-8000-000000000000"), "No live job"),
+        (("jobs", "list", "--after", "zzz"), "'zzz' is not a cursor"),
+        (("jobs", "list", "--first", "0"), "first is 0; use 1 to 100"),
+        (("queues", "show", "nowhere"), "`jobledger queues create nowhere` makes it"),
+        (("queues", "update", "nowhere", "--description", "x"), "No queue 'nowhere'"),
+    ],
+)
+def test_what_the_api_refuses_is_one_sentence_and_exit_status_3(
+    stack: Stack, arguments: tuple[str, ...], expected: str
+) -> None:
+    """In the words of the program."""
+    done = stack.run(*arguments)
+    assert done.returncode == 3
+    assert expected in done.stderr
+    assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
+
+
+def test_a_payload_over_the_limit_is_refused_by_its_size(stack: Stack) -> None:
+    """Read from standard input."""
+    done = stack.run_alone("submit", "echo", "--payload", "-", given=json.dumps("x" * 300_000))
+    assert done.returncode == 3
+    assert "--payload has 300,002 bytes" in done.stderr
+
+
+def test_queues_and_workers_are_made_changed_and_listed(stack: Stack) -> None:
+    """A queue nobody serves says how to serve it."""
+    assert stack.json("queues", "create", "emails", "--max-waiting-bytes", "1MiB")["queue"] == "emails"
+    assert stack.run("queues", "create", "emails").returncode == 3
+    stack.json("queues", "update", "emails", "--description", "Mails")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        queues = {queue["name"]: queue for queue in stack.json("queues", "list")}
+        if queues.get("emails", {}).get("description") == "Mails":
+            break
+    assert (queues["emails"]["maxWaitingBytes"], queues["emails"]["description"]) == (1024**2, "Mails")
+    assert (
+        "`jobledger worker --queue emails --handlers MODULE` starts one."
+        in stack.run("queues", "show", "emails").stderr
+    )
+    (worker,) = stack.json("workers", "list")
+    assert (worker["id"], worker["handlers"]) == ("worker-1", ["echo", "fail", "sleep"])
+    pending = stack.json("command", "show", "00000000-0000-7000-8000-000000000000", status=4)
+    assert pending["status"] == "PENDING"
+
+
+def test_an_operator_finds_everything_as_the_log_says(stack: Stack) -> None:
+    """Topics, migrations, verification, and a rebuild that changes nothing."""
+    assert stack.json("topics", "check")["ok"]
+    assert stack.json("db", "migrate", alone=True)["migration"] >= 1
+    verified = stack.json("replay", "verify", alone=True)
+    assert verified["ok"], verified["differences"]
+    assert verified["events"] > 0
+    rebuilt = stack.json("projection", "rebuild", alone=True)
+    assert (rebuilt["switched"], rebuilt["differences"]) == (True, [])
+    assert stack.json("replay", "verify", alone=True)["ok"]
