@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -77,10 +77,43 @@ def call(attempt: Attempt) -> AttemptEnd:
         return failed(error)
 
 
-async def call_async(attempt: Attempt) -> AttemptEnd:
-    """Await an async handler in the current asyncio task, which may be cancelled to stop it."""
+class Leased:
+    """Awaits a coroutine step by step, each only while the lease is valid; then it is cancelled instead.
+
+    A worker that was stopped for a while (SIGSTOP, a laptop asleep) wakes up with every handler's timer due: without
+    this each would take one more step before somebody looks at the lease, beside the attempt that replaced it.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], may_run: Callable[[], bool]) -> None:
+        self._coroutine = coroutine
+        self._may_run = may_run
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._coroutine.__await__()
+        value: Any = None
+        error: BaseException | None = None
+        told = False
+        while True:
+            if not told and error is None and not self._may_run():
+                error, told = asyncio.CancelledError("The worker's lease is over."), True
+            try:
+                waited_for = steps.send(value) if error is None else steps.throw(error)
+            except StopIteration as end:
+                return end.value
+            value, error = None, None
+            try:
+                value = yield waited_for
+            except BaseException as thrown:  # noqa: BLE001 - it is the coroutine's, cancellation among it
+                error = thrown
+
+
+async def call_async(attempt: Attempt, may_run: Callable[[], bool] = lambda: True) -> AttemptEnd:
+    """Await an async handler in the current asyncio task, which may be cancelled to stop it.
+
+    It takes no step once `may_run` says no.
+    """
     try:
-        value = await attempt.handler.function(*attempt.arguments())
+        value = await Leased(attempt.handler.function(*attempt.arguments()), may_run)
         return _succeeded(attempt, value)
     except asyncio.CancelledError as error:
         if not attempt.cancel.event.is_set():

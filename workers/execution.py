@@ -161,7 +161,7 @@ class Execution:
         if not self._begin():
             return None
         with execution_span(self._around.tracing, self.run, self._around.worker) as trace:
-            return marked(trace, await call_async(self._attempt(trace)))
+            return marked(trace, await call_async(self._attempt(trace), lambda: self._around.lease.valid))
 
     async def _in_thread(self) -> AttemptEnd | None:
         if not self._begin():

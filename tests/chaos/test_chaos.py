@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class World:
         self._calm = threading.Event()
         self._failure: BaseException | None = None
         self._begun = time.monotonic()
+        self.judged_well = False
 
     def start(self) -> None:
         self.stack.start()
@@ -212,13 +214,17 @@ class World:
 
 @pytest.fixture
 def world(kafka_broker: KafkaBroker, postgres: EmbeddedPostgres, cell: str, postgres_dsn: str) -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="jobledger-chaos-") as folder:
-        one = World(kafka_broker, postgres, cell, postgres_dsn, Path(folder))
-        try:
-            one.start()
-            yield one
-        finally:
-            one.stop()
+    folder = Path(tempfile.mkdtemp(prefix="jobledger-chaos-"))
+    one = World(kafka_broker, postgres, cell, postgres_dsn, folder)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.stop()
+    if one.judged_well:
+        shutil.rmtree(folder)
+    else:
+        print(f"journal, acks and logs are in {folder}")
 
 
 def kill_each_in_turn(world: World) -> None:
@@ -294,6 +300,7 @@ def test_every_job_ends_once_whatever_dies(world: World) -> None:
     violations, differences = world.judge(), world.difference()
     world.step(f"judged; figures {world.figures}")
     assert violations == "" and differences == []
+    world.judged_well = True
     assert world.figures["served_again_after_kill"] < 15
     assert world.figures["served_again_queue_owner"] < 15
     assert world.figures["p99_of_others"] < 1
