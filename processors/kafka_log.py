@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from jobledger.eventlog.clients import ClientConfig, KafkaConnection, consumer_config, transactional_config
+from jobledger.processors.calls import call_or_leave
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.ports import FencedError, RefusedRecordError
 from jobledger.schemas.outcomes import encode_outcome
@@ -18,6 +20,9 @@ from jobledger.schemas.topics import Topic, topic_name
 
 INIT_SECONDS = 30.0
 COMMIT_SECONDS = 3.0
+#: A call of the client that has not come back by then never will: each of them has a shorter time-out of its own.
+STUCK_SECONDS = 20.0
+OPEN_SECONDS = 300.0
 READ_SECONDS = 30.0
 READ_BATCH = 2_000
 #: The end of a partition is told after an empty fetch: a long one would be waited for at each takeover.
@@ -29,8 +34,14 @@ NO_COMMANDS = b'{"commands":[]}'
 #: The group's offset is for lag tools and a start near the checkpoint; the checkpoint in `state` is the truth.
 GROUP_OFFSET_SECONDS = 1.0
 
+T = TypeVar("T")
+
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG}
+
+
+class StuckError(RuntimeError):
+    """The Kafka client does not come back from a call; what became of it is unknown."""
 
 
 class LogReadError(RuntimeError):
@@ -68,7 +79,7 @@ class KafkaPartitionLog:
 
     async def open(self) -> RecoveredState:
         """Fence older owners for good, then read `state` and the end of `events`."""
-        return await asyncio.to_thread(self._open)
+        return await self._bounded(self._open, OPEN_SECONDS)
 
     def _open(self) -> RecoveredState:
         self._close()
@@ -131,12 +142,24 @@ class KafkaPartitionLog:
                 return last
             step *= 8
 
+    async def _bounded(self, call: Callable[[], T], seconds: float) -> T:
+        """A call that may never come back: librdkafka loses the answer to some requests when a broker dies.
+
+        Its clients are then given up, with their thread; the next `open` fences what they might still do.
+        Raises StuckError.
+        """
+        try:
+            return await call_or_leave(call, seconds)
+        except TimeoutError as error:
+            self._producer = self._group = self._reader = None
+            raise StuckError(f"A call of the Kafka client has not come back for {seconds:.0f} s.") from error
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     async def commit(self, plan: Plan) -> None:
         """Write the plan in one transaction; see PartitionLog."""
         try:
-            await asyncio.to_thread(self._commit, plan)
+            await self._bounded(lambda: self._commit(plan), STUCK_SECONDS)
         except KafkaException as error:
             code = error.args[0].code()
             if code in _FENCED:

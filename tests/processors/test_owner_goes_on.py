@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -92,3 +93,51 @@ async def test_a_producer_that_can_never_send_again_ends_the_heartbeat_book(log_
         await asyncio.wait_for(waiting, 5)
     del log_cell.producer.send
     await book.stop()
+
+
+class StuckProducer:
+    """A producer whose group offsets are never answered, as after the death of a broker."""
+
+    def __init__(self, real: Producer, let_go: threading.Event) -> None:
+        self._real, self._let_go = real, let_go
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def send_offsets_to_transaction(self, *_: Any) -> None:
+        self._let_go.wait()
+        raise KafkaException(KafkaError(KafkaError._STATE))
+
+
+class StuckLog(KafkaPartitionLog):
+    """The product's log; its first producer gets stuck."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.let_go = threading.Event()
+        self.opened = 0
+
+    def _open(self) -> Any:
+        recovered = super()._open()
+        self.opened += 1
+        if self.opened == 1:
+            assert self._producer is not None
+            self._producer = StuckProducer(self._producer, self.let_go)  # type: ignore[assignment]
+        return recovered
+
+
+async def test_a_call_of_the_client_that_never_comes_back_does_not_hold_the_partition(
+    log_cell: LogCell, start_owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka may lose the answer to a request when a broker dies; the owner opens anew and decides once more."""
+    monkeypatch.setattr("jobledger.processors.kafka_log.STUCK_SECONDS", 1.0)
+    log = StuckLog(log_cell.kafka, log_cell.cell, 0, "test")
+    owner: OwnerAlone = await start_owner(0, log=log)
+    try:
+        asked = await log_cell.ask(log_cell.job_on(0), submit())
+    finally:
+        log.let_go.set()
+    assert asked.status is OutcomeStatus.ACCEPTED
+    assert log.opened == 2 and "has not come back" in owner.observer.reopenings[0][2]
+    assert len(log_cell.outcomes[asked.command_id]) == 1
+    assert await owner.agreement() == []
