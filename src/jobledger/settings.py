@@ -63,7 +63,6 @@ class Settings(BaseSettings):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
         description="Whose jobs workers run and the api shows.",
     )
-    environment: str = Field(default="production", description="Name of the installation, for people.")
 
     host: str = Field(default="127.0.0.1", description="Address that every listener binds to.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="GraphQL of an api.")
@@ -98,7 +97,6 @@ class Settings(BaseSettings):
     mutation_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="Then a mutation answers PENDING.")
 
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field(default="INFO", description="Least level logged.")
-    trace_sample_ratio: float = Field(default=0.01, ge=0, le=1, description="Part of new traces that is recorded.")
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
 

@@ -153,7 +153,6 @@ def role_environment(
         "PYTHONPATH": os.pathsep.join(search_path),
         "PYTHONUNBUFFERED": "1",
         "JOBLEDGER_DEV": "1",
-        "JOBLEDGER_ENVIRONMENT": "development",
         "JOBLEDGER_PARTITIONS": str(options.partitions),
         "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{places.kafka}",
         "JOBLEDGER_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
