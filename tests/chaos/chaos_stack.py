@@ -36,6 +36,7 @@ class Role:
         self.port = free_port()
         self.starts = 0
         self.wanted = False
+        self._starting = threading.Lock()
         self._environment = {
             **environment,
             PARENT_FD_VARIABLE: str(parent_pipe),
@@ -55,7 +56,13 @@ class Role:
         return self._process is None or self._process.poll() is not None
 
     def start(self) -> None:
-        self.wanted = True
+        """Start it unless it runs: both the test and the supervisor may want to."""
+        with self._starting:
+            if self.ended:
+                self._start()
+            self.wanted = True
+
+    def _start(self) -> None:
         self.starts += 1
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
