@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from uuid import UUID
 
 from jobledger.eventlog.positions import InvalidPositionError, Vector, decode_position
 from jobledger.graphql.scalars import Cursor
@@ -41,7 +42,7 @@ class Cursors:
         """A place in a list of jobs."""
         try:
             at_ms, job_id = self.read(ordering, token)
-            return JobCursor(int(at_ms), job_id)
+            return JobCursor(_number(at_ms), str(UUID(job_id)))
         except ValueError:
             raise self._refused(token) from None
 
@@ -49,7 +50,7 @@ class Cursors:
         """A place in a list that is numbered."""
         try:
             (number,) = self.read(ordering, token)
-            return int(number)
+            return _number(number)
         except ValueError:
             raise self._refused(token) from None
 
@@ -73,3 +74,11 @@ class Cursors:
                 token,
             )
         )
+
+
+def _number(text: str) -> int:
+    """A number that Postgres can compare with; raises ValueError."""
+    number = int(text)
+    if abs(number) >= 1 << 63:
+        raise ValueError(text)
+    return number

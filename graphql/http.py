@@ -92,6 +92,8 @@ class GraphQLView(GraphQL[RequestContext, None]):
             return msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeError) as error:
             raise json.JSONDecodeError(str(error), "", 0) from None
+        except RecursionError:
+            raise json.JSONDecodeError("it is nested too deeply", "", 0) from None
 
     def parse_json(self, data: str | bytes) -> Any:
         """The body; says what is wrong with it."""

@@ -185,7 +185,7 @@ class Reads:
 
     async def queue(self, name: str) -> Queue | None:
         """A queue by name; `default` always exists."""
-        return await self._queues.load(name)
+        return None if _impossible(name) else await self._queues.load(name)
 
     async def _load_queues(self, names: list[str]) -> list[Queue | None]:
         with read_model_errors():
@@ -206,6 +206,8 @@ class Reads:
     async def workers(self, queue: str | None, after: Position | None) -> list[Worker]:
         """Registered workers."""
         await self.wait_for(after)
+        if queue and _impossible(queue):
+            return []
         with read_model_errors():
             page = await self._model.workers(self._tenant, queue=queue or None, first=MAX_LISTED)
         return workers_of(page.items)
@@ -226,6 +228,8 @@ class Reads:
                 at=outcome.at_ms,  # type: ignore[arg-type]
                 error=error_of(outcome, ["id"], None) if rejected else None,
             )
+        if _impossible(uuid):
+            return self._command_of(uuid, [])
         with read_model_errors():
             events = await self._model.command(self._tenant, uuid)
         return self._command_of(uuid, events)
@@ -303,3 +307,8 @@ def _page_info(cursors: list[Cursor], has_next: bool, later: bool) -> PageInfo:
         start_cursor=cursors[0] if cursors else None,
         end_cursor=cursors[-1] if cursors else None,
     )
+
+
+def _impossible(text: str) -> bool:
+    """Whether nothing can have this name or id: Postgres takes no NUL."""
+    return "\x00" in text

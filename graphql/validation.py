@@ -145,6 +145,8 @@ def check_payload(item: SubmitItem) -> Opaque:
         text = data.decode()
     except (ValueError, TypeError, OverflowError) as error:
         raise refuse(f"payload can't be written as JSON ({error})", "send valid JSON", "payload", "") from None
+    except RecursionError:
+        raise _too_deep("payload") from None
     _check_size("payload", len(data))
     return Opaque(text)
 
@@ -160,7 +162,13 @@ def _payload_text(item: SubmitItem) -> str:
         msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise refuse(f"payloadText is not valid JSON ({error})", "send valid JSON", "payloadText", text) from None
+    except RecursionError:
+        raise _too_deep("payloadText") from None
     return text
+
+
+def _too_deep(field: str) -> Refused:
+    return refuse(f"{field} is nested too deeply", "send fewer levels", field, "")
 
 
 def _check_size(field: str, size: int) -> None:
@@ -229,7 +237,11 @@ def submit_body(item: SubmitItem, now_ms: int) -> SubmitJob:
         timeout_seconds=timeout,
         lineage=Lineage(parent=parent, tags=tags) if parent or tags else _NO_LINEAGE,
     )
-    return _with_key(item, body) if given(item.idempotency_key) else body
+    if given(item.idempotency_key):
+        return _with_key(item, body)
+    if given(item.command_id):  # a command id that is used again for another job has to be noticed too
+        return msgspec.structs.replace(body, request_digest=_request_digest(item, body))
+    return body
 
 
 def _with_key(item: SubmitItem, body: SubmitJob) -> SubmitJob:

@@ -141,3 +141,16 @@ async def test_a_call_of_the_client_that_never_comes_back_does_not_hold_the_part
     assert log.opened == 2 and "has not come back" in owner.observer.reopenings[0][2]
     assert len(log_cell.outcomes[asked.command_id]) == 1
     assert await owner.agreement() == []
+
+
+async def test_another_request_under_a_used_command_id_is_refused(log_cell: LogCell, start_owner: Any) -> None:
+    """While the job lives; the same request again is a duplicate."""
+    await start_owner(0)
+    stream = log_cell.job_on(0)
+    first = await log_cell.ask(stream, submit(request_digest="a" * 64), "c-1")
+    assert first.status is OutcomeStatus.ACCEPTED
+    other = await log_cell.ask(stream, submit(request_digest="b" * 64), "c-2")
+    assert other.status is OutcomeStatus.REJECTED and other.rejection is not None
+    assert (other.rejection.code, other.rejection.field) == ("IDEMPOTENCY_KEY_REUSED", "commandId")
+    again = await log_cell.ask(stream, submit(request_digest="a" * 64), "c-3")
+    assert again.duplicate
