@@ -12,11 +12,13 @@ from jobledger.domain.commands import REMEMBERED_PER_STREAM
 from jobledger.domain.effects import Effect
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.job_events import JobSubmitted
+from jobledger.domain.job_state import Job
 from jobledger.domain.queue_events import QueueCreated
-from jobledger.domain.tenant import TenantCreated
+from jobledger.domain.queue_state import Queue, QueueState
+from jobledger.domain.tenant import Tenant, TenantCreated
 from jobledger.domain.values import Actor, ActorKind, Answer, Lineage, Rejection
 
-State = job.Job | queue.QueueState | tenant.Tenant
+State = Job | QueueState | Tenant
 
 
 class AggregateType(NamedTuple):
@@ -38,9 +40,9 @@ _EVOLVE: dict[type[Any], Callable[[Any, Any], None]] = {
 }
 
 
-def head(state: State) -> job.Job | queue.Queue | tenant.Tenant:
+def head(state: State) -> Job | Queue | Tenant:
     """The part of a state that holds its id and version."""
-    return state.queue if isinstance(state, queue.QueueState) else state
+    return state.queue if isinstance(state, QueueState) else state
 
 
 class Recorded(Protocol):
@@ -113,7 +115,7 @@ def mutate(state: State | None, record: Recorded) -> State:
     return state
 
 
-def _remember(known: job.Job | queue.Queue | tenant.Tenant, command_id: str) -> None:
+def _remember(known: Job | Queue | Tenant, command_id: str) -> None:
     """A stream remembers the last commands of users, so that a repeat of one changes nothing."""
     if command_id not in known.recent:
         known.recent = [*known.recent, command_id][-REMEMBERED_PER_STREAM:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -13,89 +12,10 @@ from jobledger.domain import job_events as e
 from jobledger.domain import queue_commands as q
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.identity import execution_id, is_name, queue_stream, split_stream
+from jobledger.domain.job_state import MAIN_TASK, OUT, RUN, TERMINAL, Job, JobStatus, Task, next_timer_ms
 from jobledger.domain.queue_commands import ReleaseOutcome
 from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START, retry_at_ms
-from jobledger.domain.values import Answer, Code, Lineage, Opaque, Rejection, RetryPolicy
-
-MAIN_TASK = "main"
-RUN = 1
-
-
-class JobStatus(StrEnum):
-    """Where a job stands. The last three are terminal."""
-
-    SCHEDULED = "SCHEDULED"
-    QUEUED = "QUEUED"
-    RUNNING = "RUNNING"
-    RETRYING = "RETRYING"
-    CANCELLING = "CANCELLING"
-    SUCCEEDED = "SUCCEEDED"
-    DEAD_LETTERED = "DEAD_LETTERED"
-    CANCELLED = "CANCELLED"
-
-
-TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.DEAD_LETTERED, JobStatus.CANCELLED})
-#: Statuses in which an assignment is out: waiting in the queue or held by a worker.
-OUT = frozenset({JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING})
-
-
-class Task(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """State of one task of a job."""
-
-    attempt: int = 0
-    assignment: int = 0
-    unstarted: int = 0
-    ready_at_ms: int = 0
-    retry_at_ms: int | None = None
-    worker: str | None = None
-    started: bool = False
-    checkpoint: Opaque | None = None
-
-
-class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """State of a job; `version` counts its events."""
-
-    id: str
-    version: int
-    handler: str
-    queue: str
-    priority: int
-    payload: Opaque
-    submitted_at_ms: int
-    due_at_ms: int
-    retry: RetryPolicy
-    status: JobStatus
-    lineage: Lineage = Lineage()
-    timeout_seconds: float | None = None
-    key_digest: str | None = None
-    request_digest: str | None = None
-    created_seq: int = 0
-    ended_at_ms: int | None = None
-    tasks: dict[str, Task] = {}
-    correlation_id: str | None = None
-    traceparent: str | None = None
-    recent: list[str] = []
-
-    class_version = 1
-
-    @property
-    def ended_with_stub(self) -> bool:
-        """Ended for good: only a stub of it is kept. A dead-lettered job is kept whole."""
-        return self.status in (JobStatus.SUCCEEDED, JobStatus.CANCELLED)
-
-    @property
-    def main(self) -> Task:
-        """The only task of a plain job."""
-        return self.tasks[MAIN_TASK]
-
-
-def next_timer_ms(job: Job) -> int | None:
-    """When the job wants to be woken: its start time, or the end of its back-off; None: not at all."""
-    if job.status is JobStatus.SCHEDULED:
-        return job.due_at_ms
-    if job.status is JobStatus.RETRYING:
-        return job.main.retry_at_ms
-    return None
+from jobledger.domain.values import Answer, Code, Lineage, Opaque, Rejection
 
 
 def _reject_state(action: str, job: Job) -> Rejection:

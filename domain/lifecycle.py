@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jobledger.domain import job_events as e
-from jobledger.domain.job import JobStatus
+from jobledger.domain.job_state import JobStatus
 
 
 class Transition(NamedTuple):

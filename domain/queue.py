@@ -14,6 +14,7 @@ from jobledger.domain import queue_events as e
 from jobledger.domain.effects import Effect, FollowUp, ToWorker
 from jobledger.domain.identity import is_name, split_stream
 from jobledger.domain.job import invalid_name
+from jobledger.domain.queue_state import PRIORITIES, Lanes, Queue, QueueState, QueueTask, QueueWorker, task_key
 from jobledger.domain.values import Answer, Code, Opaque, Rejection
 from jobledger.domain.worker_messages import CancelTask, RunTask
 
@@ -25,136 +26,6 @@ MAX_ASSIGNMENTS_PER_DISPATCH = 400
 MAX_LOST_PER_DECISION = 100
 #: Payload bytes of one dispatch (the first task may be larger), so that a transaction stays small.
 MAX_BYTES_PER_DISPATCH = 1 << 20
-PRIORITIES = range(1, 6)
-
-
-class QueueTask(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """A task in the queue; `incarnation` set: a worker holds it."""
-
-    job: str
-    task: str
-    assignment: int
-    number: int
-    execution_id: str
-    attempt: int
-    handler: str
-    priority: int
-    payload: Opaque
-    due_at_ms: int
-    ready_at_ms: int
-    timeout_seconds: float | None = None
-    traceparent: str | None = None
-    correlation_id: str | None = None
-    checkpoint: Opaque | None = None
-    worker: str | None = None
-    incarnation: str | None = None
-    assigned_at_ms: int = 0
-    lost: bool = False
-
-    @property
-    def key(self) -> str:
-        """Names the task within its queue."""
-        return task_key(self.job, self.task)
-
-
-class QueueWorker(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A registered worker incarnation. `lost`: its lease has expired, its tasks are being given up."""
-
-    worker: str
-    pool: str
-    credits: int
-    handlers: list[str]
-    lost: bool = False
-
-
-class Queue(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Snapshot of a queue. Its tasks and workers are stored beside it, one record each."""
-
-    id: str
-    version: int
-    created_at_ms: int
-    max_waiting_bytes: int
-    description: str = ""
-    enqueued: int = 0
-    created_seq: int = 0
-    recent: list[str] = []
-
-    class_version = 1
-
-
-class Lanes:
-    """The waiting and held tasks of a queue, indexed for dispatch; rebuilt from the stored tasks.
-
-    `waiting[priority][handler]` maps task keys to enqueue numbers in the order of the numbers.
-    """
-
-    __slots__ = ("held", "tasks", "waiting", "waiting_bytes")
-
-    def __init__(self, tasks: list[QueueTask] | None = None) -> None:
-        self.tasks: dict[str, QueueTask] = {}
-        self.waiting: dict[int, dict[str, dict[str, int]]] = {priority: {} for priority in PRIORITIES}
-        self.held: dict[str, dict[str, None]] = {}
-        self.waiting_bytes = 0
-        for task in sorted(tasks or [], key=lambda task: task.number):
-            self.add(task)
-
-    def add(self, task: QueueTask) -> None:
-        """Take in a task, as waiting or as held."""
-        self.tasks[task.key] = task
-        if task.incarnation is None:
-            self.waiting[task.priority].setdefault(task.handler, {})[task.key] = task.number
-            self.waiting_bytes += len(task.payload.data)
-        else:
-            self.held.setdefault(task.incarnation, {})[task.key] = None
-
-    def remove(self, key: str) -> None:
-        """Forget a task."""
-        task = self.tasks.pop(key)
-        if task.incarnation is None:
-            self._unwait(task)
-        else:
-            holder = self.held[task.incarnation]
-            del holder[key]
-            if not holder:
-                del self.held[task.incarnation]
-
-    def assign(self, key: str, worker: str, incarnation: str, at_ms: int) -> None:
-        """Move a task from waiting to held."""
-        task = self.tasks[key]
-        self._unwait(task)
-        task.worker, task.incarnation, task.assigned_at_ms = worker, incarnation, at_ms
-        self.held.setdefault(incarnation, {})[key] = None
-
-    def _unwait(self, task: QueueTask) -> None:
-        lane = self.waiting[task.priority][task.handler]
-        del lane[task.key]
-        if not lane:
-            del self.waiting[task.priority][task.handler]
-        self.waiting_bytes -= len(task.payload.data)
-
-    def held_by(self, incarnation: str) -> dict[str, None]:
-        """Keys of the tasks that a worker holds."""
-        return self.held.get(incarnation, {})
-
-    def depth(self, priority: int) -> int:
-        """Waiting tasks of one priority."""
-        return sum(len(lane) for lane in self.waiting[priority].values())
-
-
-class QueueState:
-    """A queue, its lanes and its workers by incarnation: what decide and evolve see."""
-
-    __slots__ = ("lanes", "queue", "workers")
-
-    def __init__(self, queue: Queue, lanes: Lanes, workers: dict[str, QueueWorker]) -> None:
-        self.queue = queue
-        self.lanes = lanes
-        self.workers = workers
-
-
-def task_key(job: str, task: str) -> str:
-    """Names a task within its queue."""
-    return f"{job}/{task}"
 
 
 # -- decide -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jobledger.domain.identity import job_stream, queue_stream
-from jobledger.domain.job import TERMINAL, JobStatus
+from jobledger.domain.job_state import TERMINAL, JobStatus
 from jobledger.domain.queue_commands import QueryQueue
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error

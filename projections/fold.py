@@ -11,7 +11,7 @@ from jobledger.domain import job_events as je
 from jobledger.domain import queue_events as qe
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import split_stream
-from jobledger.domain.job import JobStatus
+from jobledger.domain.job_state import JobStatus
 from jobledger.domain.tenant import TenantCreated, TenantUpdated
 from jobledger.projections.changes import Changes, add, set_opaque
 from jobledger.projections.tables import Change, Key

@@ -9,9 +9,9 @@ import msgspec
 from eventsourcing.domain import OriginatorIDError, OriginatorVersionError
 
 from jobledger.domain.aggregates import State, mutate
-from jobledger.domain.job import Job
 from jobledger.domain.job_events import JobSubmitted
-from jobledger.domain.queue import QueueState
+from jobledger.domain.job_state import Job
+from jobledger.domain.queue_state import QueueState
 from jobledger.processors.core.machine import Limits, Machine
 from jobledger.processors.core.recovery import ForeignStateError, rebuild
 from jobledger.processors.core.retained import Retained

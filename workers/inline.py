@@ -21,7 +21,7 @@ from jobledger.domain import job_commands as c
 from jobledger.domain import job_events as e
 from jobledger.domain.aggregates import evolve
 from jobledger.domain.identity import job_stream
-from jobledger.domain.job import TERMINAL, Job, JobStatus
+from jobledger.domain.job_state import MAIN_TASK, TERMINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.values import Lineage, Opaque, Rejection, RetryPolicy
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus, call, call_async
 from jobledger.workers.client.errors import (
@@ -82,7 +82,7 @@ class InlineJob:
         text = None if reason is None else Opaque(msgspec.json.encode(reason).decode())
         self._decide(c.CancelJob(reason=text))
         if self._state.status is JobStatus.CANCELLING:  # no queue here that has to agree
-            self._decide(c.TaskWithdrawn(task=jobs.MAIN_TASK, assignment=self._state.main.assignment))
+            self._decide(c.TaskWithdrawn(task=MAIN_TASK, assignment=self._state.main.assignment))
         return self._state.status
 
     def result(self, timeout: float | None = None) -> Any:
@@ -114,12 +114,12 @@ class InlineJob:
                 self._failure = event
 
     def _wake(self, due_ms: int) -> None:
-        self._decide(c.MarkDue(task=jobs.MAIN_TASK, due_at_ms=due_ms))
+        self._decide(c.MarkDue(task=MAIN_TASK, due_at_ms=due_ms))
 
     def _attempt(self, handler: Handler[..., Any]) -> None:
         """One attempt, and the report of its end."""
         started, ready = self._client.now_ms, self._ready()
-        who: dict[str, Any] = {"task": jobs.MAIN_TASK, "assignment": ready.assignment, "worker": WORKER}
+        who: dict[str, Any] = {"task": MAIN_TASK, "assignment": ready.assignment, "worker": WORKER}
         who["incarnation"] = WORKER
         times: dict[str, Any] = {"assigned_at_ms": started, "started_at_ms": started}
         self._decide(c.ReportStarted(**who, **times))
@@ -162,7 +162,7 @@ class InlineJob:
         return TaskInfo(
             job_id=self.id,
             tenant=TENANT,
-            task=jobs.MAIN_TASK,
+            task=MAIN_TASK,
             execution_id=ready.execution_id,
             attempt=ready.attempt,
             assignment=ready.assignment,
@@ -255,7 +255,7 @@ class InlineClient:
         for _ in range(MAX_ATTEMPTS_RUN):
             if job.status() in TERMINAL:
                 return
-            due = jobs.next_timer_ms(job._state)
+            due = next_timer_ms(job._state)
             if due is not None:
                 self.now_ms = max(self.now_ms, due)
                 self._wake_if_due(job)
@@ -328,12 +328,12 @@ class InlineClient:
         return self._handlers[job._state.handler]
 
     def _wake_if_due(self, job: InlineJob) -> None:
-        due = jobs.next_timer_ms(job._state)
+        due = next_timer_ms(job._state)
         if due is not None and due <= self.now_ms:
             job._wake(due)
 
     def _next_ms(self) -> int | None:
-        timers = (jobs.next_timer_ms(job._state) for job in self._jobs.values())
+        timers = (next_timer_ms(job._state) for job in self._jobs.values())
         return min((at for at in timers if at is not None), default=None)
 
 

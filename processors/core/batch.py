@@ -13,12 +13,13 @@ from jobledger.domain.commands import CREATING, REMEMBERED
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import minted_ms, partition_of, split_stream
-from jobledger.domain.job import Job, JobStatus
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.domain.job_events import JobSubmitted
-from jobledger.domain.queue import DISPATCH_AFTER, QueueState, task_key
+from jobledger.domain.job_state import Job, JobStatus
+from jobledger.domain.queue import DISPATCH_AFTER
 from jobledger.domain.queue_commands import DispatchTasks
 from jobledger.domain.queue_events import CreditsSet, QueueTaskEvent, TaskAssigned, WorkerLost, WorkerRemoved
+from jobledger.domain.queue_state import QueueState, task_key
 from jobledger.domain.values import SYSTEM, Answer, Code, Lineage, Rejection
 from jobledger.processors.core.checkpoint import Pending
 from jobledger.processors.core.outgoing import Outgoing

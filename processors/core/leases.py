@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jobledger.domain.queue import QueueState
 from jobledger.domain.queue_commands import ExpireLease
+from jobledger.domain.queue_state import QueueState
 from jobledger.domain.values import SYSTEM
 from jobledger.processors.core.ports import Clock, Heartbeats
 from jobledger.schemas.commands import Command

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobledger.domain.aggregates import State
-from jobledger.domain.job import Job, next_timer_ms
 from jobledger.domain.job_commands import MarkDue
-from jobledger.domain.queue import QueueState
+from jobledger.domain.job_state import Job, next_timer_ms
+from jobledger.domain.queue_state import QueueState
 from jobledger.domain.tenant import Tenant
 from jobledger.domain.values import SYSTEM
 from jobledger.processors.core.batch import Batch

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from jobledger.domain.job import Job, next_timer_ms
-from jobledger.domain.queue import Lanes, Queue, QueueState, QueueTask, QueueWorker
+from jobledger.domain.job_state import Job, next_timer_ms
+from jobledger.domain.queue_state import Lanes, Queue, QueueState, QueueTask, QueueWorker
 from jobledger.domain.tenant import Tenant
 from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.machine import Limits, Machine

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from jobledger.domain.job import Job
-from jobledger.domain.queue import Queue, QueueTask, QueueWorker
+from jobledger.domain.job_state import Job
+from jobledger.domain.queue_state import Queue, QueueTask, QueueWorker
 from jobledger.domain.tenant import Tenant
 from jobledger.processors.core.checkpoint import Checkpoint
 

@@ -12,7 +12,8 @@ from jobledger.domain import job as jobs
 from jobledger.domain import job_commands as c
 from jobledger.domain import job_events as e
 from jobledger.domain.aggregates import evolve
-from jobledger.domain.job import EVOLVE, TERMINAL, Job, JobStatus, next_timer_ms
+from jobledger.domain.job import EVOLVE
+from jobledger.domain.job_state import TERMINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.lifecycle import TRANSITIONS, mermaid, table, targets
 from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy

@@ -14,8 +14,8 @@ from jobledger.domain.aggregates import AGGREGATES, State, head, mutate
 from jobledger.domain.commands import CREATING
 from jobledger.domain.effects import FollowUp
 from jobledger.domain.identity import partition_of, split_stream
-from jobledger.domain.job import Job
 from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.job_state import Job
 from jobledger.domain.queue import DISPATCH_AFTER
 from jobledger.domain.queue_commands import DispatchTasks
 from jobledger.domain.values import SYSTEM, Answer, Code, Lineage, Rejection

@@ -22,8 +22,8 @@ from jobledger.domain import queue_commands as qc
 from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.effects import FollowUp
 from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
-from jobledger.domain.job import Job, next_timer_ms
-from jobledger.domain.queue import QueueState
+from jobledger.domain.job_state import Job, next_timer_ms
+from jobledger.domain.queue_state import QueueState
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Answer, Lineage, Opaque, Rejection, RetryPolicy
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.projections.memory import MemoryTables

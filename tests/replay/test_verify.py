@@ -14,7 +14,7 @@ from log_cell import TENANT, LogCell, OwnerAlone, PlayedWorker, submit, until
 
 from jobledger.domain.identity import queue_stream
 from jobledger.domain.job_commands import CancelJob
-from jobledger.domain.queue import QueueTask
+from jobledger.domain.queue_state import QueueTask
 from jobledger.domain.values import Lineage, Opaque
 from jobledger.processors.core.state_records import (
     Stub,

@@ -11,6 +11,8 @@ from jobledger.domain import aggregates, retry
 from jobledger.domain import job as jobs
 from jobledger.domain import queue as queues
 from jobledger.domain import queue_events as qe
+from jobledger.domain.job_state import TERMINAL, Job
+from jobledger.domain.queue_state import QueueState
 from jobledger.processors.core import batch, machine, recovery
 from jobledger.processors.core.batch import Batch
 from jobledger.processors.core.machine import Incoming, Machine
@@ -103,7 +105,7 @@ def forget_idempotency_keys(patch: Patch) -> None:
 
 
 def leave_no_stub(patch: Patch) -> None:
-    def write(self: Batch, stream: str, job: jobs.Job) -> None:
+    def write(self: Batch, stream: str, job: Job) -> None:
         self._plan.state[b"s|" + stream.encode()] = None
         self._machine.forget_job(stream)
 
@@ -118,7 +120,7 @@ _Stub = batch.Stub
 
 
 def hand_out_more_than_the_credits(patch: Patch) -> None:
-    def free(state: queues.QueueState) -> dict[str, int]:
+    def free(state: QueueState) -> dict[str, int]:
         return {incarnation: 9 for incarnation, known in state.workers.items() if not known.lost}
 
     patch.setattr(queues, "free_slots", free)
@@ -133,7 +135,7 @@ def say_nothing_of_lost_tasks(patch: Patch) -> None:
 
 
 def assign_to_lost_workers(patch: Patch) -> None:
-    def on_lost(state: queues.QueueState, event: qe.WorkerLost) -> None:
+    def on_lost(state: QueueState, event: qe.WorkerLost) -> None:
         for key in event.lost:
             state.lanes.tasks[key].lost = True
 
@@ -190,8 +192,8 @@ def forget_the_number_of_the_source(patch: Patch) -> None:
 
 
 def cancel_without_asking(patch: Patch) -> None:
-    def cancel(job: jobs.Job, command: Any, now: int) -> Any:
-        if job.status in jobs.TERMINAL:
+    def cancel(job: Job, command: Any, now: int) -> Any:
+        if job.status in TERMINAL:
             return original(job, command, now)
         return [jobs.e.JobCancelled(ended_at_ms=now)]
 

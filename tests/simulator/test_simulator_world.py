@@ -6,8 +6,8 @@ import pytest
 
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_events as qe
-from jobledger.domain.job import JobStatus
 from jobledger.domain.job_events import JobSubmitted, TaskReady
+from jobledger.domain.job_state import JobStatus
 from jobledger.domain.values import Code, Opaque
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.recovery import LostTailError

@@ -6,7 +6,7 @@ from jobledger.domain import job_events as e
 from jobledger.domain import queue as queues
 from jobledger.domain.aggregates import evolve
 from jobledger.domain.effects import FollowUp
-from jobledger.domain.job import Job
+from jobledger.domain.job_state import Job, next_timer_ms
 from jobledger.domain.queue_commands import DispatchTasks, EnqueueTask, SetCredits
 from jobledger.domain.values import Code, Lineage, Opaque, Rejection
 
@@ -53,7 +53,7 @@ def test_checkpoint_travels_to_the_next_attempt() -> None:
     assert kinds == [e.TaskStarted, e.TaskCheckpointSaved]
     lost = c.AttemptLost(task="main", assignment=1, worker="w", incarnation="i")
     _apply(state, lost, 2000)
-    due = jobs.next_timer_ms(state)
+    due = next_timer_ms(state)
     assert due is not None
     (ready,) = _apply(state, c.MarkDue(task="main", due_at_ms=due), due)
     (effect,) = jobs.react(state, ready)

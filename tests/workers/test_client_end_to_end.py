@@ -17,7 +17,7 @@ import pytest
 
 from jobledger import AsyncClient, Client, JobCancelled, JobFailed
 from jobledger.dev.ports import free_port
-from jobledger.domain.job import JobStatus
+from jobledger.domain.job_state import JobStatus
 from jobledger.workers.client import (
     AlreadyEnded,
     AlreadyExists,

@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).parent))
 from sample_handlers import ATTEMPTS, Email, echo, flaky, hopeless, noop, sleepy, square, steps, unserialisable
 
 from jobledger import JobCancelled, JobFailed, RetryPolicy
-from jobledger.domain.job import JobStatus
+from jobledger.domain.job_state import JobStatus
 from jobledger.testing import inline
 from jobledger.workers.client import AlreadyEnded, IdempotencyKeyReused, InvalidInput, JobSpec
 

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import uuid_utils
 
-from jobledger.domain.job import JobStatus
+from jobledger.domain.job_state import JobStatus
 from jobledger.domain.values import RetryPolicy
 from jobledger.workers.client import documents
 from jobledger.workers.client.errors import BulkError, JobledgerError, NotFound, OutcomeUnknown, Unavailable, error_from

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from jobledger.domain.job import TERMINAL, JobStatus
+from jobledger.domain.job_state import TERMINAL, JobStatus
 from jobledger.workers.client.errors import JobCancelled, JobFailed, Unavailable
 from jobledger.workers.client.models import EVENT_FIELDS, JobEvent, JobView, job_event
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import uuid_utils
 
-from jobledger.domain.job import TERMINAL, JobStatus
+from jobledger.domain.job_state import TERMINAL, JobStatus
 from jobledger.domain.values import RetryPolicy
 from jobledger.workers.client.errors import InvalidInput
 from jobledger.workers.durations import seconds_of

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mappin
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
-from jobledger.domain.job import JobStatus
+from jobledger.domain.job_state import JobStatus
 from jobledger.domain.values import RetryPolicy
 from jobledger.workers.client.client import AsyncClient
 from jobledger.workers.client.errors import BulkError

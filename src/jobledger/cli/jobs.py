@@ -13,7 +13,7 @@ from jobledger.cli.calls import ApiUrl, ask, ask_job, call
 from jobledger.cli.failure import CliError, Exit
 from jobledger.cli.output import Format, Output, cell, clean, print_fields, print_json, print_rows, say
 from jobledger.cli.submit import parse_tags
-from jobledger.domain.job import TERMINAL, JobStatus
+from jobledger.domain.job_state import TERMINAL, JobStatus
 from jobledger.workers.client import AsyncClient, JobEvent
 
 app = typer.Typer(help="Look at jobs, follow them, stop them.", no_args_is_help=True)

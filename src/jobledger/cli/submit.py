@@ -13,7 +13,7 @@ import typer
 from jobledger.cli.calls import ApiUrl, call
 from jobledger.cli.failure import CliError, Exit
 from jobledger.cli.output import Format, Output, cell, print_fields, print_json, say
-from jobledger.domain.job import JobStatus
+from jobledger.domain.job_state import JobStatus
 from jobledger.workers.client import AsyncClient, AsyncJob, JobView
 from jobledger.workers.durations import seconds_of
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobledger.domain.aggregates import State
-from jobledger.domain.job import Job, next_timer_ms
-from jobledger.domain.queue import QueueState
+from jobledger.domain.job_state import Job, next_timer_ms
+from jobledger.domain.queue_state import QueueState
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.state_records import Stub, decode_state, encode_state, idempotency_key, stub_key
 from jobledger.simulator.checks import PartitionTrace, insist

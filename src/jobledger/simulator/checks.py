@@ -10,8 +10,9 @@ from jobledger.domain import job_events as je
 from jobledger.domain import queue_events as qe
 from jobledger.domain.aggregates import State, mutate
 from jobledger.domain.identity import partition_of
-from jobledger.domain.job import TERMINAL, Job
-from jobledger.domain.queue import QueueState, free_slots, task_key
+from jobledger.domain.job_state import TERMINAL, Job
+from jobledger.domain.queue import free_slots
+from jobledger.domain.queue_state import QueueState, task_key
 from jobledger.domain.retry import backoff_seconds
 from jobledger.domain.values import ActorKind
 from jobledger.domain.worker_messages import RunTask

@@ -13,7 +13,7 @@ from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as qc
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import job_stream, key_stream, partition_of, queue_stream
-from jobledger.domain.job import TERMINAL, Job, JobStatus
+from jobledger.domain.job_state import TERMINAL, Job, JobStatus
 from jobledger.domain.values import Actor, ActorKind, Lineage, Opaque, RetryPolicy
 from jobledger.domain.worker_messages import RunTask
 from jobledger.processors.core.machine import Limits
