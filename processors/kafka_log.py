@@ -22,6 +22,8 @@ INIT_SECONDS = 30.0
 COMMIT_SECONDS = 3.0
 #: A call of the client that has not come back by then never will: each of them has a shorter time-out of its own.
 STUCK_SECONDS = 20.0
+#: After a broker was away the first group offset of a transaction is as a rule never answered: wait less for it.
+STUCK_OFFSET_SECONDS = COMMIT_SECONDS + 2.0
 OPEN_SECONDS = 300.0
 READ_SECONDS = 30.0
 READ_BATCH = 2_000
@@ -159,7 +161,11 @@ class KafkaPartitionLog:
     async def commit(self, plan: Plan) -> None:
         """Write the plan in one transaction; see PartitionLog."""
         try:
-            await self._bounded(lambda: self._commit(plan), STUCK_SECONDS)
+            if time.monotonic() - self._group_offset_at >= GROUP_OFFSET_SECONDS:
+                await self._bounded(lambda: self._write(plan, group_offset=True), STUCK_OFFSET_SECONDS)
+                await self._bounded(self._end, STUCK_SECONDS)
+            else:
+                await self._bounded(lambda: self._commit(plan), STUCK_SECONDS)
         except KafkaException as error:
             code = error.args[0].code()
             if code in _FENCED:
@@ -169,6 +175,10 @@ class KafkaPartitionLog:
             raise
 
     def _commit(self, plan: Plan) -> None:
+        self._write(plan, group_offset=False)
+        self._end()
+
+    def _write(self, plan: Plan, *, group_offset: bool) -> None:
         producer = self._producer
         assert producer is not None
         p = self._partition
@@ -180,7 +190,12 @@ class KafkaPartitionLog:
             producer.produce(state, value, key, p)
         for outcome in plan.outcomes:
             producer.produce(outcomes, encode_outcome(outcome), outcome.command_id.encode(), p)
-        self._send_group_offset(producer, plan)
+        if group_offset:
+            self._send_group_offset(producer, plan)
+
+    def _end(self) -> None:
+        producer = self._producer
+        assert producer is not None
         deadline = time.monotonic() + COMMIT_SECONDS
         while True:
             try:
@@ -191,10 +206,8 @@ class KafkaPartitionLog:
                     raise
 
     def _send_group_offset(self, producer: Producer, plan: Plan) -> None:
-        now = time.monotonic()
-        if self._group is None or now - self._group_offset_at < GROUP_OFFSET_SECONDS:
-            return
-        self._group_offset_at = now
+        assert self._group is not None
+        self._group_offset_at = time.monotonic()
         at = TopicPartition(topic_name(self._cell, Topic.COMMANDS), self._partition, plan.checkpoint.offset)
         producer.send_offsets_to_transaction([at], self._group.consumer_group_metadata(), COMMIT_SECONDS)
 

@@ -130,7 +130,7 @@ async def test_a_call_of_the_client_that_never_comes_back_does_not_hold_the_part
     log_cell: LogCell, start_owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """librdkafka may lose the answer to a request when a broker dies; the owner opens anew and decides once more."""
-    monkeypatch.setattr("jobledger.processors.kafka_log.STUCK_SECONDS", 1.0)
+    monkeypatch.setattr("jobledger.processors.kafka_log.STUCK_OFFSET_SECONDS", 1.0)
     log = StuckLog(log_cell.kafka, log_cell.cell, 0, "test")
     owner: OwnerAlone = await start_owner(0, log=log)
     try:
