@@ -25,6 +25,8 @@ from jobledger.telemetry.traces import parse_traceparent
 
 #: A full bulk, and room for the document and the rest of the inputs.
 MAX_BODY_BYTES = MAX_SUBMIT_BYTES + 1024 * 1024
+#: The text is read character by character in the event loop; values belong into variables.
+MAX_QUERY_LENGTH = 256 * 1024
 MAX_CORRELATION_LENGTH = 200
 CONNECTION_INIT_TIMEOUT = timedelta(seconds=10)
 MAX_SUBSCRIPTIONS_PER_CONNECTION = 100
@@ -103,6 +105,13 @@ class GraphQLView(GraphQL[RequestContext, None]):
             raise HTTPException(400, f"The request is not valid JSON: {error.msg}.") from None
         if not isinstance(found, dict | list):
             raise HTTPException(400, "The request must be a JSON object with a `query`.")
+        query = found.get("query") if isinstance(found, dict) else None
+        if isinstance(query, str) and len(query) > MAX_QUERY_LENGTH:
+            raise HTTPException(
+                400,
+                f"The query has {len(query):,} characters, over the bound of {MAX_QUERY_LENGTH:,}: "
+                f"put its values into variables.",
+            )
         return found
 
     def encode_json(self, data: object) -> str:

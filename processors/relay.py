@@ -33,6 +33,7 @@ class KafkaRelay:
         self._producer = RecordProducer(config)
         self._holders: set[OutboxHolder] = set()
         self._renewing: asyncio.Task[None] | None = None
+        self._gap = False
 
     async def start(self) -> None:
         """Begin to send."""
@@ -67,12 +68,13 @@ class KafkaRelay:
 
     def _arrived(self, producer: RecordProducer, holder: OutboxHolder, key: bytes, done: asyncio.Future[int]) -> None:
         error = None if done.cancelled() else done.exception()
-        if producer is not self._producer or self._renewing is not None:
-            return  # what came through behind a failure lies beyond a gap: its receiver has dropped it
+        if producer is not self._producer:
+            return
         if error is not None:
+            self._gap = True
             self._renew(error)
-        elif holder in self._holders:
-            holder.acknowledge(key)
+        elif not self._gap and holder in self._holders:
+            holder.acknowledge(key)  # behind a gap it would be wrong: the receiver has dropped what came through
 
     def _renew(self, error: BaseException) -> None:
         if self._renewing is None:
@@ -83,6 +85,7 @@ class KafkaRelay:
         await self._producer.stop()
         await asyncio.sleep(RESEND_SECONDS)
         self._producer = RecordProducer(self._config)
+        self._gap = False
         await self._producer.start()
         self._renewing = None
         for holder in list(self._holders):

@@ -93,6 +93,7 @@ async def _bounds_documents(api: Any) -> None:
         ),
         ("{ ...f } fragment f on Query { ...f }", "within itself"),
         ("{ ...nothing }", "nothing"),
+        ("{ __typename } # " + "x" * 300_000, "characters"),
     ):
         answer = await api.raw(query)
         assert answer.status_code == 400 and word in answer.text, answer.text[:300]
