@@ -23,6 +23,7 @@ class Holder:
 
     def __init__(self) -> None:
         entries = [OutboxEntry("q0", number, b"[]") for number in range(1, ENTRIES + 1)]
+        self.empty = asyncio.Event()
         self.left = {outbox_key(entry.destination, entry.number): entry for entry in entries}
 
     def unacknowledged(self) -> list[tuple[bytes, OutboxEntry]]:
@@ -30,6 +31,8 @@ class Holder:
 
     def acknowledge(self, key: bytes) -> None:
         self.left.pop(key, None)
+        if not self.left:
+            self.empty.set()
 
 
 @pytest.mark.kafka
@@ -44,7 +47,6 @@ async def test_an_outbox_larger_than_the_producers_queue_arrives(bootstrap_serve
     try:
         relay.register(holder)
         async with asyncio.timeout(30):
-            while holder.left:
-                await asyncio.sleep(0.05)
+            await holder.empty.wait()
     finally:
         await relay.stop()
