@@ -40,7 +40,7 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def partition_of(name: str, partitions: int) -> int:
     """The partition (0 … partitions-1) of a stream or worker id: Kafka's toPositive(murmur2) mod partitions."""
     return (murmur2(name.encode()) & 0x7FFFFFFF) % partitions
