@@ -13,7 +13,8 @@ class QueueCommand(Value, frozen=True, kw_only=True, tag_field="type"):
 
 
 class CreateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.create.v1"):
-    """Create a queue. `max_waiting_bytes` bounds the payload bytes that wait in it."""
+    """Create a queue. `max_waiting_bytes` bounds the payload bytes that wait in it; the api
+    refuses submissions over it, by what the read model shows. A task of an accepted job is always taken in."""
 
     max_waiting_bytes: int
     description: str = ""

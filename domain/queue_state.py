@@ -117,6 +117,11 @@ class Lanes:
         """Keys of the tasks that a worker holds."""
         return self.held.get(incarnation, {})
 
+    def oldest_ready_ms(self) -> int | None:
+        """When the longest waiting task became ready; None when none waits. Lanes are in the order of arrival."""
+        heads = (next(iter(lane)) for lanes in self.waiting.values() for lane in lanes.values())
+        return min((self.tasks[key].ready_at_ms for key in heads), default=None)
+
     def depth(self, priority: int) -> int:
         """Waiting tasks of one priority."""
         return sum(len(lane) for lane in self.waiting[priority].values())

@@ -16,7 +16,7 @@ DEFAULT_TENANT = "default"
 
 
 class TenantStatus(StrEnum):
-    """Whether a tenant may submit jobs."""
+    """Status of a tenant: recorded, not yet enforced at submission."""
 
     ACTIVE = "ACTIVE"
     SUSPENDED = "SUSPENDED"
@@ -27,7 +27,7 @@ class TenantCommand(Value, frozen=True, kw_only=True, tag_field="type"):
 
 
 class CreateTenant(TenantCommand, frozen=True, kw_only=True, tag="tenant.create.v1"):
-    """Create a tenant. `max_live_jobs` 0: no limit."""
+    """Create a tenant. `max_live_jobs` is recorded, not yet enforced; 0: no limit."""
 
     max_live_jobs: int = 0
 

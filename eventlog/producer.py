@@ -14,6 +14,7 @@ from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
 
 MAX_WAITING_COMMANDS = 50_000
+MAX_WAITING_BYTES = 64 * 1024 * 1024
 FLUSH_SECONDS = 5.0
 POLL_SECONDS = 0.1
 
@@ -95,18 +96,21 @@ class CommandProducer:
         self._waiting: dict[int, deque[tuple[bytes, asyncio.Future[None]]]] = {}
         self._busy: set[int] = set()
         self._count = 0
+        self._bytes = 0
 
     def send(self, command: Command) -> asyncio.Future[None]:
         """Send a command; the future is done when the broker has it.
 
-        Raises BackpressureError, with nothing sent, when 50,000 commands wait already.
+        Raises BackpressureError, with nothing sent, when 50,000 commands or 64 MiB wait already.
         """
-        if self._count >= MAX_WAITING_COMMANDS:
+        if self._count >= MAX_WAITING_COMMANDS or self._bytes >= MAX_WAITING_BYTES:
             raise BackpressureError(f"{self._count} commands wait for Kafka; try again later.")
         partition = partition_of(command.stream, self._partitions)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(partition, deque()).append((encode_command(command), future))
+        data = encode_command(command)
+        self._waiting.setdefault(partition, deque()).append((data, future))
         self._count += 1
+        self._bytes += len(data)
         if partition not in self._busy:
             self._busy.add(partition)
             asyncio.get_running_loop().call_soon(self._flush, partition)
@@ -136,6 +140,7 @@ class CommandProducer:
             size += len(waiting[0][0])
             group.append(waiting.popleft())
         self._count -= len(group)
+        self._bytes -= size
         return group
 
     def _delivered(

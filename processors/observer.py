@@ -7,9 +7,10 @@ from collections import Counter
 from jobledger.domain import job_events as je
 from jobledger.domain import queue_events as qe
 from jobledger.domain.identity import split_stream
-from jobledger.processors.core.plan import Plan
+from jobledger.domain.values import Rejection
+from jobledger.processors.core.plan import Decided, Plan
 from jobledger.processors.core.ports import Clock
-from jobledger.schemas.events import EventRecord
+from jobledger.schemas.events import EventRecord, type_name
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 
@@ -30,6 +31,7 @@ class TelemetryObserver:
         self._transaction = metrics.bind("jobledger_transaction_seconds")
         self._dispatch_latency = metrics.bind("scheduler_dispatch_latency_seconds")
         self._scheduling_latency = metrics.bind("scheduling_latency_seconds")
+        self._execution = metrics.bind("execution_duration_seconds")
         self._slot_free_at_ms: dict[str, int] = {}
         metrics.set("scheduler_is_leader", 0)
 
@@ -85,6 +87,8 @@ class TelemetryObserver:
             if result == "QUARANTINED":
                 self._metrics.inc("jobledger_quarantined_total", count)
         for decided in plan.decided:
+            if decided.result == "REJECTED":
+                self._rejected(decided)
             if decided.result == "QUARANTINED":
                 command_id = decided.command.id if decided.command else ""
                 reason = getattr(decided.rejection, "message", "")
@@ -92,10 +96,22 @@ class TelemetryObserver:
         for record in plan.records:
             self._event(record, committed_at_ms)
 
+    def _rejected(self, decided: Decided) -> None:
+        if decided.command is not None and isinstance(decided.rejection, Rejection):
+            tenant = decided.command.stream.split(":")[1]
+            log.debug("command_rejected", command_id=decided.command.id, tenant_id=tenant, code=decided.rejection.code)
+
     # -- one event -----------------------------------------------------------------------------------------------
 
     def _event(self, record: EventRecord, committed_at_ms: int) -> None:
         data = record.data
+        log.debug(
+            "state_transition",
+            stream_id=record.originator_id,
+            tenant_id=record.tenant,
+            event_type=type_name(data),
+            version=record.originator_version,
+        )
         if isinstance(data, qe.TaskAssigned):
             self._assigned(record, data, committed_at_ms)
         elif isinstance(data, qe.TaskEnqueued):
@@ -108,6 +124,8 @@ class TelemetryObserver:
             self._metrics.inc("jobledger_jobs_submitted_total")
         elif isinstance(data, je.JobSucceeded | je.JobCancelled | je.JobDeadLettered):
             self._ended(record, data)
+        elif isinstance(data, je.TaskSucceeded):
+            self._execution.observe(max(0, data.ended_at_ms - data.started_at_ms) / 1000)
         elif isinstance(data, je.TaskFailed | je.TaskLost):
             self._failed(record, data)
         elif isinstance(data, qe.CreditsSet):
@@ -177,6 +195,8 @@ class TelemetryObserver:
         self._metrics.inc("executions_completed_total", status=status)
 
     def _failed(self, record: EventRecord, data: je.TaskFailed | je.TaskLost) -> None:
+        if isinstance(data, je.TaskFailed) and data.retry_at_ms is None:
+            self._execution.observe(max(0, data.ended_at_ms - data.started_at_ms) / 1000)
         if data.retry_at_ms is not None:
             log.warning(
                 "task_retry_scheduled",

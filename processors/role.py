@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from uuid_utils.compat import uuid7
 
+import jobledger
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.topics import Durability, ensure_topics
@@ -17,6 +18,7 @@ from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.feed import CommandFeed, FeedConfig
+from jobledger.processors.gauges import Gauges
 from jobledger.processors.heartbeats import HeartbeatBook
 from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.processors.observer import TelemetryObserver
@@ -83,6 +85,7 @@ class Scheduler:
         self.owners = OwnerSet(
             make_owner, lambda: self.heartbeats.clock_skew_ms, round(settings.max_clock_skew_seconds * 1000)
         )
+        self.gauges = Gauges(self.owners.machines, metrics, clock)
         self.feed = CommandFeed(
             FeedConfig(
                 cell=cell,
@@ -99,7 +102,7 @@ class Scheduler:
     @property
     def parts(self) -> list[Service]:
         """What starts, in order; it stops in the reverse order: the group is left before owners close."""
-        return [self.producer, self.heartbeats, self.relay, self.owners, self.feed, FirstTurn(self.owners)]
+        return [self.producer, self.heartbeats, self.relay, self.owners, self.feed, self.gauges, FirstTurn(self.owners)]
 
     async def queue_check(self) -> Checked:
         """Whether heartbeats, our own probes among them, come back from the broker."""
@@ -132,10 +135,10 @@ async def run(settings: Settings) -> int:
     await asyncio.to_thread(
         ensure_topics, settings.kafka.client_config(), settings.cell, settings.partitions, durability
     )
-    metrics = Metrics("scheduler", instance_id=instance)
+    metrics = Metrics("scheduler", instance_id=instance, version=jobledger.__version__)
     clock = SystemClock(settings.clock_offset_ms if settings.dev else 0)
     scheduler = Scheduler(settings, metrics, clock)
-    health = Health("0.1.0")
+    health = Health(jobledger.__version__)
     health.add("queue", scheduler.queue_check)
     health.add("coordination", scheduler.coordination_check)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)

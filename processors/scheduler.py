@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.owner import Owner
 from jobledger.telemetry.logs import get_logger
 
@@ -31,6 +32,10 @@ class OwnerSet:
     def owners(self) -> dict[int, Owner]:
         """Owners by partition."""
         return self._owners
+
+    def machines(self) -> dict[int, Machine]:
+        """The memories of the partitions that are served, to look at."""
+        return {p: owner.machine for p, owner in self._owners.items() if owner.machine is not None}
 
     def offer(self, partition: int, offset: int, value: bytes) -> None:
         """A command record, for the owner of its partition."""

@@ -33,8 +33,6 @@ PROCESS_EVENTS = (
     LogEvent("db_connection_lost", _E, "Connection to Postgres lost", (Role.API, Role.PROJECTOR), ("error",)),
     LogEvent("db_connection_restored", _I, "Connection to Postgres is back", (Role.API, Role.PROJECTOR)),
     LogEvent("slow_query", _N, "A database query was slow", (Role.API, Role.PROJECTOR), ("query", "duration_ms")),
-    LogEvent("topic_created", _I, "Topic created", ALL_ROLES, ("topic",)),
-    LogEvent("topic_check_failed", _F, "A topic is not as it must be", ALL_ROLES, ("error",)),
 )
 
 SCHEDULER_EVENTS = (
@@ -45,19 +43,14 @@ SCHEDULER_EVENTS = (
     LogEvent(
         "task_retry_scheduled", _N, "Attempt failed; the next one is scheduled", _S, (*_JOB, "attempt", "next_run_time")
     ),
-    LogEvent("execution_completed", _I, "Execution ended", _S, (*_EXECUTION, "status", "duration_ms")),
     LogEvent(
         "state_transition", _D, "Aggregate changed its state", _S, ("stream_id", "tenant_id", "event_type", "version")
     ),
     LogEvent("command_rejected", _D, "Command rejected", _S, ("command_id", "tenant_id", "code")),
     LogEvent("leadership_acquired", _I, "Partition is served here", _S, ("scheduler_id", "partition")),
     LogEvent("leadership_lost", _N, "Partition is no longer served here", _S, ("scheduler_id", "partition", "reason")),
-    LogEvent("partition_recovering", _I, "Reading the partition's state", _S, ("partition",)),
     LogEvent("partition_recovered", _I, "The partition's state is in memory", _S, ("partition", "duration_ms")),
     LogEvent("owner_reopened", _N, "Owner forgot its memory and reads its state again", _S, ("partition", "reason")),
-    LogEvent(
-        "owner_single_stepping", _N, "Owner decides one command a transaction to find the bad one", _S, ("partition",)
-    ),
     LogEvent("owner_fenced", _N, "Another instance has taken the partition over", _S, ("partition",)),
     LogEvent("owner_stopped", _F, "Owner stopped to protect the log", _S, ("partition", "error")),
     LogEvent(
@@ -68,18 +61,7 @@ SCHEDULER_EVENTS = (
         ("topic", "partition", "offset", "error"),
     ),
     LogEvent("command_quarantined", _E, "Command put aside", _S, ("command_id", "partition", "offset", "error")),
-    LogEvent(
-        "log_tail_lost", _F, "Events that were committed are missing", _S, ("partition", "expected_seq", "found_seq")
-    ),
-    LogEvent(
-        "command_lost",
-        _F,
-        "Commands between the checkpoint and the next record are missing",
-        _S,
-        ("partition", "offset"),
-    ),
     LogEvent("clock_skewed", _E, "Clock is too far from the broker's", _S, ("skew_ms",)),
-    LogEvent("transaction_retried", _N, "Commit repeated after a passing error", _S, ("partition", "error")),
     LogEvent("outbox_resent", _N, "Outbox sent again after a failed delivery", _S, ("partition", "error")),
     LogEvent("worker_registered", _I, "Worker registered", (Role.SCHEDULER, Role.WORKER), ("worker_id", "incarnation")),
     LogEvent("worker_lost", _N, "Worker's lease expired", _S, ("worker_id", "incarnation")),

@@ -19,7 +19,7 @@ from jobledger.eventlog.clients import KafkaConnection, consumer_config, produce
 from jobledger.eventlog.producer import CommandProducer, RecordProducer
 from jobledger.eventlog.reader import LogReader
 from jobledger.schemas.topics import TASK_PARTITIONS, Topic, topic_name
-from jobledger.schemas.worker import decode_tasks
+from jobledger.schemas.worker import read_tasks
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.traces import Tracing
@@ -238,12 +238,13 @@ class Worker:
             if not isinstance(value, bytes) or wanted not in value:
                 continue
             try:
-                record = decode_tasks(value)
+                messages, faults = read_tasks(value)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                reason = f"Record {message.partition()}/{message.offset()} of the inbox can't be read: {error}"
+                messages, faults = [], [str(error)]
+            for fault in faults:
+                reason = f"Record {message.partition()}/{message.offset()} of the inbox can't be read: {fault}"
                 log.warning("task_dropped", execution_id="", reason=reason)
-                continue
-            for one in record.messages:
+            for one in messages:
                 if one.incarnation != self.incarnation:
                     continue
                 if isinstance(one, RunTask):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from jobledger.domain.aggregates import State
 from jobledger.domain.job_commands import MarkDue
-from jobledger.domain.job_state import Job, next_timer_ms
+from jobledger.domain.job_state import MAIN_TASK, Job, next_timer_ms
 from jobledger.domain.queue_state import QueueState
 from jobledger.domain.tenant import Tenant
 from jobledger.domain.values import SYSTEM
@@ -84,6 +84,15 @@ class Machine:
         """When the earliest timer falls due."""
         return self.timers[0][0] if self.timers else None
 
+    def due_before(self, ms: int) -> list[int]:
+        """Due times of timers that are still wanted and fell due before `ms`."""
+        if not self.timers or self.timers[0][0] >= ms:
+            return []
+        late = [(due, stream) for due, stream in self.timers if due < ms]
+        return [
+            due for due, stream in late if stream in self.jobs and next_timer_ms(decode_job(self.jobs[stream])) == due
+        ]
+
     @property
     def unfinished(self) -> bool:
         """Whether the last batch left something that can be done at once."""
@@ -108,8 +117,6 @@ class Machine:
             batch.run(incoming.internal.popleft())
         plan = batch.finish()
         plan.timers_fired = fired
-        due = self.next_due_ms()
-        plan.more = bool(self.checkpoint.pending or incoming.internal or (due is not None and due <= now))
         return plan
 
     def _drain_log(self, batch: Batch, records: deque[tuple[int, ReadRecord]], single: bool) -> None:
@@ -169,7 +176,7 @@ class Machine:
             if not isinstance(job, Job) or next_timer_ms(job) != due:
                 continue
             fired += 1
-            body = MarkDue(task="main", due_at_ms=due)
+            body = MarkDue(task=MAIN_TASK, due_at_ms=due)
             batch.run(Command(id=f"timer/{stream}/{due}", stream=stream, actor=SYSTEM, body=body))
         return fired
 

@@ -137,6 +137,11 @@ class Owner:
             return None
         return max(self._seen_until, self._machine.checkpoint.offset)
 
+    @property
+    def machine(self) -> Machine | None:
+        """The memory of the partition, to look at; None while it is not served."""
+        return self._machine if self.serving else None
+
     # -- the relay's side ----------------------------------------------------------------------------------------
 
     def unacknowledged(self) -> list[tuple[bytes, OutboxEntry]]:

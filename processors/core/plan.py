@@ -61,7 +61,6 @@ class Plan:
     outbox: list[OutboxEntry] = field(default_factory=list)
     decided: list[Decided] = field(default_factory=list)
     timers_fired: int = 0
-    more: bool = False
 
     @property
     def empty(self) -> bool:

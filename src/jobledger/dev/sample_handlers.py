@@ -25,7 +25,7 @@ async def echo(payload: Any) -> Any:
 @handler("sleep")
 async def sleep(payload: Nap, ctx: Context) -> dict[str, object]:
     """Sleep, then tell which attempt this was."""
-    ctx.logger.info("sleeping", seconds=payload.seconds)
+    ctx.logger.info(f"sleeping for {payload.seconds} s")
     await asyncio.sleep(payload.seconds)
     return {"slept": payload.seconds, "attempt": ctx.attempt}
 
