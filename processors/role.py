@@ -7,10 +7,10 @@ import gc
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 
 from uuid_utils.compat import uuid7
 
-import jobledger
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.topics import Durability, ensure_topics
@@ -135,10 +135,10 @@ async def run(settings: Settings) -> int:
     await asyncio.to_thread(
         ensure_topics, settings.kafka.client_config(), settings.cell, settings.partitions, durability
     )
-    metrics = Metrics("scheduler", instance_id=instance, version=jobledger.__version__)
+    metrics = Metrics("scheduler", instance_id=instance, version=version("jobledger"))
     clock = SystemClock(settings.clock_offset_ms if settings.dev else 0)
     scheduler = Scheduler(settings, metrics, clock)
-    health = Health(jobledger.__version__)
+    health = Health(version("jobledger"))
     health.add("queue", scheduler.queue_check)
     health.add("coordination", scheduler.coordination_check)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
