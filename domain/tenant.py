@@ -12,8 +12,6 @@ from jobledger.domain.effects import Effect
 from jobledger.domain.identity import split_stream
 from jobledger.domain.values import Answer, Code, Rejection, Value
 
-DEFAULT_TENANT = "default"
-
 
 class TenantStatus(StrEnum):
     """Status of a tenant: recorded, not yet enforced at submission."""

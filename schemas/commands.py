@@ -72,11 +72,6 @@ def encode_command(command: Command) -> bytes:
     return _encoder.encode(command)
 
 
-def decode_command(data: bytes) -> Command:
-    """One command; raises msgspec.ValidationError."""
-    return _decode_command(data)
-
-
 def join_record(commands: list[bytes], source: int | None = None, number: int | None = None) -> bytes:
     """A command record from commands that are encoded already."""
     head = b'{"commands":[' + b",".join(commands) + b"]"

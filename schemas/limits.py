@@ -3,8 +3,6 @@
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_COMMANDS_PER_RECORD = 500
 MAX_RECORD_BYTES = 256 * 1024
-#: A record that holds one large command alone: payload, escaped as JSON text, and its envelope.
-MAX_SINGLE_RECORD_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 MAX_JOBS_PER_SUBMIT = 1000
 MAX_SUBMIT_BYTES = 8 * 1024 * 1024

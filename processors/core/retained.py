@@ -9,8 +9,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-NEVER_MS = 0
-
 
 class Retained:
     """Key to value bytes with an expiry time in ms (0: none yet)."""
