@@ -11,8 +11,7 @@ from jobledger.projections.changes import Changes
 from jobledger.projections.fold import fold
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import Advance, Position
-from jobledger.schemas.decoding import decoder
-from jobledger.schemas.events import EventRecord, UnknownEventTypeError
+from jobledger.schemas.events import EventRecord, UnknownEventTypeError, decode_head
 from jobledger.telemetry.logs import get_logger
 
 log = get_logger()
@@ -20,17 +19,6 @@ log = get_logger()
 
 class ProjectionStoppedError(RuntimeError):
     """The log can't be projected any further; the message says why. Nothing was skipped."""
-
-
-class _Envelope(msgspec.Struct):
-    """As much of a record as tells an event from something that isn't one."""
-
-    seq: int
-    stream: str
-    version: int
-
-
-_decode_envelope = decoder(_Envelope)
 
 
 class Batch:
@@ -93,7 +81,7 @@ class Batch:
     def _broken(self, message: Message, partition: int, position: Position, error: Exception) -> None:
         """Something that isn't an event at all is left aside: were it one, the next would show a gap."""
         try:
-            envelope = _decode_envelope(message.value() or b"")
+            envelope = decode_head(message.value() or b"")
         except (msgspec.DecodeError, UnicodeDecodeError):
             log.error(
                 "record_quarantined",

@@ -96,9 +96,3 @@ def _check(applied: dict[int, str], known: list[Migration], schema: str) -> None
                 f"Migration {migration.number} ({migration.name}) of schema '{schema}' was made from another file "
                 f"than this release has: set JOBLEDGER_POSTGRES_SCHEMA to a new name; the projector fills it."
             )
-
-
-def schema_version(connection: psycopg.Connection) -> int:
-    """The last migration applied to the schema on the connection's search path."""
-    row = connection.execute("SELECT max(number) FROM migrations").fetchone()
-    return int(row[0] or 0) if row else 0

@@ -17,25 +17,13 @@ from jobledger.replay.log import CATCH_UP_SECONDS, Log, type_header
 from jobledger.replay.read_models import ReadModelFold, ReadModels, compare_counts
 from jobledger.replay.report import Report, VerifyError
 from jobledger.replay.state import StateFold, read_machine
-from jobledger.schemas.decoding import decoder
-from jobledger.schemas.events import EventMapper, EventRecord, UnknownEventTypeError
+from jobledger.schemas.events import EventMapper, EventRecord, UnknownEventTypeError, decode_head
 from jobledger.schemas.topics import Topic
 
 #: Called with what has been done so far: events folded, partitions done, partitions in all.
 Progress = Callable[[int, int, int], None]
 _PROGRESS_EVERY = 5_000
 _NUL = b"\\u0000"
-
-
-class _Envelope(msgspec.Struct):
-    """As much of a record as tells an event from something that isn't one."""
-
-    seq: int
-    stream: str
-    version: int
-
-
-_decode_envelope = decoder(_Envelope)
 
 
 class VerifySettings(Protocol):
@@ -178,7 +166,7 @@ class _Verification:
     def _set_aside(self, message: Message, partition: int, error: Exception) -> None:
         """Bytes without an event's envelope are none: were they one, the next would show a gap. Readers do the same."""
         try:
-            _decode_envelope(message.value() or b"")
+            decode_head(message.value() or b"")
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._report.foreign += 1
             return

@@ -63,6 +63,17 @@ for _cls, _name in _NAMES.items():
     register_topic(_name, _cls)
 
 
+class EventHead(msgspec.Struct, frozen=True):
+    """As much of a record as tells an event from something that isn't one."""
+
+    seq: int
+    stream: str
+    version: int
+
+
+decode_head = decoder(EventHead)
+
+
 class UnknownEventTypeError(ValueError):
     """A type of event that this release does not know. A reader of ours stops; it never skips."""
 

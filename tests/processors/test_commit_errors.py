@@ -28,7 +28,6 @@ from jobledger.schemas.topics import Topic
 
 pytestmark = [pytest.mark.kafka]
 
-Act = Callable[[Producer, tuple[Any, ...], dict[str, Any]], Any]
 Fault = Callable[["FaultyProducer", str, tuple[Any, ...], dict[str, Any]], Any]
 
 

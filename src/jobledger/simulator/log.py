@@ -123,11 +123,6 @@ class Network:
         self._log = log
         self._channels: dict[tuple[str, str], deque[Flying]] = {}
 
-    @property
-    def flying(self) -> int:
-        """Records under way."""
-        return sum(map(len, self._channels.values()))
-
     def send(
         self, producer: str, destination: str, value: bytes, arrived: Callable[[], None], *, hold: bool = False
     ) -> None:
