@@ -20,6 +20,7 @@ LINKED = (
     "projections",
     "replay",
     "schemas",
+    "simulator",
     "telemetry",
     "workers",
 )
