@@ -50,6 +50,8 @@ class OwnerConfig:
     batch_seconds: float = 0.020
     #: After being fenced: how long to wait for the group to take the partition away before opening anew.
     confirm_seconds: float = 10.0
+    #: Makes the cache of stubs and keys, anew at each opening.
+    make_retained: Callable[[], Retained] = Retained
 
 
 class DecideError(RuntimeError):
@@ -209,7 +211,7 @@ class Owner:
             config.partitions,
             recovered.state,
             config.limits,
-            Retained(),
+            config.make_retained(),
         )
         check_tail(self.partition, machine.checkpoint, recovered.last_event_seq)
         check_commands(self.partition, machine.checkpoint, recovered.commands_end)
