@@ -16,7 +16,6 @@ from jobledger.processors.core.machine import Incoming, Limits, Machine
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.ports import FencedError
 from jobledger.processors.core.recovery import check_tail, rebuild
-from jobledger.processors.core.state_records import outbox_key
 from jobledger.schemas.commands import read_record
 from jobledger.simulator.clock import HeartbeatTable, VirtualClock
 from jobledger.simulator.log import MemoryLog, MemoryRetained, Network
@@ -113,7 +112,8 @@ class SimOwner:
         if fault is not CommitFault.NONE:
             self.alive = False
             return False
-        self._unsent.extend((outbox_key(entry.destination, entry.number), entry) for entry in plan.outbox)
+        self.machine.committed(plan)
+        self._unsent.extend((entry.key, entry) for entry in plan.outbox)
         return True
 
     @property

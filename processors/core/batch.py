@@ -421,13 +421,12 @@ class Batch:
         self._write_queue_parts()
         self._expire()
         for entry in self._outgoing.entries():
-            self._machine.outbox[entry.key] = entry.value
-            self._plan.outbox.append(entry.value)
-            self._plan.state[entry.key] = entry.value.value
-        for key in self._machine.acknowledged:
+            self._plan.outbox.append(entry)
+            self._plan.state[entry.key] = entry.value
+        self._plan.forgotten = frozenset(self._machine.acknowledged)
+        for key in self._plan.forgotten:
             self._plan.state[key] = None
         if not self._plan.empty or self.consumed:
-            self._machine.acknowledged.clear()
             checkpoint.now_ms = self._now
             self._plan.state[CHECKPOINT_KEY] = encode_state(checkpoint)
         return self._plan

@@ -1,7 +1,8 @@
 """The memory of a partition and the decision of a batch: pure but for its arguments.
 
 `Machine.decide` takes what is waiting and gives a Plan. Memory changes while it decides, so a plan that is
-not committed means that this machine is thrown away and rebuilt from `state`.
+not committed means that this machine is thrown away and rebuilt from `state`. The outbox alone, which others
+look at meanwhile, changes only by `Machine.committed`.
 """
 
 from __future__ import annotations
@@ -199,6 +200,11 @@ class Machine:
             self.queues[stream] = state
         elif isinstance(state, Tenant):
             self.tenants[stream] = state
+
+    def committed(self, plan: Plan) -> None:
+        """The plan stands in the log: what it sends may be seen by the relay now, and not before."""
+        self.outbox.update((entry.key, entry) for entry in plan.outbox)
+        self.acknowledged.difference_update(plan.forgotten)
 
     def acknowledge(self, key: bytes) -> None:
         """An outbox entry has arrived; the next transaction deletes it."""

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from jobledger.domain.identity import partition_of
 from jobledger.domain.worker_messages import AnyWorkerMessage
 from jobledger.processors.core.checkpoint import Checkpoint, Destination, Pending
 from jobledger.processors.core.plan import OutboxEntry
-from jobledger.processors.core.state_records import outbox_key
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
 from jobledger.schemas.quarantine import Quarantined, encode_quarantined
 from jobledger.schemas.topics import TASK_PARTITIONS
 from jobledger.schemas.worker import encode_message, join_tasks
-
-
-class Keyed(NamedTuple):
-    """An outbox entry with its key in `state`."""
-
-    key: bytes
-    value: OutboxEntry
 
 
 class Outgoing:
@@ -53,14 +44,13 @@ class Outgoing:
         self._groups.setdefault(destination, []).append(data)
         return len(data)
 
-    def entries(self) -> Iterator[Keyed]:
+    def entries(self) -> Iterator[OutboxEntry]:
         """The numbered entries: each a record of at most 500 items and 256 KiB, or one larger item alone."""
         for destination, items in self._groups.items():
             for group in _split(items):
                 number = self._checkpoint.sent.get(destination, 0) + 1
                 self._checkpoint.sent[destination] = number
-                value = self._join(destination, group, number)
-                yield Keyed(outbox_key(destination, number), OutboxEntry(destination, number, value))
+                yield OutboxEntry(destination, number, self._join(destination, group, number))
 
     def _join(self, destination: Destination, group: list[bytes], number: int) -> bytes:
         if destination[0] == "c":

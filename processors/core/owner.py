@@ -24,7 +24,7 @@ from jobledger.processors.core.ports import (
 )
 from jobledger.processors.core.recovery import ForeignStateError, LostTailError, check_commands, check_tail, rebuild
 from jobledger.processors.core.retained import Retained
-from jobledger.processors.core.state_records import UnreadableStateError, outbox_key
+from jobledger.processors.core.state_records import UnreadableStateError
 from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord, read_record
 
 MAX_INBOX_RECORDS = 512
@@ -335,7 +335,8 @@ class Owner:
                 raise
         self._single_left = max(0, self._single_left - 1)
         self._note_progress((machine.checkpoint.offset, machine.checkpoint.index))
-        self._relay.send(self, [(outbox_key(entry.destination, entry.number), entry) for entry in plan.outbox])
+        machine.committed(plan)
+        self._relay.send(self, [(entry.key, entry) for entry in plan.outbox])
         self._observer.committed(self.partition, plan, self._clock.monotonic() - started)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from jobledger.domain.values import Answer, Rejection
 from jobledger.processors.core.checkpoint import Checkpoint, Destination
+from jobledger.processors.core.state_records import outbox_key
 from jobledger.schemas.commands import Command
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.outcomes import Outcome
@@ -18,6 +19,11 @@ class OutboxEntry:
     destination: Destination
     number: int
     value: bytes
+
+    @property
+    def key(self) -> bytes:
+        """Its key in `state`."""
+        return outbox_key(self.destination, self.number)
 
     @property
     def topic_letter(self) -> str:
@@ -50,7 +56,11 @@ class Decided:
 
 @dataclass(slots=True)
 class Plan:
-    """One transaction of a partition. `state` maps keys to values, None being a tombstone."""
+    """One transaction of a partition. `state` maps keys to values, None being a tombstone.
+
+    `outbox` holds the new entries; nobody may send them before the commit. `forgotten` are
+    the keys of entries that had arrived and that this transaction deletes.
+    """
 
     now_ms: int
     checkpoint: Checkpoint
@@ -59,6 +69,7 @@ class Plan:
     state: dict[bytes, bytes | None] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     outbox: list[OutboxEntry] = field(default_factory=list)
+    forgotten: frozenset[bytes] = frozenset()
     decided: list[Decided] = field(default_factory=list)
     timers_fired: int = 0
 
