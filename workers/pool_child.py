@@ -1,9 +1,9 @@
 """A process of the handler pool: runs one plain handler at a time, and ends itself when nobody watches it any more.
 
 Started by `ProcessPool` with two file descriptors as arguments: its socket and the lease. It dies, with all that
-its handler has started, when the worker that started it is gone (the socket ends) and when the worker's lease runs
-out during a call, even if the worker itself is stopped and can't kill it. Both are seen by threads, so a handler
-that keeps the interpreter to itself inside one long call of C code is ended only when that call lets go.
+its handler has started, when the worker that started it is gone (the socket ends or is reset) and when the worker's
+lease runs out during a call, even if the worker itself is stopped and can't kill it. Both are seen by threads, so a
+handler that keeps the interpreter to itself inside one long call of C code is ended only when that call lets go.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import cast
 
@@ -69,6 +70,20 @@ def end_at_once() -> None:
     os._exit(1)
 
 
+def _to_the_end(work: Callable[[], None]) -> None:
+    """Run a part of this process that it can't live without: with it ends the process, however that comes.
+
+    A worker that is killed with something unread leaves a socket that is reset: reading it raises, it has no end.
+    """
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - told here; whatever it is, the process goes with it
+        if not isinstance(error, OSError):  # else: the connection is gone, and with it whoever would care
+            traceback.print_exc()
+    finally:
+        end_at_once()
+
+
 class _Child:
     def __init__(self, pipe: _Pipe, deadline: Callable[[], float]) -> None:
         self._pipe = pipe
@@ -79,8 +94,8 @@ class _Child:
         self._pid = os.getpid()
 
     def serve(self, registry: Registry) -> None:
-        threading.Thread(target=self._read, name="pipe", daemon=True).start()
-        threading.Thread(target=self._watch_lease, name="lease", daemon=True).start()
+        for name, work in (("pipe", self._read), ("lease", self._watch_lease)):
+            threading.Thread(target=_to_the_end, args=(work,), name=name, daemon=True).start()
         self._pipe.send(Ready())
         while True:
             self._handle(registry, self._calls.get())
@@ -113,10 +128,10 @@ class _Child:
         while True:
             message = self._pipe.receive()
             if message is None:
-                end_at_once()
-            elif isinstance(message, Cancel):
+                return
+            if isinstance(message, Cancel):
                 self._flag.set(message.reason)
-            elif isinstance(message, Run):
+            if isinstance(message, Run):
                 self._flag = CancelFlag()  # here, so that a cancel right behind it finds the flag of this call
                 self._calls.put(message)
 
@@ -127,11 +142,15 @@ class _Child:
             if left > 0:
                 time.sleep(left)  # a worker that lives moves the deadline away, or ends this process itself
             elif self._busy.is_set():
-                end_at_once()
+                return
 
 
 def main() -> None:
     """Load the handlers, then serve until the worker is gone."""
+    _to_the_end(_main)
+
+
+def _main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     lease = int(sys.argv[2])
     connection.set_inheritable(False)

@@ -18,12 +18,14 @@ import httpx
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from uuid_utils.compat import uuid7
 
+from jobledger.dev.descendants import Descendants
 from jobledger.dev.parent import PARENT_FD_VARIABLE
 from jobledger.dev.ports import free_port
 
 SESSION_SECONDS = 6.0
 LEASE_SECONDS = 6.0
 PARTITIONS = 4
+LEFT_SECONDS = 10.0
 
 
 class Role:
@@ -140,8 +142,10 @@ class Stack:
         self._pipe = os.pipe()
         self.api_port = free_port()
         here = str(Path(__file__).parent)
+        self.descendants = Descendants()
         environment = {
             **os.environ,
+            **self.descendants.environment,
             "PYTHONPATH": here,
             "CHAOS_JOURNAL": str(folder / "journal.jsonl"),
             "JOBLEDGER_CELL": cell,
@@ -214,13 +218,17 @@ class Stack:
                     role.start()
 
     def stop(self) -> None:
+        """Stop all roles; fails when one of them, or anything that they have started, outlives it."""
         self._closing.set()
         for role in self.roles.values():
             role.stop()
         for role in self.roles.values():
             role.end()
+        left = self.descendants.left_after(LEFT_SECONDS)
+        self.descendants.kill()
         for end in self._pipe:
             os.close(end)
+        assert left == []
 
 
 class Client:

@@ -205,11 +205,13 @@ class World:
     def stop(self) -> None:
         self._calm.set()
         self.client.give_up()
-        self.stack.stop()
-        self.probe.close()
-        if self._drip.ident is not None:
-            self._drip.join(30)
-        self.client.close()
+        try:
+            self.stack.stop()
+        finally:
+            self.probe.close()
+            if self._drip.ident is not None:
+                self._drip.join(30)
+            self.client.close()
 
 
 @pytest.fixture

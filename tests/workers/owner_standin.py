@@ -79,11 +79,12 @@ class Owners:
     async def registered(self, worker: str, after: str | None = None) -> str:
         """The incarnation of a worker that grants credits (another one than `after`)."""
 
-        def known() -> str | None:
-            mine = [c for c in self.of(SetCredits) if c.worker == worker and c.credits and c.incarnation != after]
-            return mine[-1].incarnation if mine else None
+        return await self.until(lambda: self.incarnation_of(worker, after), 60.0)
 
-        return await self.until(known, 20.0)
+    def incarnation_of(self, worker: str, after: str | None = None) -> str | None:
+        """The newest incarnation of a worker that grants credits, if one does."""
+        mine = [c for c in self.of(SetCredits) if c.worker == worker and c.credits and c.incarnation != after]
+        return mine[-1].incarnation if mine else None
 
     async def run(self, worker: str, incarnation: str, job: str, handler: str, payload: Any, **more: Any) -> RunTask:
         """Hand a task out."""

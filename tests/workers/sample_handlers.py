@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,21 @@ def bereft(payload: str) -> None:
     while not Path(payload).exists():
         time.sleep(0.01)
     os._exit(3)
+
+
+@handler("family")
+def family(payload: str, ctx: Context) -> None:
+    """Starts a program and a thread that talks to the worker without end, writes a file, and stays."""
+    subprocess.Popen(["sleep", "600"])
+
+    def talk() -> None:
+        while True:
+            ctx.checkpoint("talks" * 100)
+            time.sleep(0.001)
+
+    threading.Thread(target=talk).start()
+    Path(payload).write_text(str(os.getpid()))
+    time.sleep(600)
 
 
 @handler("doubled")

@@ -22,6 +22,7 @@ import jobledger
 from jobledger.dev.child import ChildFailedError
 from jobledger.dev.datadir import data_dir
 from jobledger.dev.demo_progress import Tally, View, tell
+from jobledger.dev.descendants import Descendants
 from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
 from jobledger.dev.options import DevOptions, layout
 from jobledger.dev.ports import is_free
@@ -41,6 +42,8 @@ LEASE_SECONDS = 4
 KILL_AT = 0.35
 READY_SECONDS = 120.0
 RUN_SECONDS = 240.0
+#: For a process of the stack to be gone after the stack has stopped.
+LEFT_SECONDS = 10.0
 _EVENTS = """
 subscription($filter: JobEventFilter!, $after: Position) { jobEvents(filter: $filter, after: $after) { __typename
   ... on JobEvent { type jobId status data position } ... on Resync { position } } }"""
@@ -327,6 +330,8 @@ def main() -> int:
     """Run the demo; the exit status: 0 all was right, 1 it was not, 130 Ctrl-C."""
     started = time.monotonic()
     report = Path.cwd() / REPORT
+    descendants = Descendants()
+    descendants.mark_this_process()
     try:
         options = demo_options()
         kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
@@ -352,6 +357,7 @@ def main() -> int:
     except (JobledgerError, VerifyError, TimeoutError) as error:
         sys.stderr.write(f"The demo did not end well: {type(error).__name__}: {error}\n")
         return 1
+    demo.outcome.faults += [f"Process {one} was left." for one in descendants.left_after(LEFT_SECONDS)]
     _tell_outcome(demo.outcome, report, time.monotonic() - started)
     return 1 if demo.outcome.faults else 0
 

@@ -1,0 +1,157 @@
+"""kill -9 of workers: nothing that they have started goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from owner_standin import PARTITIONS
+
+from jobledger.dev.descendants import Descendants
+from jobledger.dev.ports import free_port
+from jobledger.domain.values import Opaque
+from jobledger.workers.context import TaskInfo
+from jobledger.workers.lease import SharedDeadline
+from jobledger.workers.pool_protocol import LENGTH, Run, Setup, frame
+
+ROUNDS, WORKERS = 4, 5
+
+
+@pytest.fixture
+def started() -> Iterator[Descendants]:
+    """Everything that the test starts; what lives at the end is killed, so that a failure leaves nothing."""
+    one = Descendants()
+    yield one
+    one.kill()
+
+
+def _start_role(name: str, owners: Any, folder: Path, started: Descendants, **more: str) -> subprocess.Popen[bytes]:
+    """`jobledger worker` as a process of its own."""
+    environment = {
+        **os.environ,
+        **started.environment,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "JOBLEDGER_INSTANCE_ID": name,
+        "JOBLEDGER_CELL": owners.cell,
+        "JOBLEDGER_PARTITIONS": str(PARTITIONS),
+        "JOBLEDGER_DEV": "1",
+        "JOBLEDGER_HANDLERS": "sample_handlers",
+        "JOBLEDGER_WORKER_SLOTS": "4",
+        "JOBLEDGER_HEALTH_PORT": str(free_port()),
+        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": owners.kafka.bootstrap_servers,
+        **more,
+    }
+    with (folder / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobledger.cli", "worker"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+@pytest.mark.kafka
+async def test_nothing_outlives_a_killed_worker(owners: Any, started: Descendants, tmp_path: Path) -> None:
+    """kill -9 at twenty random moments, with handlers running that say a lot and have started programs."""
+    chance = random.Random(11)
+    for round_ in range(ROUNDS):
+        names = [f"k-{round_}-{number}" for number in range(WORKERS)]
+        workers = {name: _start_role(name, owners, tmp_path, started) for name in names}
+        for name, process in workers.items():
+            incarnation = await owners.registered(name)
+            for number, handler in enumerate(["family", "stubborn", "family", "bereft"]):
+                await owners.run(name, incarnation, f"{name}-{number}", handler, str(tmp_path / f"{name}-{number}"))
+            await asyncio.sleep(chance.uniform(0, 0.6))
+            process.kill()
+            process.wait()
+    assert await asyncio.to_thread(started.left_after, 10.0) == []
+
+
+def _eof(connection: socket.socket) -> None:
+    """The worker's end is closed with nothing unread."""
+    _read_until(connection, b"talks")
+    connection.close()
+
+
+def _reset(connection: socket.socket) -> None:
+    """The worker's end goes with something unread in it, as after most kills: the other end sees a reset, no end."""
+    connection.recv(1)
+    connection.close()
+
+
+def _garbage(connection: socket.socket) -> None:
+    """Something that is no message."""
+    connection.sendall(LENGTH.pack(3) + b"{{{")
+
+
+def _read_until(connection: socket.socket, wanted: bytes) -> None:
+    seen = b""
+    while wanted not in seen:
+        seen += connection.recv(65536)
+
+
+@pytest.fixture
+def child(started: Descendants) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+    """A process of the pool, and the worker's end of its socket."""
+    deadline = SharedDeadline()
+    deadline.set(time.monotonic() + 60)
+    ours, theirs = socket.socketpair()
+    code = f"import sys; sys.path[:] = {sys.path!r}; from jobledger.workers.pool_child import main; main()"
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(theirs.fileno()), str(deadline.descriptor)],
+            env={**os.environ, **started.environment},
+            pass_fds=(theirs.fileno(), deadline.descriptor),
+            start_new_session=True,
+        )
+    yield ours, process
+    process.kill()
+    process.wait()
+    ours.close()
+    deadline.close()
+
+
+@pytest.mark.parametrize("cut", [_eof, _reset, _garbage])
+def test_a_process_ends_with_its_connection(
+    cut: Any, child: tuple[socket.socket, subprocess.Popen[bytes]], started: Descendants, tmp_path: Path
+) -> None:
+    """Whatever ends the reading of the pipe ends the process, the threads and the programs of its handler."""
+    connection, process = child
+    connection.sendall(frame(Setup(path=sys.path, modules=["sample_handlers"], instance_id="w", log_level="INFO")))
+    _read_until(connection, b"Ready")
+    info = TaskInfo(
+        job_id="j",
+        tenant="t",
+        task="main",
+        execution_id="e",
+        attempt=1,
+        assignment=1,
+        handler="family",
+        queue="q",
+        worker="w",
+    )
+    written = tmp_path / "child"
+    connection.sendall(frame(Run(info=info, payload=Opaque(json.dumps(str(written))))))
+    _until(written.exists)
+    cut(connection)
+    process.wait(10)
+    assert started.left_after(5.0) == []
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
