@@ -9,11 +9,14 @@ from jobledger.domain.tenant import CreateTenant, UpdateTenant
 AnyCommand = (
     jc.SubmitJob
     | jc.CancelJob
+    | jc.RedriveJob
+    | jc.DiscardJob
     | jc.MarkDue
     | jc.ReportStarted
     | jc.ReportCheckpoint
     | jc.ReportSucceeded
     | jc.ReportFailed
+    | jc.ReportCrashed
     | jc.ReportCancelled
     | jc.ReportReturned
     | jc.AttemptLost
@@ -36,6 +39,6 @@ AnyCommand = (
 #: Commands that bring a stream into being, answered with the first outcome when they come again.
 CREATING = (jc.SubmitJob, qc.CreateQueue, CreateTenant)
 #: Commands of people: a repeat of one of the stream's last ones (same command id) changes nothing.
-REMEMBERED = (jc.CancelJob, qc.CreateQueue, qc.UpdateQueue, CreateTenant, UpdateTenant)
+REMEMBERED = (jc.CancelJob, jc.RedriveJob, jc.DiscardJob, qc.CreateQueue, qc.UpdateQueue, CreateTenant, UpdateTenant)
 #: How many of them a stream remembers.
 REMEMBERED_PER_STREAM = 16

@@ -20,6 +20,8 @@ AnyEvent = (
     | je.JobSucceeded
     | je.JobDeadLettered
     | je.JobCancelled
+    | je.JobRedriven
+    | je.JobDiscarded
     | qe.QueueCreated
     | qe.QueueUpdated
     | qe.TaskEnqueued

@@ -12,10 +12,11 @@ from jobledger.domain import job_events as e
 from jobledger.domain import queue_commands as q
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.identity import execution_id, is_name, queue_stream, split_stream
-from jobledger.domain.job_state import MAIN_TASK, OUT, RUN, TERMINAL, Job, JobStatus, Task, next_timer_ms
+from jobledger.domain.job_evolve import EVOLVE, create
+from jobledger.domain.job_state import MAIN_TASK, OUT, RUN, TERMINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.queue_commands import ReleaseOutcome
-from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START, retry_at_ms
-from jobledger.domain.values import Answer, Code, Lineage, Opaque, Rejection
+from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START, gives_up, retry_at_ms, timeout_at_ms
+from jobledger.domain.values import Answer, Code, Opaque, Rejection
 
 
 def _reject_state(action: str, job: Job) -> Rejection:
@@ -37,7 +38,7 @@ def invalid_name(field: str, value: str) -> Rejection:
 
 
 def _execution(job: Job) -> str:
-    return execution_id(job.id, MAIN_TASK, RUN)
+    return execution_id(job.id, MAIN_TASK, job.run)
 
 
 def _ready(job: Job, now: int, cause: e.ReadyCause, *, counts: bool) -> e.TaskReady:
@@ -95,7 +96,35 @@ def _cancel(job: Job, command: c.CancelJob, now: int) -> list[e.JobEvent] | Reje
         return []
     if job.status in (JobStatus.SCHEDULED, JobStatus.RETRYING):
         return [e.JobCancelled(ended_at_ms=now, reason=command.reason)]
-    return [e.JobCancelRequested(requested_at_ms=now, reason=command.reason)]
+    limit = None if job.main.started else timeout_at_ms(job.timeout_seconds, now)
+    return [e.JobCancelRequested(requested_at_ms=now, reason=command.reason, timeout_at_ms=limit)]
+
+
+def _only_dead_letters(action: str, job: Job) -> Rejection | None:
+    if job.status is JobStatus.DEAD_LETTERED:
+        return None
+    return _reject_state(action, job)
+
+
+def _redrive(job: Job, command: c.RedriveJob, now: int) -> list[e.JobEvent] | Rejection:
+    refused = _only_dead_letters("redrive", job)
+    if refused:
+        return refused
+    ready = e.TaskReady(
+        task=MAIN_TASK,
+        execution_id=execution_id(job.id, MAIN_TASK, job.run + 1),
+        attempt=1,
+        assignment=job.main.assignment + 1,
+        ready_at_ms=now,
+        due_at_ms=job.due_at_ms,
+        cause=e.ReadyCause.REDRIVEN,
+    )
+    return [e.JobRedriven(redriven_at_ms=now, run=job.run + 1, reason=command.reason), ready]
+
+
+def _discard(job: Job, command: c.DiscardJob, now: int) -> list[e.JobEvent] | Rejection:
+    refused = _only_dead_letters("discard", job)
+    return refused or [e.JobDiscarded(discarded_at_ms=now, reason=command.reason)]
 
 
 def _mark_due(job: Job, command: c.MarkDue, now: int) -> list[e.JobEvent] | Rejection:
@@ -106,7 +135,52 @@ def _mark_due(job: Job, command: c.MarkDue, now: int) -> list[e.JobEvent] | Reje
         return Rejection(code=Code.INVALID_STATE, message=f"Job '{job.id}' is not due before {wanted}.")
     if job.status is JobStatus.SCHEDULED:
         return [_ready(job, now, e.ReadyCause.DUE, counts=True)]
-    return [_ready(job, now, e.ReadyCause.RETRY, counts=True)]
+    if job.status is JobStatus.RETRYING:
+        return [_ready(job, now, e.ReadyCause.RETRY, counts=True)]
+    return _out_of_time(job, now)
+
+
+def _out_of_time(job: Job, now: int) -> list[e.JobEvent]:
+    """Nobody has reported the end of what is out: the owner ends it. A later report is stale."""
+    task, execution = job.main, _execution(job)
+    cancelling = job.status is JobStatus.CANCELLING
+    if not task.started:  # only a cancel request sets a limit before the start
+        lost = e.TaskLost(
+            task=MAIN_TASK,
+            execution_id=execution,
+            attempt=task.attempt,
+            assignment=task.assignment,
+            worker=task.worker or "",
+            lost_at_ms=now,
+            before_start=True,
+        )
+        return [lost, e.JobCancelled(ended_at_ms=now)]
+    error = f"No end was reported within {(now - task.started_at_ms) / 1000:.0f} s of the start; the attempt was ended."
+    failed = e.TaskFailed(
+        task=MAIN_TASK,
+        execution_id=execution,
+        attempt=task.attempt,
+        assignment=task.assignment,
+        worker=task.worker or "",
+        started_at_ms=task.started_at_ms,
+        ended_at_ms=now,
+        kind=c.FailureKind.TIMEOUT,
+        error_type="Timeout",
+        error=Opaque(msgspec.json.encode({"message": error}).decode()),
+        retry_at_ms=None if cancelling else retry_at_ms(job.retry, task.attempt, execution, now),
+        by_owner=True,
+    )
+    return [failed, *_after_failure(job, failed, now)]
+
+
+def _after_failure(job: Job, failed: e.TaskFailed, now: int) -> list[e.JobEvent]:
+    """What a failed attempt means for the job, beside the retry that stands in the event."""
+    if job.status is JobStatus.CANCELLING:
+        return [e.JobCancelled(ended_at_ms=now)]
+    if failed.retry_at_ms is None:
+        cause = e.DeadLetterCause(failed.kind.value)
+        return [e.JobDeadLettered(ended_at_ms=now, cause=cause, attempts=failed.attempt)]
+    return []
 
 
 def _stale(job: Job, assignment: int) -> Rejection | None:
@@ -123,7 +197,9 @@ def _stale(job: Job, assignment: int) -> Rejection | None:
 
 
 def _started(
-    job: Job, report: c.ReportStarted | c.ReportCheckpoint | c.ReportSucceeded | c.ReportFailed
+    job: Job,
+    report: c.ReportStarted | c.ReportCheckpoint | c.ReportSucceeded | c.ReportFailed | c.ReportCrashed,
+    timeout_at: int | None = None,
 ) -> list[e.JobEvent]:
     """The start, unless it was reported before: short tasks report start and end in one."""
     if job.main.started:
@@ -138,12 +214,13 @@ def _started(
             incarnation=report.incarnation,
             assigned_at_ms=report.assigned_at_ms,
             started_at_ms=report.started_at_ms,
+            timeout_at_ms=timeout_at,
         )
     ]
 
 
 def _report_started(job: Job, report: c.ReportStarted, now: int) -> list[e.JobEvent] | Rejection:
-    return _stale(job, report.assignment) or _started(job, report)
+    return _stale(job, report.assignment) or _started(job, report, timeout_at_ms(job.timeout_seconds, now))
 
 
 def _report_checkpoint(job: Job, report: c.ReportCheckpoint, now: int) -> list[e.JobEvent] | Rejection:
@@ -167,7 +244,7 @@ def _report_checkpoint(job: Job, report: c.ReportCheckpoint, now: int) -> list[e
         saved_at_ms=report.saved_at_ms,
         checkpoint=report.checkpoint,
     )
-    return [*_started(job, report), saved]
+    return [*_started(job, report, timeout_at_ms(job.timeout_seconds, now)), saved]
 
 
 def _report_succeeded(job: Job, report: c.ReportSucceeded, now: int) -> list[e.JobEvent] | Rejection:
@@ -194,8 +271,9 @@ def _report_failed(job: Job, report: c.ReportFailed, now: int) -> list[e.JobEven
     execution, attempt = _execution(job), job.main.attempt
     cancelling = job.status is JobStatus.CANCELLING
     retry_at = None
-    if report.retryable and not cancelling:
-        retry_at = retry_at_ms(job.retry, attempt, execution, now)
+    final = cancelling or not report.retryable or gives_up(job.retry, report.error_type, report.error_bases)
+    if not final:
+        retry_at = retry_at_ms(job.retry, attempt, execution, now, report.retry_after_seconds)
     failed = e.TaskFailed(
         task=report.task,
         execution_id=execution,
@@ -208,13 +286,9 @@ def _report_failed(job: Job, report: c.ReportFailed, now: int) -> list[e.JobEven
         error_type=report.error_type,
         error=report.error,
         retry_at_ms=retry_at,
+        retry_after_seconds=None if retry_at is None else report.retry_after_seconds,
     )
-    events = [*_started(job, report), failed]
-    if cancelling:
-        return [*events, e.JobCancelled(ended_at_ms=now)]
-    if retry_at is None:
-        events.append(e.JobDeadLettered(ended_at_ms=now, cause=e.DeadLetterCause(report.kind.value), attempts=attempt))
-    return events
+    return [*_started(job, report), failed, *_after_failure(job, failed, now)]
 
 
 def _cancelled_task(job: Job, task: str, worker: str, now: int) -> list[e.JobEvent]:
@@ -278,27 +352,47 @@ def _attempt_lost(job: Job, command: c.AttemptLost, now: int) -> list[e.JobEvent
     stale = _stale(job, command.assignment)
     if stale:
         return stale
-    task, execution = job.main, _execution(job)
-    cancelling = job.status is JobStatus.CANCELLING
-    retry_at = None
-    if task.started and not cancelling:
-        retry_at = retry_at_ms(job.retry, task.attempt, execution, now)
+    if job.main.started:
+        return _lost(job, command, now, crashed=False)
     lost = e.TaskLost(
         task=command.task,
-        execution_id=execution,
-        attempt=task.attempt,
+        execution_id=_execution(job),
+        attempt=job.main.attempt,
         assignment=command.assignment,
         worker=command.worker,
         lost_at_ms=now,
-        before_start=not task.started,
+        before_start=True,
+    )
+    if job.status is JobStatus.CANCELLING:
+        return [lost, e.JobCancelled(ended_at_ms=now)]
+    return [lost, _unstarted_again(job, now, e.ReadyCause.LOST)]
+
+
+def _report_crashed(job: Job, report: c.ReportCrashed, now: int) -> list[e.JobEvent] | Rejection:
+    return _stale(job, report.assignment) or [*_started(job, report), *_lost(job, report, now, crashed=True)]
+
+
+def _lost(job: Job, command: c.AttemptLost | c.ReportCrashed, now: int, *, crashed: bool) -> list[e.JobEvent]:
+    """The worker has gone while its handler ran, or may have run: that costs the attempt."""
+    cancelling = job.status is JobStatus.CANCELLING
+    attempt, execution = job.main.attempt, _execution(job)
+    retry_at = None if cancelling else retry_at_ms(job.retry, attempt, execution, now)
+    lost = e.TaskLost(
+        task=command.task,
+        execution_id=execution,
+        attempt=attempt,
+        assignment=command.assignment,
+        worker=command.worker,
+        lost_at_ms=now,
+        before_start=False,
         retry_at_ms=retry_at,
+        crashed=crashed,
     )
     if cancelling:
         return [lost, e.JobCancelled(ended_at_ms=now)]
-    if not task.started:
-        return [lost, _unstarted_again(job, now, e.ReadyCause.LOST)]
     if retry_at is None:
-        return [lost, e.JobDeadLettered(ended_at_ms=now, cause=e.DeadLetterCause.LOST, attempts=task.attempt)]
+        cause = e.DeadLetterCause.POISON if crashed else e.DeadLetterCause.LOST
+        return [lost, e.JobDeadLettered(ended_at_ms=now, cause=cause, attempts=attempt)]
     return [lost]
 
 
@@ -316,11 +410,14 @@ def _query(job: Job, command: c.QueryJob, now: int) -> Answer:
 
 _DECIDE: dict[type[c.JobCommand], Callable[[Job, Any, int], list[e.JobEvent] | Rejection | Answer]] = {
     c.CancelJob: _cancel,
+    c.RedriveJob: _redrive,
+    c.DiscardJob: _discard,
     c.MarkDue: _mark_due,
     c.ReportStarted: _report_started,
     c.ReportCheckpoint: _report_checkpoint,
     c.ReportSucceeded: _report_succeeded,
     c.ReportFailed: _report_failed,
+    c.ReportCrashed: _report_crashed,
     c.ReportCancelled: _report_cancelled,
     c.ReportReturned: _report_returned,
     c.AttemptLost: _attempt_lost,
@@ -348,98 +445,6 @@ def decide(stream: str, job: Job | None, command: c.JobCommand, now: int) -> lis
     return _DECIDE[type(command)](job, command, now)
 
 
-# -- evolve -----------------------------------------------------------------------------------------------------------
-
-
-def create(stream: str, event: e.JobSubmitted, lineage: Lineage) -> Job:
-    """The job after its first event."""
-    return Job(
-        id=stream,
-        version=1,
-        handler=event.handler,
-        queue=event.queue,
-        priority=event.priority,
-        payload=event.payload,
-        submitted_at_ms=event.submitted_at_ms,
-        due_at_ms=event.due_at_ms,
-        retry=event.retry,
-        timeout_seconds=event.timeout_seconds,
-        key_digest=event.key_digest,
-        request_digest=event.request_digest,
-        status=JobStatus.SCHEDULED,
-        lineage=lineage,
-        tasks={MAIN_TASK: Task()},
-    )
-
-
-def _on_ready(job: Job, event: e.TaskReady) -> None:
-    task = job.main
-    task.attempt, task.assignment = event.attempt, event.assignment
-    task.ready_at_ms, task.retry_at_ms = event.ready_at_ms, None
-    task.worker, task.started = None, False
-    job.status = JobStatus.QUEUED
-
-
-def _on_started(job: Job, event: e.TaskStarted) -> None:
-    job.main.started, job.main.worker, job.main.unstarted = True, event.worker, 0
-    if job.status is JobStatus.QUEUED:
-        job.status = JobStatus.RUNNING
-
-
-def _on_checkpoint_saved(job: Job, event: e.TaskCheckpointSaved) -> None:
-    job.main.checkpoint = event.checkpoint
-
-
-def _on_failed(job: Job, event: e.TaskFailed) -> None:
-    _wait_for_retry(job, event.retry_at_ms)
-
-
-def _on_lost(job: Job, event: e.TaskLost) -> None:
-    if event.before_start:
-        job.main.unstarted += 1
-    _wait_for_retry(job, event.retry_at_ms)
-
-
-def _wait_for_retry(job: Job, at_ms: int | None) -> None:
-    if at_ms is not None:
-        job.main.retry_at_ms, job.status = at_ms, JobStatus.RETRYING
-
-
-def _on_returned(job: Job, event: e.TaskReturned) -> None:
-    job.main.unstarted += 1
-
-
-def _on_cancel_requested(job: Job, event: e.JobCancelRequested) -> None:
-    job.status = JobStatus.CANCELLING
-
-
-def _on_ended(status: JobStatus) -> Callable[[Job, Any], None]:
-    def end(job: Job, event: e.JobSucceeded | e.JobCancelled | e.JobDeadLettered) -> None:
-        job.status, job.ended_at_ms = status, event.ended_at_ms
-
-    return end
-
-
-def _unchanged(job: Job, event: e.JobEvent) -> None:
-    """The event that follows in the same decision carries the change of state."""
-
-
-EVOLVE: dict[type[e.JobEvent], Callable[[Job, Any], None]] = {
-    e.TaskReady: _on_ready,
-    e.TaskStarted: _on_started,
-    e.TaskCheckpointSaved: _on_checkpoint_saved,
-    e.TaskSucceeded: _unchanged,
-    e.TaskFailed: _on_failed,
-    e.TaskLost: _on_lost,
-    e.TaskReturned: _on_returned,
-    e.TaskCancelled: _unchanged,
-    e.JobCancelRequested: _on_cancel_requested,
-    e.JobSucceeded: _on_ended(JobStatus.SUCCEEDED),
-    e.JobDeadLettered: _on_ended(JobStatus.DEAD_LETTERED),
-    e.JobCancelled: _on_ended(JobStatus.CANCELLED),
-}
-
-
 # -- react ------------------------------------------------------------------------------------------------------------
 
 _RELEASE_OUTCOME: dict[type[e.JobEvent], ReleaseOutcome] = {
@@ -463,6 +468,9 @@ def react(job: Job, event: e.JobEvent) -> list[Effect]:
         return []
     assert isinstance(event, e.AttemptEvent)
     release = q.ReleaseTask(job=job.id, task=event.task, assignment=event.assignment, outcome=outcome)
+    if isinstance(event, e.TaskFailed) and event.by_owner:  # the worker may still be at it: it is told to stop
+        withdraw = q.WithdrawTask(job=job.id, task=event.task, assignment=event.assignment)
+        return [FollowUp(queue, withdraw), FollowUp(queue, release)]
     return [FollowUp(queue, release)]
 
 
@@ -482,4 +490,8 @@ def _enqueue(job: Job, event: e.TaskReady) -> q.EnqueueTask:
         traceparent=job.traceparent,
         correlation_id=job.correlation_id,
         checkpoint=job.main.checkpoint,
+        start_first=job.retry.max_attempts == 1 or job.main.unstarted > 0,
     )
+
+
+__all__ = ["EVOLVE", "create", "decide", "invalid_name", "react"]

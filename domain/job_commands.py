@@ -32,6 +32,18 @@ class SubmitJob(JobCommand, frozen=True, kw_only=True, tag="job.submit.v1"):
     request_digest: str | None = None
 
 
+class RedriveJob(JobCommand, frozen=True, kw_only=True, tag="job.redrive.v1"):
+    """Run a dead-lettered job again: same id, a new run with all its attempts, from its last checkpoint."""
+
+    reason: Opaque | None = None
+
+
+class DiscardJob(JobCommand, frozen=True, kw_only=True, tag="job.discard.v1"):
+    """Close a dead-lettered job for good: nothing more is to be done about it."""
+
+    reason: Opaque | None = None
+
+
 class CancelJob(JobCommand, frozen=True, kw_only=True, tag="job.cancel.v1"):
     """Stop a job: at once when no worker can hold it, else by asking its queue and its worker."""
 
@@ -39,7 +51,7 @@ class CancelJob(JobCommand, frozen=True, kw_only=True, tag="job.cancel.v1"):
 
 
 class MarkDue(JobCommand, frozen=True, kw_only=True, tag="job.mark_due.v1"):
-    """A timer of the job has come due: its start time or the end of its back-off."""
+    """A timer of the job has come due: its start time, the end of its back-off, or the limit of its attempt."""
 
     task: str
     due_at_ms: Millis
@@ -91,7 +103,11 @@ class FailureKind(StrEnum):
 
 
 class ReportFailed(TaskReport, frozen=True, kw_only=True, tag="job.report_failed.v1"):
-    """The handler raised or ran out of time. `retryable` False: no further attempt is of use."""
+    """The handler raised or ran out of time. `retryable` False: no further attempt is of use.
+
+    `error_bases` names the bases of the error's type, nearest first, for the policy's `give_up_on`.
+    `retry_after_seconds`: the handler says itself how long to wait for the next attempt, which counts as any other.
+    """
 
     assigned_at_ms: Millis
     started_at_ms: Millis
@@ -100,6 +116,18 @@ class ReportFailed(TaskReport, frozen=True, kw_only=True, tag="job.report_failed
     error_type: str
     error: Opaque
     retryable: bool = True
+    error_bases: tuple[str, ...] = ()
+    retry_after_seconds: float | None = None
+
+
+class ReportCrashed(TaskReport, frozen=True, kw_only=True, tag="job.report_crashed.v1"):
+    """From a later incarnation of the worker, or the process beside it: the worker died while it ran this handler.
+
+    `worker` and `incarnation` are those that died. The attempt counts whether or not its start was reported.
+    """
+
+    assigned_at_ms: Millis
+    started_at_ms: Millis
 
 
 class ReportCancelled(TaskReport, frozen=True, kw_only=True, tag="job.report_cancelled.v1"):
@@ -137,11 +165,14 @@ class QueryJob(JobCommand, frozen=True, kw_only=True, tag="job.query.v1"):
 AnyJobCommand = (
     SubmitJob
     | CancelJob
+    | RedriveJob
+    | DiscardJob
     | MarkDue
     | ReportStarted
     | ReportCheckpoint
     | ReportSucceeded
     | ReportFailed
+    | ReportCrashed
     | ReportCancelled
     | ReportReturned
     | AttemptLost

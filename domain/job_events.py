@@ -34,6 +34,7 @@ class ReadyCause(StrEnum):
     RETRY = "retry"
     LOST = "lost"
     RETURNED = "returned"
+    REDRIVEN = "redriven"
 
 
 class TaskReady(JobEvent, frozen=True, kw_only=True, tag="task.ready.v1"):
@@ -58,12 +59,15 @@ class AttemptEvent(JobEvent, frozen=True, kw_only=True):
 
 
 class TaskStarted(AttemptEvent, frozen=True, kw_only=True, tag="task.started.v1"):
-    """A worker runs the handler."""
+    """A worker runs the handler. `timeout_at_ms`: when the owner ends the attempt if nobody has reported its end;
+    None where the end is in the log with the start.
+    """
 
     worker: str
     incarnation: str
     assigned_at_ms: int
     started_at_ms: int
+    timeout_at_ms: int | None = None
 
 
 class TaskCheckpointSaved(AttemptEvent, frozen=True, kw_only=True, tag="task.checkpoint_saved.v1"):
@@ -84,7 +88,11 @@ class TaskSucceeded(AttemptEvent, frozen=True, kw_only=True, tag="task.succeeded
 
 
 class TaskFailed(AttemptEvent, frozen=True, kw_only=True, tag="task.failed.v1"):
-    """The attempt failed. `retry_at_ms` None: it was the last one."""
+    """The attempt failed. `retry_at_ms` None: it was the last one.
+
+    `by_owner`: nobody had reported its end when its time was over, so the owner ended it.
+    `retry_after_seconds`: the wait that the handler asked for.
+    """
 
     worker: str
     started_at_ms: int
@@ -93,17 +101,21 @@ class TaskFailed(AttemptEvent, frozen=True, kw_only=True, tag="task.failed.v1"):
     error_type: str
     error: Opaque
     retry_at_ms: int | None = None
+    by_owner: bool = False
+    retry_after_seconds: float | None = None
 
 
 class TaskLost(AttemptEvent, frozen=True, kw_only=True, tag="task.lost.v1"):
     """The worker was lost. Before the start it costs no attempt: `retry_at_ms` is then None, and the task is ready
     again at once (or, after too many such hand-outs, the job is dead-lettered). After the start: None, it was the last.
+    `crashed`: the worker itself told afterwards that it died while it ran this handler.
     """
 
     worker: str
     lost_at_ms: int
     before_start: bool
     retry_at_ms: int | None = None
+    crashed: bool = False
 
 
 class TaskReturned(AttemptEvent, frozen=True, kw_only=True, tag="task.returned.v1"):
@@ -122,10 +134,14 @@ class TaskCancelled(AttemptEvent, frozen=True, kw_only=True, tag="task.cancelled
 
 
 class JobCancelRequested(JobEvent, frozen=True, kw_only=True, tag="job.cancel_requested.v1"):
-    """Somebody wants the job to stop; its queue or worker has still to agree."""
+    """Somebody wants the job to stop; its queue or worker has still to agree.
+
+    `timeout_at_ms`: when the owner ends a task that was not started if neither has answered by then.
+    """
 
     requested_at_ms: int
     reason: Opaque | None = None
+    timeout_at_ms: int | None = None
 
 
 class JobSucceeded(JobEvent, frozen=True, kw_only=True, tag="job.succeeded.v1"):
@@ -148,11 +164,28 @@ class DeadLetterCause(StrEnum):
     TIMEOUT = "TIMEOUT"
     LOST = "LOST"
     DISPATCH_FAILED = "DISPATCH_FAILED"
+    #: The worker died while it ran the handler, in the last attempt.
+    POISON = "POISON"
 
 
 class JobDeadLettered(JobEvent, frozen=True, kw_only=True, tag="job.dead_lettered.v1"):
-    """The last attempt failed; the job is kept for somebody to look at. Terminal in this version."""
+    """The last attempt failed; the job is kept until somebody redrives or discards it."""
 
     ended_at_ms: int
     cause: DeadLetterCause
     attempts: int
+
+
+class JobRedriven(JobEvent, frozen=True, kw_only=True, tag="job.redriven.v1"):
+    """A dead-lettered job begins another run (2, 3 …), with all attempts of its policy; its task is ready at once."""
+
+    redriven_at_ms: int
+    run: int
+    reason: Opaque | None = None
+
+
+class JobDiscarded(JobEvent, frozen=True, kw_only=True, tag="job.discarded.v1"):
+    """A dead-lettered job was given up by somebody. Terminal."""
+
+    discarded_at_ms: int
+    reason: Opaque | None = None

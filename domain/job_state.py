@@ -13,7 +13,7 @@ RUN = 1
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. The last three are terminal."""
+    """Where a job stands. The last four end it; a dead-lettered job can be run again."""
 
     SCHEDULED = "SCHEDULED"
     QUEUED = "QUEUED"
@@ -23,9 +23,12 @@ class JobStatus(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     DEAD_LETTERED = "DEAD_LETTERED"
     CANCELLED = "CANCELLED"
+    DISCARDED = "DISCARDED"
 
 
-TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.DEAD_LETTERED, JobStatus.CANCELLED})
+#: Statuses that nothing follows: only a stub of the job is kept.
+FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.CANCELLED, JobStatus.DISCARDED})
+TERMINAL = FINAL | {JobStatus.DEAD_LETTERED}
 #: Statuses in which an assignment is out: waiting in the queue or held by a worker.
 OUT = frozenset({JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING})
 
@@ -40,6 +43,9 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     retry_at_ms: int | None = None
     worker: str | None = None
     started: bool = False
+    #: When the handler started, by the worker's clock, and when the owner ends the attempt by its own.
+    started_at_ms: int = 0
+    timeout_at_ms: int | None = None
     checkpoint: Opaque | None = None
 
 
@@ -63,6 +69,8 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
     created_seq: int = 0
     ended_at_ms: int | None = None
     tasks: dict[str, Task] = {}
+    #: 1, and one more with each redrive.
+    run: int = RUN
     correlation_id: str | None = None
     traceparent: str | None = None
     recent: list[str] = []
@@ -72,7 +80,7 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
     @property
     def ended_with_stub(self) -> bool:
         """Ended for good: only a stub of it is kept. A dead-lettered job is kept whole."""
-        return self.status in (JobStatus.SUCCEEDED, JobStatus.CANCELLED)
+        return self.status in FINAL
 
     @property
     def main(self) -> Task:
@@ -81,9 +89,12 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def next_timer_ms(job: Job) -> int | None:
-    """When the job wants to be woken: its start time, or the end of its back-off; None: not at all."""
+    """When the job wants to be woken: its start time, the end of its back-off, or the limit of what is out.
+
+    None: not at all.
+    """
     if job.status is JobStatus.SCHEDULED:
         return job.due_at_ms
     if job.status is JobStatus.RETRYING:
         return job.main.retry_at_ms
-    return None
+    return job.main.timeout_at_ms if job.status in OUT else None

@@ -53,6 +53,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(S.CANCELLING, e.TaskCancelled, S.CANCELLING),
     Transition(S.CANCELLING, e.JobSucceeded, S.SUCCEEDED, "the worker was faster"),
     Transition(S.CANCELLING, e.JobCancelled, S.CANCELLED),
+    Transition(S.DEAD_LETTERED, e.JobRedriven, S.SCHEDULED, "and ready at once"),
+    Transition(S.DEAD_LETTERED, e.JobDiscarded, S.DISCARDED),
 )
 
 
@@ -73,7 +75,7 @@ def mermaid() -> str:
             source = "[*]" if one.source is None else one.source.value
             label = f"{_tag(one.event)} ({one.when})" if one.when else _tag(one.event)
             lines.append(f"    {source} --> {one.target.value}: {label}")
-    lines += [f"    {status.value} --> [*]" for status in (S.SUCCEEDED, S.CANCELLED, S.DEAD_LETTERED)]
+    lines += [f"    {status.value} --> [*]" for status in (S.SUCCEEDED, S.CANCELLED, S.DISCARDED)]
     return "\n".join(lines) + "\n"
 
 

@@ -70,6 +70,7 @@ def _enqueue(state: QueueState | None, command: c.EnqueueTask, now: int) -> list
             traceparent=command.traceparent,
             correlation_id=command.correlation_id,
             checkpoint=command.checkpoint,
+            start_first=command.start_first,
         )
     ]
 
@@ -370,6 +371,7 @@ def _on_enqueued(state: QueueState, event: e.TaskEnqueued) -> None:
             traceparent=event.traceparent,
             correlation_id=event.correlation_id,
             checkpoint=event.checkpoint,
+            start_first=event.start_first,
         )
     )
 
@@ -461,6 +463,7 @@ def _run_task(state: QueueState, event: e.TaskAssigned) -> RunTask:
         traceparent=task.traceparent,
         correlation_id=task.correlation_id,
         checkpoint=task.checkpoint,
+        start_first=task.start_first,
     )
 
 

@@ -49,6 +49,7 @@ class EnqueueTask(TaskRef, frozen=True, kw_only=True, tag="queue.enqueue_task.v1
     traceparent: str | None = None
     correlation_id: str | None = None
     checkpoint: Opaque | None = None
+    start_first: bool = False
 
 
 class WithdrawTask(TaskRef, frozen=True, kw_only=True, tag="queue.withdraw_task.v1"):

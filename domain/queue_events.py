@@ -49,6 +49,7 @@ class TaskEnqueued(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_en
     traceparent: str | None = None
     correlation_id: str | None = None
     checkpoint: Opaque | None = None
+    start_first: bool = False
 
 
 class TaskAssigned(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_assigned.v1"):

@@ -27,6 +27,7 @@ class QueueTask(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     traceparent: str | None = None
     correlation_id: str | None = None
     checkpoint: Opaque | None = None
+    start_first: bool = False
     worker: str | None = None
     incarnation: str | None = None
     assigned_at_ms: int = 0

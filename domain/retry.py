@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from jobledger.domain.values import RetryPolicy
 
+#: An attempt of a job without a limit of its own ends after this long.
+DEFAULT_TIMEOUT_SECONDS = 86_400.0
+#: How much later than the worker the owner ends an attempt: the worker's report may be on its way.
+TIMEOUT_GRACE_SECONDS = 30.0
+#: The longest wait for a next attempt that a handler can ask for.
+MAX_RETRY_AFTER_SECONDS = 30 * 86_400.0
 #: Assignments in a row that may end without a start before the dispatcher gives up.
 MAX_DISPATCHES_WITHOUT_START = 10
 
@@ -30,8 +37,26 @@ def backoff_seconds(policy: RetryPolicy, attempt: int, execution_id: str) -> flo
     return plain * (1.0 + policy.jitter_ratio * jitter_fraction(execution_id, attempt))
 
 
-def retry_at_ms(policy: RetryPolicy, attempt: int, execution_id: str, failed_at_ms: int) -> int | None:
-    """When to try again after attempt `attempt` failed, or None when it was the last one."""
+def retry_at_ms(
+    policy: RetryPolicy, attempt: int, execution_id: str, failed_at_ms: int, after_seconds: float | None = None
+) -> int | None:
+    """When to try again after attempt `attempt` failed, or None when it was the last one.
+
+    `after_seconds`: the wait that the handler asked for, in place of the policy's; 0 to 30 days count.
+    """
     if attempt >= policy.max_attempts:
         return None
-    return failed_at_ms + round(backoff_seconds(policy, attempt, execution_id) * 1000)
+    if after_seconds is None:
+        return failed_at_ms + round(backoff_seconds(policy, attempt, execution_id) * 1000)
+    return failed_at_ms + round(min(max(after_seconds, 0.0), MAX_RETRY_AFTER_SECONDS) * 1000)
+
+
+def gives_up(policy: RetryPolicy, error_type: str, error_bases: Sequence[str]) -> bool:
+    """Whether the policy wants no further attempt after an error of this type."""
+    return error_type in policy.give_up_on or any(base in policy.give_up_on for base in error_bases)
+
+
+def timeout_at_ms(timeout_seconds: float | None, from_ms: int) -> int:
+    """When the owner ends an attempt that began at `from_ms`."""
+    limit = DEFAULT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+    return from_ms + round((limit + TIMEOUT_GRACE_SECONDS) * 1000)

@@ -54,13 +54,17 @@ class Lineage(Value, frozen=True, kw_only=True):
 
 
 class RetryPolicy(Value, frozen=True, kw_only=True):
-    """How often and how long after a failure a task is tried again; seconds."""
+    """How often and how long after a failure a task is tried again; seconds.
+
+    `give_up_on` names types of errors after which no attempt is of use (a subclass counts as its base).
+    """
 
     max_attempts: int = 3
     initial_seconds: float = 1.0
     factor: float = 2.0
     max_seconds: float = 300.0
     jitter_ratio: float = 0.1
+    give_up_on: tuple[str, ...] = ()
 
 
 class Code(StrEnum):

@@ -13,7 +13,11 @@ class WorkerMessage(Value, frozen=True, kw_only=True, tag_field="type"):
 
 
 class RunTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.run_task.v1"):
-    """Run a handler. A repeat of (`job`, `task`, `assignment`) is to be dropped."""
+    """Run a handler. A repeat of (`job`, `task`, `assignment`) is to be dropped.
+
+    `start_first`: ReportStarted has to be on the log before the handler runs, since an uncounted run would be one
+    too many: the policy allows one attempt, or a worker was lost with this task before its start was known.
+    """
 
     job: str
     task: str
@@ -29,6 +33,7 @@ class RunTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.run_task.v1"
     traceparent: str | None = None
     correlation_id: str | None = None
     checkpoint: Opaque | None = None
+    start_first: bool = False
 
 
 class CancelTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.cancel_task.v1"):

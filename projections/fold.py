@@ -136,7 +136,8 @@ def _retry(job: Change, at_ms: int | None) -> None:
 
 def _failed(changes: Changes, record: EventRecord, key: Key, event: je.TaskFailed, partition: int) -> None:
     job, attempt = _touch(changes, record, key), _attempt(changes, key, event)
-    for row in (job, attempt):
+    # The error is the attempt's; the job has one only when this attempt was its last.
+    for row in (attempt,) if event.retry_at_ms is not None else (attempt, job):
         row["error_type"] = event.error_type
         set_opaque(row, "error", event.error)
     _retry(job, event.retry_at_ms)
@@ -182,14 +183,32 @@ def _succeeded(changes: Changes, record: EventRecord, key: Key, event: je.JobSuc
 def _cancelled(changes: Changes, record: EventRecord, key: Key, event: je.JobCancelled, partition: int) -> None:
     job = _touch(changes, record, key)
     job["status"], job["ended_at_ms"], job["retry_at_ms"] = JobStatus.CANCELLED.value, event.ended_at_ms, None
+    _no_error(job)
     if event.reason is not None:
         set_opaque(job, "cancel_reason", event.reason)
+
+
+def _no_error(job: Change) -> None:
+    job["error_type"] = None
+    set_opaque(job, "error", None)
 
 
 def _dead_lettered(changes: Changes, record: EventRecord, key: Key, event: je.JobDeadLettered, partition: int) -> None:
     job = _touch(changes, record, key)
     job["status"], job["ended_at_ms"] = JobStatus.DEAD_LETTERED.value, event.ended_at_ms
     job["dead_letter_cause"] = event.cause.value
+
+
+def _redriven(changes: Changes, record: EventRecord, key: Key, event: je.JobRedriven, partition: int) -> None:
+    job = _touch(changes, record, key)
+    job["status"], job["run"] = JobStatus.SCHEDULED.value, event.run
+    job["ended_at_ms"] = job["dead_letter_cause"] = None
+    _no_error(job)
+
+
+def _discarded(changes: Changes, record: EventRecord, key: Key, event: je.JobDiscarded, partition: int) -> None:
+    job = _touch(changes, record, key)
+    job["status"], job["ended_at_ms"] = JobStatus.DISCARDED.value, event.discarded_at_ms
 
 
 # -- queues -----------------------------------------------------------------------------------------------------------
@@ -302,6 +321,8 @@ APPLY: dict[type[AnyEvent], Callable[[Changes, EventRecord, Key, Any, int], None
     je.JobSucceeded: _succeeded,
     je.JobDeadLettered: _dead_lettered,
     je.JobCancelled: _cancelled,
+    je.JobRedriven: _redriven,
+    je.JobDiscarded: _discarded,
     qe.QueueCreated: _queue_created,
     qe.QueueUpdated: _queue_updated,
     qe.TaskEnqueued: _enqueued,

@@ -92,6 +92,7 @@ class JobRow(RowStruct, frozen=True, kw_only=True):
     checkpoint: Opaque | None
     checkpoint_at_ms: int | None
     dead_letter_cause: str | None
+    run: int
     tags: dict[str, str]
     parent: str | None
     root: str | None

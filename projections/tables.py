@@ -96,11 +96,12 @@ JOBS = Table(
         "checkpoint_encoding": "text",
         "checkpoint_at_ms": "bigint",
         "dead_letter_cause": "text",
+        "run": "integer",
         "version": "bigint",
         "seq": "bigint",
         "updated_at_ms": "bigint",
     },
-    defaults={"attempt": 0, "assignment": 0},
+    defaults={"attempt": 0, "assignment": 0, "run": 1},
 )
 ATTEMPTS = Table(
     name="attempts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobledger.domain import job_commands as c
@@ -35,8 +36,8 @@ def ready(assignment: int = 1, attempt: int = 1, cause: e.ReadyCause = e.ReadyCa
     return e.TaskReady(**OF, attempt=attempt, assignment=assignment, ready_at_ms=at, due_at_ms=NOW, cause=cause)
 
 
-def started(assignment: int = 1, attempt: int = 1) -> e.TaskStarted:
-    return e.TaskStarted(**OF, **WHO, **TIMES, attempt=attempt, assignment=assignment)
+def started(assignment: int = 1, attempt: int = 1, *, timeout_at: int | None = None) -> e.TaskStarted:
+    return e.TaskStarted(**OF, **WHO, **TIMES, attempt=attempt, assignment=assignment, timeout_at_ms=timeout_at)
 
 
 def failed(assignment: int = 1, attempt: int = 1, retry_at: int | None = NOW + 1000) -> e.TaskFailed:
@@ -58,7 +59,9 @@ def succeeded() -> e.TaskSucceeded:
     return e.TaskSucceeded(**OF, attempt=1, assignment=1, worker="w", started_at_ms=20, ended_at_ms=30)
 
 
-def lost(before_start: bool, retry_at: int | None = None, attempt: int = 1, assignment: int = 1) -> e.TaskLost:
+def lost(
+    before_start: bool, retry_at: int | None = None, attempt: int = 1, assignment: int = 1, *, crashed: bool = False
+) -> e.TaskLost:
     return e.TaskLost(
         **OF,
         attempt=attempt,
@@ -67,6 +70,7 @@ def lost(before_start: bool, retry_at: int | None = None, attempt: int = 1, assi
         lost_at_ms=NOW,
         before_start=before_start,
         retry_at_ms=retry_at,
+        crashed=crashed,
     )
 
 
@@ -78,7 +82,10 @@ def stopped(worker: str = "w") -> e.TaskCancelled:
     return e.TaskCancelled(**OF, attempt=1, assignment=1, worker=worker, ended_at_ms=NOW)
 
 
-REQUESTED = e.JobCancelRequested(requested_at_ms=NOW)
+DAY_MS = 86_400_000
+LIMIT_MS = NOW + DAY_MS + 30_000
+REQUESTED = e.JobCancelRequested(requested_at_ms=NOW, timeout_at_ms=LIMIT_MS)
+REQUESTED_RUNNING = e.JobCancelRequested(requested_at_ms=NOW)
 CANCELLED = e.JobCancelled(ended_at_ms=NOW)
 SUCCEEDED = e.JobSucceeded(ended_at_ms=NOW)
 
@@ -89,14 +96,31 @@ def dead(cause: e.DeadLetterCause = e.DeadLetterCause.FAILED, attempts: int = 2)
 
 SCHEDULED_JOB = [submitted(NOW + 5000)]
 QUEUED = [submitted(), ready()]
-RUNNING = [*QUEUED, started()]
+LIMITED = started(timeout_at=NOW + DAY_MS + 30_000)
+RUNNING = [*QUEUED, LIMITED]
 RETRYING = [*RUNNING, failed()]
-LAST_ATTEMPT = [*RETRYING, ready(2, 2, e.ReadyCause.RETRY), started(2, 2)]
+LAST_ATTEMPT = [*RETRYING, ready(2, 2, e.ReadyCause.RETRY), started(2, 2, timeout_at=NOW + DAY_MS + 30_000)]
+LAST_QUEUED = LAST_ATTEMPT[:-1]
 CANCELLING = [*QUEUED, REQUESTED]
-CANCELLING_RUNNING = [*RUNNING, REQUESTED]
+CANCELLING_RUNNING = [*RUNNING, REQUESTED_RUNNING]
 DONE = [*RUNNING, succeeded(), SUCCEEDED]
 DEAD = [*LAST_ATTEMPT, failed(2, 2, None), dead()]
 GONE = [*SCHEDULED_JOB, CANCELLED]
+SECOND_RUN = execution_id(STREAM, "main", 2)
+REDRIVEN = e.JobRedriven(redriven_at_ms=NOW, run=2, reason=Opaque('"mended"'))
+READY_AGAIN = msgspec.structs.replace(ready(3, 1, e.ReadyCause.REDRIVEN), execution_id=SECOND_RUN)
+DISCARDED = e.JobDiscarded(discarded_at_ms=NOW, reason=Opaque('"obsolete"'))
+GIVING_UP = [
+    msgspec.structs.replace(submitted(), retry=msgspec.structs.replace(RETRY, give_up_on=("CardDeclined",))),
+    *RUNNING[1:],
+]
+
+
+def again(event: Any) -> Any:
+    """The same event in the job's second run."""
+    return msgspec.structs.replace(event, execution_id=SECOND_RUN)
+
+
 OFTEN_RETURNED = [
     submitted(),
     *(
@@ -115,6 +139,7 @@ CHECKPOINT = c.ReportCheckpoint(**REPORT, **TIMES, saved_at_ms=25, checkpoint=Op
 CANCEL_REPORT = c.ReportCancelled(**REPORT, ended_at_ms=30)
 RETURN = c.ReportReturned(**REPORT, reason="stopping")
 LOST = c.AttemptLost(task="main", assignment=1, **WHO)
+CRASHED = c.ReportCrashed(**REPORT, **TIMES)
 WITHDRAWN = c.TaskWithdrawn(task="main", assignment=1)
 
 
@@ -149,16 +174,16 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
     "cancel before it is due": (SCHEDULED_JOB, c.CancelJob(), [CANCELLED]),
     "cancel between two attempts": (RETRYING, c.CancelJob(), [CANCELLED]),
     "cancel in the queue asks the queue": (QUEUED, c.CancelJob(), [REQUESTED]),
-    "cancel while it runs asks the queue": (RUNNING, c.CancelJob(), [REQUESTED]),
+    "cancel while it runs asks the queue": (RUNNING, c.CancelJob(), [REQUESTED_RUNNING]),
     "cancel twice changes nothing": (CANCELLING, c.CancelJob(), []),
-    "start": (QUEUED, START, [started()]),
+    "start": (QUEUED, START, [LIMITED]),
     "start told twice changes nothing": (RUNNING, START, []),
-    "start while it is being cancelled": (CANCELLING, START, [started()]),
+    "start while it is being cancelled": (CANCELLING, START, [LIMITED]),
     "success": (RUNNING, SUCCESS, [succeeded(), SUCCEEDED]),
     "success of a short task tells its start": (QUEUED, SUCCESS, [started(), succeeded(), SUCCEEDED]),
     "success faster than the cancel": (CANCELLING_RUNNING, SUCCESS, [succeeded(), SUCCEEDED]),
     "checkpoint": (RUNNING, CHECKPOINT, [SAVED]),
-    "checkpoint tells the start": (QUEUED, CHECKPOINT, [started(), SAVED]),
+    "checkpoint tells the start": (QUEUED, CHECKPOINT, [LIMITED, SAVED]),
     "failure with attempts left": (RUNNING, fail(), [failed()]),
     "failure of the last attempt": (LAST_ATTEMPT, fail(2), [failed(2, 2, None), dead()]),
     "failure that no attempt can mend": (RUNNING, fail(retryable=False), [failed(retry_at=None), dead(attempts=1)]),
@@ -182,6 +207,56 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
         [lost(False, None, 2, 2), dead(e.DeadLetterCause.LOST)],
     ),
     "worker lost while it is being cancelled": (CANCELLING_RUNNING, LOST, [lost(False), CANCELLED]),
+    "worker died in it before its start was told: the attempt counts": (
+        QUEUED,
+        CRASHED,
+        [started(), lost(False, NOW + 1000, crashed=True)],
+    ),
+    "worker died in it": (RUNNING, CRASHED, [lost(False, NOW + 1000, crashed=True)]),
+    "worker died in the last attempt: poison": (
+        LAST_QUEUED,
+        msgspec.structs.replace(CRASHED, assignment=2),
+        [started(2, 2), lost(False, None, 2, 2, crashed=True), dead(e.DeadLetterCause.POISON)],
+    ),
+    "worker died in what is being cancelled": (CANCELLING, CRASHED, [started(), lost(False, crashed=True), CANCELLED]),
+    "redrive": (DEAD, c.RedriveJob(reason=Opaque('"mended"')), [REDRIVEN, READY_AGAIN]),
+    "discard": (DEAD, c.DiscardJob(reason=Opaque('"obsolete"')), [DISCARDED]),
+    "failure of a run that was redriven has all its attempts": (
+        [*DEAD, REDRIVEN, READY_AGAIN],
+        fail(3),
+        [again(started(3)), again(failed(3))],
+    ),
+    "failure that names the wait for the next attempt": (
+        RUNNING,
+        msgspec.structs.replace(fail(), retry_after_seconds=30.0),
+        [msgspec.structs.replace(failed(retry_at=NOW + 30_000), retry_after_seconds=30.0)],
+    ),
+    "failure that names a wait beyond the bound": (
+        RUNNING,
+        msgspec.structs.replace(fail(), retry_after_seconds=1e12),
+        [msgspec.structs.replace(failed(retry_at=NOW + 30 * DAY_MS), retry_after_seconds=1e12)],
+    ),
+    "failure that names a wait in the past": (
+        RUNNING,
+        msgspec.structs.replace(fail(), retry_after_seconds=-1.0),
+        [msgspec.structs.replace(failed(retry_at=NOW), retry_after_seconds=-1.0)],
+    ),
+    "a wait counts as an attempt": (
+        LAST_ATTEMPT,
+        msgspec.structs.replace(fail(2), retry_after_seconds=30.0),
+        [failed(2, 2, None), dead()],
+    ),
+    "failure of a type that the policy gives up on": (
+        GIVING_UP,
+        msgspec.structs.replace(fail(), error_type="CardDeclined"),
+        [msgspec.structs.replace(failed(retry_at=None), error_type="CardDeclined"), dead(attempts=1)],
+    ),
+    "failure of a subclass of what the policy gives up on": (
+        GIVING_UP,
+        msgspec.structs.replace(fail(), error_bases=("CardDeclined", "Exception")),
+        [failed(retry_at=None), dead(attempts=1)],
+    ),
+    "failure of another type than the policy gives up on": (GIVING_UP, fail(), [failed()]),
 }
 
 
@@ -192,12 +267,18 @@ def test_accepted(domain: Any, case: str) -> None:
 
 
 STALE = (SCHEDULED_JOB, RETRYING, DEAD, DONE)
-REPORTS = (START, SUCCESS, CHECKPOINT, fail(), CANCEL_REPORT, RETURN, LOST, WITHDRAWN)
+REPORTS = (START, SUCCESS, CHECKPOINT, fail(), CRASHED, CANCEL_REPORT, RETURN, LOST, WITHDRAWN)
 
 REJECTED: dict[str, tuple[list[Any], Any, Code, str]] = {
     "submit what exists": (QUEUED, SUBMIT, Code.ALREADY_EXISTS, "id"),
     "cancel after the success": (DONE, c.CancelJob(), Code.ALREADY_ENDED, "id"),
     "cancel a dead letter": (DEAD, c.CancelJob(), Code.ALREADY_ENDED, "id"),
+    "redrive what runs": (RUNNING, c.RedriveJob(), Code.INVALID_STATE, "id"),
+    "redrive twice": ([*DEAD, REDRIVEN, READY_AGAIN], c.RedriveJob(), Code.INVALID_STATE, "id"),
+    "redrive a success": (DONE, c.RedriveJob(), Code.ALREADY_ENDED, "id"),
+    "redrive what was discarded": ([*DEAD, DISCARDED], c.RedriveJob(), Code.ALREADY_ENDED, "id"),
+    "discard what waits": (QUEUED, c.DiscardJob(), Code.INVALID_STATE, "id"),
+    "discard twice": ([*DEAD, DISCARDED], c.DiscardJob(), Code.ALREADY_ENDED, "id"),
     "cancel twice, ended": (GONE, c.CancelJob(), Code.ALREADY_ENDED, "id"),
     "wake too early": (SCHEDULED_JOB, c.MarkDue(task="main", due_at_ms=NOW + 5000), Code.INVALID_STATE, ""),
     "wake for another time": (SCHEDULED_JOB, c.MarkDue(task="main", due_at_ms=5), Code.INVALID_STATE, "id"),
@@ -291,3 +372,89 @@ def test_what_follows_goes_to_the_queue(domain: Any, case: str) -> None:
 def test_a_time_out_is_the_cause_of_the_dead_letter(domain: Any) -> None:
     events = domain("job").decide(LAST_ATTEMPT, fail(2, kind=c.FailureKind.TIMEOUT))
     assert events[-1] == dead(e.DeadLetterCause.TIMEOUT)
+
+
+# -- the limit of an attempt ------------------------------------------------------------------------------------------
+
+
+def timed_out(assignment: int, attempt: int, retry_at: int | None) -> e.TaskFailed:
+    text = f"No end was reported within {(LIMIT_MS - 20) / 1000:.0f} s of the start; the attempt was ended."
+    return msgspec.structs.replace(
+        failed(assignment, attempt, retry_at),
+        ended_at_ms=LIMIT_MS,
+        kind=c.FailureKind.TIMEOUT,
+        error_type="Timeout",
+        error=Opaque(msgspec.json.encode({"message": text}).decode()),
+        by_owner=True,
+    )
+
+
+OUT_OF_TIME: dict[str, tuple[list[Any], list[Any]]] = {
+    "attempts left": (RUNNING, [timed_out(1, 1, LIMIT_MS + 1000)]),
+    "last attempt": (
+        LAST_ATTEMPT,
+        [timed_out(2, 2, None), e.JobDeadLettered(ended_at_ms=LIMIT_MS, cause=e.DeadLetterCause.TIMEOUT, attempts=2)],
+    ),
+    "while it is being cancelled": (
+        CANCELLING_RUNNING,
+        [timed_out(1, 1, None), e.JobCancelled(ended_at_ms=LIMIT_MS)],
+    ),
+    "a cancel request that nobody answers": (
+        CANCELLING,
+        [
+            msgspec.structs.replace(lost(True), worker="", lost_at_ms=LIMIT_MS),
+            e.JobCancelled(ended_at_ms=LIMIT_MS),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OUT_OF_TIME)
+def test_the_owner_ends_what_nobody_reports_the_end_of(domain: Any, case: str) -> None:
+    """At the limit, not a millisecond before; the report that comes after it is stale."""
+    given, then = OUT_OF_TIME[case]
+    job = domain("job")
+    due = c.MarkDue(task="main", due_at_ms=LIMIT_MS)
+    assert job.decide(given, due, now=LIMIT_MS - 1).code is Code.INVALID_STATE
+    job.assert_events(given, due, then, now=LIMIT_MS)
+    assignment = job.state(given).main.assignment
+    job.assert_rejected([*given, *then], fail(assignment), Code.STALE_ASSIGNMENT, "assignment")
+
+
+def test_the_limit_is_the_jobs_own_where_it_has_one(domain: Any) -> None:
+    """`timeout_seconds` and half a minute of grace, from when the owner heard of the start."""
+    given = [msgspec.structs.replace(submitted(), timeout_seconds=2.5), ready()]
+    (event,) = domain("job").decide(given, START, now=NOW + 7)
+    assert event.timeout_at_ms == NOW + 7 + 32_500
+
+
+def test_the_worker_of_an_attempt_that_the_owner_ended_is_told_to_stop(domain: Any) -> None:
+    """Before its slot is free, so that the queue still knows who has it."""
+    effects = domain("job").effects([*RUNNING, timed_out(1, 1, LIMIT_MS + 1000)])
+    assert [type(effect.body) for effect in effects] == [q.WithdrawTask, q.ReleaseTask]
+
+
+# -- a handler that takes its worker down -----------------------------------------------------------------------------
+
+
+def _start_first(domain: Any, given: list[Any]) -> bool:
+    (effect,) = domain("job").effects(given)
+    assert isinstance(effect.body, q.EnqueueTask)
+    return effect.body.start_first
+
+
+def test_a_hand_out_that_may_be_one_run_too_many_is_started_on_the_log_first(domain: Any) -> None:
+    """A task with one attempt always; any other after a worker was lost with it before its start was known."""
+    once = msgspec.structs.replace(submitted(), retry=msgspec.structs.replace(RETRY, max_attempts=1))
+    assert _start_first(domain, [once, ready()])
+    assert not _start_first(domain, QUEUED)
+    assert _start_first(domain, [*QUEUED, lost(True), ready(2, 1, e.ReadyCause.LOST)])
+    assert not _start_first(domain, [*RETRYING, ready(2, 2, e.ReadyCause.RETRY)])
+
+
+def test_a_redriven_job_goes_on_from_its_checkpoint(domain: Any) -> None:
+    """Another run has another execution id and the attempts of its policy, and knows how far the last one came."""
+    given = [*RUNNING, SAVED, failed(), *LAST_ATTEMPT[4:], failed(2, 2, None), dead(), REDRIVEN, READY_AGAIN]
+    (effect,) = domain("job").effects(given)
+    task = effect.body
+    assert (task.checkpoint, task.attempt, task.assignment, task.execution_id) == (Opaque("7"), 1, 3, SECOND_RUN)

@@ -13,7 +13,7 @@ from jobledger.domain import job_commands as c
 from jobledger.domain import job_events as e
 from jobledger.domain.aggregates import evolve
 from jobledger.domain.job import EVOLVE
-from jobledger.domain.job_state import TERMINAL, Job, JobStatus, next_timer_ms
+from jobledger.domain.job_state import FINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.lifecycle import TRANSITIONS, mermaid, table, targets
 from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
@@ -35,6 +35,9 @@ def _commands(job: Job) -> Iterator[c.JobCommand]:
     for retryable in (True, False):
         error: dict[str, Any] = {"kind": c.FailureKind.FAILED, "error_type": "E", "error": Opaque('""')}
         yield c.ReportFailed(**of, **times, ended_at_ms=3, retryable=retryable, **error)
+    yield c.ReportCrashed(**of, **times)
+    yield c.RedriveJob()
+    yield c.DiscardJob()
     yield c.ReportCancelled(**of, ended_at_ms=3)
     yield c.ReportReturned(**of, reason="stopping")
     yield c.AttemptLost(**of)
@@ -73,7 +76,7 @@ def _explore() -> set[Edge]:
         for command in _commands(job):
             decision = jobs.decide(STREAM, job, command, max(20_000_000, next_timer_ms(job) or 0))
             if isinstance(decision, list) and decision:
-                assert job.status not in TERMINAL, f"{command} has effect after {job.status}"
+                assert job.status not in FINAL, f"{command} has effect after {job.status}"
                 open_states.append(_fold(copy.deepcopy(job), decision, edges))
     assert len(seen) > MAX_DISPATCHES_WITHOUT_START
     return edges
@@ -90,7 +93,7 @@ def test_every_event_of_a_job_stands_in_the_table() -> None:
 
 def test_nothing_leads_out_of_the_end() -> None:
     """A job that has ended takes no event any more."""
-    for status in TERMINAL:
+    for status in FINAL:
         assert not any(targets(status, event) for event in EVOLVE)
         assert any(one.target is status for one in TRANSITIONS)
 

@@ -66,7 +66,8 @@ def test_a_golden_event_is_read_as_it_was_meant(path: Path) -> None:
     record = _mapper.read(headers["ce_type"], value)
     if type_name(record.data) == headers["ce_type"]:
         assert json.loads(_mapper.transcoder.encode(record)) == json.loads(value)
-        assert record == _recorder().golden_record(type(record.data))
+        recorded = [name for name in json.loads(value)["data"] if name != "type"]  # later fields have their defaults
+        assert record == _recorder().golden_record(type(record.data), recorded)
         stored = _mapper.to_stored_event(record)
         assert (stored.topic, stored.originator_id, stored.originator_version) == (path.stem, record.originator_id, 7)
         assert _mapper.to_domain_event(stored) == record

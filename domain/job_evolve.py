@@ -1,0 +1,116 @@
+"""How the events of a job change its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jobledger.domain import job_events as e
+from jobledger.domain.job_state import MAIN_TASK, Job, JobStatus, Task
+from jobledger.domain.values import Lineage
+
+
+def create(stream: str, event: e.JobSubmitted, lineage: Lineage) -> Job:
+    """The job after its first event."""
+    return Job(
+        id=stream,
+        version=1,
+        handler=event.handler,
+        queue=event.queue,
+        priority=event.priority,
+        payload=event.payload,
+        submitted_at_ms=event.submitted_at_ms,
+        due_at_ms=event.due_at_ms,
+        retry=event.retry,
+        timeout_seconds=event.timeout_seconds,
+        key_digest=event.key_digest,
+        request_digest=event.request_digest,
+        status=JobStatus.SCHEDULED,
+        lineage=lineage,
+        tasks={MAIN_TASK: Task()},
+    )
+
+
+def _on_ready(job: Job, event: e.TaskReady) -> None:
+    task = job.main
+    task.attempt, task.assignment = event.attempt, event.assignment
+    task.ready_at_ms, task.retry_at_ms = event.ready_at_ms, None
+    task.worker, task.started = None, False
+    task.started_at_ms, task.timeout_at_ms = 0, None
+    job.status = JobStatus.QUEUED
+
+
+def _on_started(job: Job, event: e.TaskStarted) -> None:
+    job.main.started, job.main.worker, job.main.unstarted = True, event.worker, 0
+    if event.timeout_at_ms is not None:
+        job.main.started_at_ms, job.main.timeout_at_ms = event.started_at_ms, event.timeout_at_ms
+    if job.status is JobStatus.QUEUED:
+        job.status = JobStatus.RUNNING
+
+
+def _on_checkpoint_saved(job: Job, event: e.TaskCheckpointSaved) -> None:
+    job.main.checkpoint = event.checkpoint
+
+
+def _on_failed(job: Job, event: e.TaskFailed) -> None:
+    _wait_for_retry(job, event.retry_at_ms)
+
+
+def _on_lost(job: Job, event: e.TaskLost) -> None:
+    if event.before_start:
+        job.main.unstarted += 1
+    _wait_for_retry(job, event.retry_at_ms)
+
+
+def _wait_for_retry(job: Job, at_ms: int | None) -> None:
+    if at_ms is not None:
+        job.main.retry_at_ms, job.status = at_ms, JobStatus.RETRYING
+
+
+def _on_returned(job: Job, event: e.TaskReturned) -> None:
+    job.main.unstarted += 1
+
+
+def _on_cancel_requested(job: Job, event: e.JobCancelRequested) -> None:
+    job.status = JobStatus.CANCELLING
+    if not job.main.started:
+        job.main.timeout_at_ms = event.timeout_at_ms
+
+
+def _on_redriven(job: Job, event: e.JobRedriven) -> None:
+    """Attempts and hand-outs without a start are counted anew; assignments go on, and so does the checkpoint."""
+    job.run, job.status, job.ended_at_ms = event.run, JobStatus.SCHEDULED, None
+    job.main.attempt = job.main.unstarted = 0
+
+
+def _on_discarded(job: Job, event: e.JobDiscarded) -> None:
+    job.status, job.ended_at_ms = JobStatus.DISCARDED, event.discarded_at_ms
+
+
+def _on_ended(status: JobStatus) -> Callable[[Job, Any], None]:
+    def end(job: Job, event: e.JobSucceeded | e.JobCancelled | e.JobDeadLettered) -> None:
+        job.status, job.ended_at_ms = status, event.ended_at_ms
+
+    return end
+
+
+def _unchanged(job: Job, event: e.JobEvent) -> None:
+    """The event that follows in the same decision carries the change of state."""
+
+
+EVOLVE: dict[type[e.JobEvent], Callable[[Job, Any], None]] = {
+    e.TaskReady: _on_ready,
+    e.TaskStarted: _on_started,
+    e.TaskCheckpointSaved: _on_checkpoint_saved,
+    e.TaskSucceeded: _unchanged,
+    e.TaskFailed: _on_failed,
+    e.TaskLost: _on_lost,
+    e.TaskReturned: _on_returned,
+    e.TaskCancelled: _unchanged,
+    e.JobCancelRequested: _on_cancel_requested,
+    e.JobSucceeded: _on_ended(JobStatus.SUCCEEDED),
+    e.JobDeadLettered: _on_ended(JobStatus.DEAD_LETTERED),
+    e.JobCancelled: _on_ended(JobStatus.CANCELLED),
+    e.JobRedriven: _on_redriven,
+    e.JobDiscarded: _on_discarded,
+}
