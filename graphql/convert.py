@@ -51,6 +51,7 @@ def job_of(row: JobRow) -> t.Job:
         "error_type": row.error_type,
         "error": plain(row.error),
         "dead_letter_cause": row.dead_letter_cause,
+        "run": row.run,
     }
     return t.Job(**values)
 

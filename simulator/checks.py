@@ -161,9 +161,12 @@ class History:
         insist(trace.live == event.assignment, f"{name}: {event.assignment} is over, but live is {trace.live}")
         insist(event.assignment not in trace.over, f"{name}: assignment {event.assignment} over twice")
         trace.over.add(event.assignment)
+        # Every worker here reports, stops when it is told to, or loses its lease, long before that.
+        insist(not record.command_id.startswith("timer/"), f"{name}: {event.assignment} lasted until its limit")
         trace.live = None
         if isinstance(event, _BACK_OFF) and event.retry_at_ms is not None:
-            wait = backoff_seconds(job.retry, event.attempt, event.execution_id)
+            asked = event.retry_after_seconds if isinstance(event, je.TaskFailed) else None
+            wait = backoff_seconds(job.retry, event.attempt, event.execution_id) if asked is None else asked
             trace.not_before_ms = record.at_ms + round(wait * 1000)
 
     def _check_assigned(self, state: QueueState, event: qe.TaskAssigned) -> None:

@@ -11,7 +11,9 @@ from jobledger.domain.job_state import JobStatus
 from jobledger.graphql.scalars import BigInt, DateTime, Json
 
 GraphQLJobStatus = strawberry.enum(
-    JobStatus, name="JobStatus", description="Where a job stands; the last three end it."
+    JobStatus,
+    name="JobStatus",
+    description="Where a job stands; the last four end it; a dead-lettered job can be run again.",
 )
 
 

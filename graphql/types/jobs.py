@@ -149,9 +149,12 @@ class Job(Node):
     traceparent: str | None
     cancel_requested_at: DateTime | None
     cancel_reason: str | None
-    error_type: str | None = strawberry.field(description="Of the last failed attempt.")
-    error: Json | None = strawberry.field(description="Of the last failed attempt.")
+    error_type: str | None = strawberry.field(
+        description="Of a dead letter's last attempt. The error of any attempt stands in attempts."
+    )
+    error: Json | None = strawberry.field(description="Of a dead letter's last attempt, as errorType.")
     dead_letter_cause: str | None
+    run: int = strawberry.field(description="1, and one more each time that the job was redriven.")
 
     @strawberry.field(description="The queue that the job goes to.")
     async def queue(self, info: Info) -> Annotated[Queue, strawberry.lazy("jobledger.graphql.types.queues")] | None:

@@ -7,7 +7,6 @@ look at meanwhile, changes only by `Machine.committed`.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,11 @@ from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import decode_job
+from jobledger.processors.core.timers import Timers
 from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord
+
+#: Late timers that are counted at most.
+MAX_LATE = 10_000
 
 
 class LostCommandError(RuntimeError):
@@ -64,7 +67,7 @@ class Machine:
         self.jobs: dict[str, bytes] = {}
         self.queues: dict[str, QueueState] = {}
         self.tenants: dict[str, Tenant] = {}
-        self.timers: list[tuple[int, str]] = []
+        self.timers = Timers()
         self.outbox: dict[bytes, OutboxEntry] = {}
         self.acknowledged: set[bytes] = set()
         self.poison: set[Poison] = set()
@@ -83,16 +86,11 @@ class Machine:
 
     def next_due_ms(self) -> int | None:
         """When the earliest timer falls due."""
-        return self.timers[0][0] if self.timers else None
+        return self.timers.first_ms()
 
     def due_before(self, ms: int) -> list[int]:
-        """Due times of timers that are still wanted and fell due before `ms`."""
-        if not self.timers or self.timers[0][0] >= ms:
-            return []
-        late = [(due, stream) for due, stream in self.timers if due < ms]
-        return [
-            due for due, stream in late if stream in self.jobs and next_timer_ms(decode_job(self.jobs[stream])) == due
-        ]
+        """Due times of timers that fell due before `ms`, of 10,000 at most."""
+        return self.timers.before(ms, MAX_LATE)
 
     @property
     def unfinished(self) -> bool:
@@ -171,8 +169,11 @@ class Machine:
     def _fire_timers(self, batch: Batch, now: int) -> int:
         """Due timers take at most half a batch; each is a decision that checks that it is still wanted."""
         fired = 0
-        while self.timers and self.timers[0][0] <= now and fired < self.limits.commands // 2 and not batch.full:
-            due, stream = heapq.heappop(self.timers)
+        while fired < self.limits.commands // 2 and not batch.full:
+            timer = self.timers.pop_due(now)
+            if timer is None:
+                break
+            due, stream = timer
             job = batch.peek(stream)
             if not isinstance(job, Job) or next_timer_ms(job) != due:
                 continue
@@ -186,13 +187,12 @@ class Machine:
     def keep_job(self, stream: str, job: Job, data: bytes) -> None:
         """Remember a live job, as the bytes that stand in `state`, and its timer."""
         self.jobs[stream] = data
-        due = next_timer_ms(job)
-        if due is not None:
-            heapq.heappush(self.timers, (due, stream))
+        self.timers.set(stream, next_timer_ms(job))
 
     def forget_job(self, stream: str) -> None:
         """The job has ended; its stub stands in `retained`."""
         self.jobs.pop(stream, None)
+        self.timers.set(stream, None)
 
     def keep(self, stream: str, state: State) -> None:
         """Remember a queue or tenant."""

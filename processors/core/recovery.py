@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 
 from jobledger.domain.job_state import Job, next_timer_ms
@@ -61,10 +60,11 @@ def rebuild(
     tasks: dict[str, list[QueueTask]] = {}
     workers: dict[str, dict[str, QueueWorker]] = {}
     kept: list[tuple[bytes, bytes, int]] = []
+    timers: list[tuple[int, str]] = []
     for key, value in records.items():
         letter, _, rest = key.partition(b"|")
         if letter == b"s":
-            _take_snapshot(machine, queues, rest.decode(), value)
+            _take_snapshot(machine, queues, timers, rest.decode(), value)
         elif letter == b"t":
             tasks.setdefault(rest.decode().split("|", 1)[0], []).append(decode_state(value))
         elif letter == b"w":
@@ -78,18 +78,20 @@ def rebuild(
         machine.queues[stream] = QueueState(queue, Lanes(tasks.get(stream)), workers.get(stream, {}))
     for batch in _batches(kept):
         retained.put_many(batch)
-    heapq.heapify(machine.timers)
+    machine.timers.load(timers)
     machine.outbox = dict(sorted(machine.outbox.items(), key=lambda item: item[1].number))
     return machine
 
 
-def _take_snapshot(machine: Machine, queues: dict[str, Queue], stream: str, value: bytes) -> None:
+def _take_snapshot(
+    machine: Machine, queues: dict[str, Queue], timers: list[tuple[int, str]], stream: str, value: bytes
+) -> None:
     if stream.startswith("job:"):
         job: Job = decode_job(value)
         machine.jobs[stream] = value
         due = next_timer_ms(job)
         if due is not None:
-            machine.timers.append((due, stream))
+            timers.append((due, stream))
         return
     state = decode_state(value)
     if isinstance(state, Queue):
