@@ -15,6 +15,7 @@ import jobledger
 from jobledger.graphql.app import build_app
 from jobledger.graphql.parts import ApiSettings, Parts, build_parts
 from jobledger.graphql.server import HttpServer
+from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.logs import configure_logging, get_logger
@@ -134,5 +135,5 @@ async def run(settings: RoleSettings) -> int:
 
 
 def main(settings: RoleSettings) -> int:
-    """`run` on uvloop."""
-    return uvloop.run(run(settings))
+    """`run` on uvloop, to the end of the process."""
+    return run_role(lambda: run(settings), loop_factory=uvloop.new_event_loop)

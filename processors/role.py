@@ -26,6 +26,7 @@ from jobledger.processors.relay import KafkaRelay
 from jobledger.processors.scheduler import OwnerSet
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import Settings
+from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
 from jobledger.telemetry.logs import configure_logging
@@ -34,6 +35,9 @@ from jobledger.telemetry.service import Service, run_until_signalled
 
 MAX_COMMITS_IN_FLIGHT = 8
 THREADS = 64
+#: From the signal to the end of the process: nothing is lost when it is cut short, and others wait for its partitions.
+GRACE_SECONDS = 10.0
+STOP_SECONDS = 7.0
 #: A batch makes thousands of short-lived objects and no cycles; waiting jobs are bytes, which are not tracked.
 GC_THRESHOLDS = (50_000, 20, 50)
 
@@ -145,6 +149,12 @@ async def run(settings: Settings) -> int:
     warn_if_exposed(settings.host, settings.health_port)
     return await run_until_signalled(
         [server, *scheduler.parts],
+        stop_timeout=STOP_SECONDS,
         on_ready=lambda: health.set_ready(True),
         on_stopping=lambda: health.set_ready(False),
     )
+
+
+def main(settings: Settings) -> int:
+    """`run` to the end of the process, on the loop that Faust is made for."""
+    return run_role(lambda: run(settings), grace_seconds=GRACE_SECONDS)

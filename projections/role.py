@@ -9,6 +9,7 @@ from typing import Protocol
 
 import psycopg
 import stamina
+import uvloop
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
@@ -18,6 +19,7 @@ from jobledger.eventlog.topics import Durability, TopicError, check_topics
 from jobledger.projections.migrate import MigrationError, migrate
 from jobledger.projections.projector import Projector, ProjectorConfig
 from jobledger.projections.read_model import ReadModel
+from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
 from jobledger.telemetry.logs import Level, configure_logging, get_logger
@@ -125,6 +127,11 @@ async def run(settings: ProjectorSettings) -> int:
         on_ready=lambda: health.set_ready(True),
         on_stopping=lambda: health.set_ready(False),
     )
+
+
+def main(settings: ProjectorSettings) -> int:
+    """`run` on uvloop, to the end of the process."""
+    return run_role(lambda: run(settings), loop_factory=uvloop.new_event_loop)
 
 
 def add_checks(health: Health, settings: ProjectorSettings, projector: Projector, model: ReadModel) -> None:

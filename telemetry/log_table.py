@@ -22,6 +22,13 @@ PROCESS_EVENTS = (
     LogEvent("part_stopped", _D, "A part of the process stopped", ALL_ROLES, ("part",)),
     LogEvent("part_failed", _F, "A part of the process failed, so the process ends", ALL_ROLES, ("part",)),
     LogEvent("part_stop_failed", _E, "A part of the process did not stop cleanly", ALL_ROLES, ("part",)),
+    LogEvent(
+        "process_exit_forced",
+        _E,
+        "The process did not end by itself and was ended; `waited_for` names what hung",
+        ALL_ROLES,
+        ("waited_for", "exit_code"),
+    ),
     LogEvent("listener_started", _I, "Listening", ALL_ROLES, ("host", "port")),
     LogEvent(
         "listener_exposed", _N, "Listening beyond this machine without authentication", ALL_ROLES, ("host", "port")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from jobledger.telemetry.ending import current_deadline
 from jobledger.telemetry.logs import get_logger
 
 STOP_TIMEOUT = 10.0
-"""Seconds that each part has to stop."""
+"""Seconds that the parts together have to stop, unless a role says otherwise."""
+CANCEL_SECONDS = 1.0
+"""Seconds that something has to end once it was cancelled; then it is left to itself."""
 
 log = get_logger()
 
@@ -53,8 +57,9 @@ async def run_until_signalled(
     """Start the parts in order, wait for a signal or a failure, stop them in reverse order; returns the exit code.
 
     0 after a signal and a clean stop; 1 if a part failed to start, failed or ended while running (logged as FATAL), or
-    didn't stop in `stop_timeout` seconds. A signal during the start ends the start. `on_ready` and `on_stopping` are
-    for readiness (`health.set_ready`).
+    didn't stop. A signal during the start ends the start. All parts together have `stop_timeout` seconds to stop; one
+    that hangs is left behind, and `run_role` ends the process without it. `on_ready` and `on_stopping` are for
+    readiness (`health.set_ready`).
     """
     begun: list[Service] = []
     failed = False
@@ -71,6 +76,7 @@ async def run_until_signalled(
             log.critical("part_failed", part=failure.part, exc_info=failure.__cause__ or failure)
             log.info("process_stopping", reason=f"{failure.part} failed")
         finally:
+            current_deadline().arm()
             if on_stopping is not None:
                 on_stopping()
             clean = await _stop_all(begun, stop_timeout)
@@ -92,8 +98,11 @@ def _signal_event(signals: Sequence[signal.Signals]) -> Iterator[asyncio.Event]:
     """An event that the signals set; the default handlers come back at the end."""
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
+    deadline = current_deadline()
     for number in signals:
         loop.add_signal_handler(number, event.set)
+        # Runs between two instructions of the main thread even while the loop does not turn.
+        signal.signal(number, lambda *_: deadline.arm())
     try:
         yield event
     finally:
@@ -109,7 +118,7 @@ async def _start_all(services: Sequence[Service], begun: list[Service], signalle
         begun.append(service)
         starting = asyncio.ensure_future(service.start())
         await _first(starting, asyncio.ensure_future(signalled.wait()))
-        if starting.cancelled():
+        if not starting.done() or starting.cancelled():
             return False
         if error := starting.exception():
             raise _PartFailedError(part_name(service)) from error
@@ -131,9 +140,9 @@ async def _wait_any(services: Sequence[Service], signalled: asyncio.Event) -> No
 
 
 async def _first(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
-    """Wait until one is done, then cancel the others and wait for them; cancels all if the caller is cancelled.
+    """Wait until one is done, then cancel the others; cancels all if the caller is cancelled.
 
-    Returns those that were done by themselves.
+    Returns those that were done by themselves. One that takes no notice of being cancelled is left after a second.
     """
     try:
         done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -141,18 +150,32 @@ async def _first(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
     finally:
         for future in futures:
             future.cancel()
-        await asyncio.gather(*futures, return_exceptions=True)
+        await asyncio.wait(futures, timeout=CANCEL_SECONDS)
 
 
 async def _stop_all(services: Sequence[Service], timeout: float) -> bool:
-    """Stop in reverse order, each within the time-out; True if all did."""
+    """Stop in reverse order, all within the time-out; True if all did."""
     clean = True
+    deadline = time.monotonic() + timeout
     for service in reversed(services):
-        try:
-            async with asyncio.timeout(timeout):
-                await service.stop()
+        # What comes after a part that has used up the time gets a moment all the same.
+        error = await _stop(service, max(deadline - time.monotonic(), min(timeout, CANCEL_SECONDS)))
+        if error is None:
             log.debug("part_stopped", part=part_name(service))
-        except Exception:  # the other parts must be stopped too
+        else:
             clean = False
-            log.exception("part_stop_failed", part=part_name(service))
+            log.error("part_stop_failed", part=part_name(service), exc_info=error)
     return clean
+
+
+async def _stop(service: Service, timeout: float) -> BaseException | None:
+    """Stop a part; what went wrong. A stop that hangs is cancelled, and not waited for if it hangs on."""
+    stopping = asyncio.ensure_future(service.stop())
+    await asyncio.wait([stopping], timeout=timeout)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait([stopping], timeout=min(timeout, CANCEL_SECONDS))
+        return TimeoutError(f"{part_name(service)} did not stop within {timeout:.1f} s.")
+    if stopping.cancelled():
+        return RuntimeError(f"{part_name(service)} was cancelled while it stopped.")
+    return stopping.exception()

@@ -7,9 +7,11 @@ import socket
 import sys
 
 import uuid_utils
+import uvloop
 
 import jobledger
 from jobledger.settings import Settings
+from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer, ListenError, warn_if_exposed
 from jobledger.telemetry.logs import configure_logging, get_logger
@@ -21,6 +23,8 @@ from jobledger.workers.registry import Registry, load_handlers
 from jobledger.workers.runtime import DRAIN_SECONDS, Worker, WorkerConfig, WorkerConfigError
 
 STOP_SECONDS = DRAIN_SECONDS + 30.0
+#: From the signal to the end of the process.
+GRACE_SECONDS = STOP_SECONDS + 5.0
 
 log = get_logger()
 
@@ -117,3 +121,8 @@ async def run(settings: Settings) -> int:
         return 2
     finally:
         await tracing.stop()
+
+
+def main(settings: Settings) -> int:
+    """`run` on uvloop, to the end of the process."""
+    return run_role(lambda: run(settings), loop_factory=uvloop.new_event_loop, grace_seconds=GRACE_SECONDS)

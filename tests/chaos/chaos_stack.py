@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from uuid_utils.compat import uuid7
 
 from jobledger.dev.descendants import Descendants
@@ -325,7 +325,7 @@ class Probe(threading.Thread):
         starts = []
         for partition in range(PARTITIONS):
             at = TopicPartition(topic, partition)
-            at.offset = self._consumer.get_watermark_offsets(at, timeout=10)[1]
+            at.offset = self._end(at)
             starts.append(at)
         self._consumer.assign(starts)
         turn = 0.0
@@ -342,6 +342,17 @@ class Probe(threading.Thread):
             if sent is not None:
                 self.answers.append((*sent, time.monotonic()))
         self._consumer.close()
+
+    def _end(self, at: TopicPartition) -> int:
+        """The end of a partition, which may be so new that its leader does not know it yet."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                return int(self._consumer.get_watermark_offsets(at, timeout=10)[1])
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _ask(self) -> None:
         for partition, stream in self._streams.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,9 +84,9 @@ def scheduler(
         host=host, health_port=health_port, instance_id=named("scheduler", instance_id), log_level=log_level
     )
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
-    from jobledger.processors.role import run  # noqa: PLC0415
+    from jobledger.processors.role import main  # noqa: PLC0415
 
-    return asyncio.run(run(settings))  # Faust runs in here: the loop that it is made for
+    return main(settings)
 
 
 def projector(
@@ -96,11 +95,9 @@ def projector(
     """Keep the read models in Postgres up to date with the log."""
     settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
-    import uvloop  # noqa: PLC0415
+    from jobledger.projections.role import main  # noqa: PLC0415
 
-    from jobledger.projections.role import run  # noqa: PLC0415
-
-    return int(uvloop.run(run(settings)))
+    return main(settings)
 
 
 def worker(
@@ -129,11 +126,9 @@ def worker(
         log_level=log_level,
     )
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
-    import uvloop  # noqa: PLC0415
+    from jobledger.workers.role import main  # noqa: PLC0415
 
-    from jobledger.workers.role import run  # noqa: PLC0415
-
-    return int(uvloop.run(run(settings)))
+    return main(settings)
 
 
 def register(app: typer.Typer) -> None:
