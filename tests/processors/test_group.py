@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -73,6 +75,49 @@ async def test_a_partition_that_stays_keeps_its_owner(log_cell: LogCell, start_s
         same = [one is other for one, other in zip(before[p], after[p], strict=True)]
         assert same == [p in kept] * 3, f"partition {p}"
         assert await asyncio.to_thread(log_cell.differences, p, after[p][1]) == []
+
+
+def thread_of(scheduler: Any) -> Any:
+    return scheduler.feed.app.consumer._thread
+
+
+def end_agent(scheduler: Any) -> None:
+    """What a message does that the stream cannot take."""
+    scheduler.feed._config = dataclasses.replace(scheduler.feed._config, offer=None)
+
+
+def end_thread(scheduler: Any) -> None:
+    thread = thread_of(scheduler)
+    thread.thread_loop.call_soon_threadsafe(thread.thread_loop.stop)
+
+
+def end_membership(scheduler: Any) -> None:
+    thread = thread_of(scheduler)
+    thread.thread_loop.call_soon_threadsafe(thread._consumer._coordinator._coordination_task.cancel)
+
+
+def end_fetching(scheduler: Any) -> None:
+    thread = thread_of(scheduler)
+    thread.thread_loop.call_soon_threadsafe(thread._consumer._fetcher._fetch_task.cancel)
+
+
+@pytest.mark.filterwarnings("ignore")  # what was broken on purpose complains when it is collected
+@pytest.mark.parametrize("end", [end_agent, end_thread, end_membership, end_fetching])
+async def test_a_part_of_faust_that_ends_ends_the_scheduler(
+    end: Any, log_cell: LogCell, start_scheduler: Any, stop: Any
+) -> None:
+    """Without it no command comes in, or others cannot have the partitions: the process must not stay as it is."""
+    scheduler = await start_scheduler("scheduler-1")
+    watch = asyncio.ensure_future(scheduler.feed.wait())
+    await asyncio.sleep(1)
+    assert not watch.done()
+    end(scheduler)
+    await log_cell.send(log_cell.job_on(0), submit())
+    with pytest.raises(Exception, match=r"has ended by itself|not callable"):
+        await asyncio.wait_for(watch, 20)
+    begun = time.monotonic()
+    await stop(scheduler)
+    assert time.monotonic() - begun < 15
 
 
 async def test_a_clock_that_is_wrong_owns_nothing(log_cell: LogCell) -> None:
