@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_END, KafkaException, Message
 from jobledger.domain.worker_messages import Heartbeat
 from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.eventlog.reader import LogReader
-from jobledger.processors.core.ports import Clock
+from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.schemas.worker import decode_heartbeat, encode_heartbeat
 
 PROBE_SECONDS = 0.5
@@ -36,7 +36,7 @@ class HeartbeatBook:
         topic: str,
         config: dict[str, str | int | float | bool],
         nonce: str,
-        clock: Clock,
+        clock: WatchedClock,
     ) -> None:
         self._producer = producer
         self._topic = topic
@@ -45,12 +45,12 @@ class HeartbeatBook:
         self._reader = LogReader(config, topic, {0: OFFSET_END}, self._read)
         self._heard: OrderedDict[str, float] = OrderedDict()
         self._probes: OrderedDict[int, float] = OrderedDict()
+        self._probe_number = 0
         self._seen_until = 0.0
         self._task: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
         self._on_their_way = 0
         self._failed: asyncio.Future[None]
-        self.clock_skew_ms = 0
 
     @property
     def seen_until(self) -> float:
@@ -88,12 +88,13 @@ class HeartbeatBook:
 
     async def _probe(self) -> None:
         while True:
-            sent_ms = self._clock.now_ms()
             if self._on_their_way < MAX_PROBES_ON_THEIR_WAY:
-                self._probes[sent_ms] = self._clock.monotonic()
+                # Told apart by a number in the place of a time: the wall clock may say the same time twice.
+                self._probe_number += 1
+                self._probes[self._probe_number] = self._clock.monotonic()
                 while len(self._probes) > 1000:
                     self._probes.popitem(last=False)
-                probe = Heartbeat(worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=sent_ms)
+                probe = Heartbeat(worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=self._probe_number)
                 self._send(encode_heartbeat(probe))
             await asyncio.sleep(PROBE_SECONDS)
 
@@ -134,22 +135,10 @@ class HeartbeatBook:
         while len(self._heard) > MAX_WORKERS:
             self._heard.popitem(last=False)
 
-    def _came_back(self, sent_ms: int, broker_ms: int) -> None:
-        sent = self._probes.pop(sent_ms, None)
+    def _came_back(self, number: int, broker_ms: int) -> None:
+        sent = self._probes.pop(number, None)
         if sent is None:
             return
         self._seen_until = max(self._seen_until, sent)
-        self.clock_skew_ms = skew_ms(sent_ms, self._clock.now_ms(), broker_ms)
+        self._clock.measured(sent, self._clock.monotonic(), broker_ms)
         self._first.set()
-
-
-def skew_ms(sent_ms: int, received_ms: int, broker_ms: int) -> int:
-    """By how much our clock is surely ahead of the broker's; negative: behind.
-
-    Given when a record left us and came back, both by our clock, and the broker's time for it.
-    """
-    if broker_ms < sent_ms:
-        return sent_ms - broker_ms
-    if broker_ms > received_ms:
-        return received_ms - broker_ms
-    return 0

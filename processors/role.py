@@ -11,12 +11,15 @@ from importlib.metadata import version
 
 from uuid_utils.compat import uuid7
 
+from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.processors.clock import SystemClock
+from jobledger.processors.clock_gate import ClockGate
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
+from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.processors.feed import CommandFeed, FeedConfig
 from jobledger.processors.gauges import Gauges
 from jobledger.processors.heartbeats import HeartbeatBook
@@ -63,13 +66,15 @@ class Scheduler:
         self._settings = settings
         instance = settings.instance_id or f"scheduler-{os.getpid()}"
         cell, kafka = settings.cell, settings.kafka
+        max_skew_ms = round(settings.max_clock_skew_seconds * 1000)
+        watched = WatchedClock(clock, max_skew_ms)
         self.producer = RecordProducer(producer_config(kafka, f"{instance}-heartbeats"))
         self.heartbeats = HeartbeatBook(
             self.producer,
             topic_name(cell, Topic.HEARTBEATS),
             consumer_config(kafka, f"{instance}-heartbeats", f"{cell}-heartbeats"),
             str(uuid7()),
-            clock,
+            watched,
         )
         self.relay = KafkaRelay(producer_config(kafka, f"{instance}-relay"), cell)
         observer = TelemetryObserver(metrics, clock, instance)
@@ -77,18 +82,21 @@ class Scheduler:
         config = OwnerConfig(
             cell=cell,
             partitions=settings.partitions,
-            limits=Limits(dedup_window_ms=round(settings.dedup_window_seconds * 1000)),
+            limits=Limits(
+                dedup_window_ms=round(settings.dedup_window_seconds * 1000),
+                # The former owner's clock may have been as far ahead as ours is behind.
+                ahead_ms=2 * max_skew_ms + 1_000,
+            ),
             lease_seconds=settings.lease_seconds,
             confirm_seconds=settings.session_timeout_seconds,
         )
 
         def make_owner(partition: int) -> Owner:
             log = KafkaPartitionLog(kafka, cell, partition, instance)
-            return Owner(partition, config, log, self.relay, self.heartbeats, clock, observer, slots)
+            return Owner(partition, config, log, self.relay, self.heartbeats, watched, observer, slots)
 
-        self.owners = OwnerSet(
-            make_owner, lambda: self.heartbeats.clock_skew_ms, round(settings.max_clock_skew_seconds * 1000)
-        )
+        self.owners = OwnerSet(make_owner)
+        self.clock_gate = ClockGate(watched, self.owners.machines, metrics)
         self.gauges = Gauges(self.owners.machines, metrics, clock)
         self.feed = CommandFeed(
             FeedConfig(
@@ -106,11 +114,20 @@ class Scheduler:
     @property
     def parts(self) -> list[Service]:
         """What starts, in order; it stops in the reverse order: the group is left before owners close."""
-        return [self.producer, self.heartbeats, self.relay, self.owners, self.feed, self.gauges, FirstTurn(self.owners)]
+        return [
+            self.producer,
+            self.heartbeats,
+            self.clock_gate,
+            self.relay,
+            self.owners,
+            self.feed,
+            self.gauges,
+            FirstTurn(self.owners),
+        ]
 
     async def queue_check(self) -> Checked:
         """Whether heartbeats, our own probes among them, come back from the broker."""
-        age = asyncio.get_running_loop().time() - self.heartbeats.seen_until
+        age = boot_seconds() - self.heartbeats.seen_until
         status = HealthStatus.HEALTHY if age < 5 else HealthStatus.UNHEALTHY
         return Checked(status=status, details={"last_probe_seconds": round(age, 1)})
 
@@ -145,6 +162,7 @@ async def run(settings: Settings) -> int:
     health = Health(version("jobledger"))
     health.add("queue", scheduler.queue_check)
     health.add("coordination", scheduler.coordination_check)
+    health.add("clock", scheduler.clock_gate.check)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     warn_if_exposed(settings.host, settings.health_port)
     return await run_until_signalled(

@@ -7,9 +7,6 @@ from collections.abc import Callable
 
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.owner import Owner
-from jobledger.telemetry.logs import get_logger
-
-log = get_logger()
 
 MakeOwner = Callable[[int], Owner]
 
@@ -17,10 +14,8 @@ MakeOwner = Callable[[int], Owner]
 class OwnerSet:
     """Opens and closes owners as partitions come and go. A partition that stays keeps its owner and its memory."""
 
-    def __init__(self, make_owner: MakeOwner, clock_skew_ms: Callable[[], int], max_skew_ms: int) -> None:
+    def __init__(self, make_owner: MakeOwner) -> None:
         self._make_owner = make_owner
-        self._clock_skew_ms = clock_skew_ms
-        self._max_skew_ms = max_skew_ms
         self._owners: dict[int, Owner] = {}
         self._changing = asyncio.Lock()
         self._failed: asyncio.Future[None] | None = None
@@ -53,7 +48,7 @@ class OwnerSet:
         async with self._changing:
             gone = [self._owners.pop(p) for p in list(self._owners) if p not in partitions]
             await asyncio.gather(*(owner.stop() for owner in gone))
-            if self._stopped or not self._clock_is_right():
+            if self._stopped:
                 return
             for partition in sorted(partitions - set(self._owners)):
                 owner = self._make_owner(partition)
@@ -70,17 +65,6 @@ class OwnerSet:
         except Exception as error:  # noqa: BLE001 - handed on to wait()
             if self._failed is not None and not self._failed.done():
                 self._failed.set_exception(error)
-
-    def _clock_is_right(self) -> bool:
-        skew = self._clock_skew_ms()
-        if abs(skew) <= self._max_skew_ms:
-            return True
-        message = f"This clock is {skew} ms from the broker's, more than {self._max_skew_ms} ms: set it, then restart."
-        log.error("clock_skewed", skew_ms=skew, error=message)
-        if self._failed is not None and not self._failed.done():
-            self._failed.set_exception(RuntimeError(message))
-        self._assigned_once.set()
-        return False
 
     async def start(self) -> None:
         """Nothing is owned before the group says so."""

@@ -28,10 +28,10 @@ _RETRIES = (
 )
 _WINDOW = 10 * 366 * 86_400_000
 _LIMITS = (
-    Limits(dedup_window_ms=_WINDOW),
-    Limits(commands=2, records=4, dedup_window_ms=_WINDOW),
-    Limits(commands=5, records=9, dedup_window_ms=_WINDOW),
-    Limits(commands=40, bytes=3_000, dedup_window_ms=_WINDOW),
+    Limits(dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
+    Limits(commands=2, records=4, dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
+    Limits(commands=5, records=9, dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
+    Limits(commands=40, bytes=3_000, dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
 )
 
 

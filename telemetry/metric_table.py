@@ -228,6 +228,23 @@ OWN_METRICS = (
         _S,
         "Times that an owner forgot its memory and read its state again.",
     ),
+    _gauge(
+        "jobledger_clock_skew_seconds",
+        (),
+        _S,
+        "By how much this clock is surely ahead of the broker's; negative: behind. Beyond "
+        "`JOBLEDGER_MAX_CLOCK_SKEW_SECONDS` nothing is decided here.",
+        "seconds",
+        overflow=Overflow.MAX,
+    ),
+    _gauge(
+        "jobledger_partition_time_ahead_seconds",
+        (_PARTITION,),
+        _S,
+        "By how much the partition's time is ahead of the clock, when that is more than clocks may differ: a clock "
+        "that was wrong has written it.",
+        "seconds",
+    ),
     _counter(
         "jobledger_quarantined_total", (), _S, "Records and commands put aside because they can't be read or decided."
     ),

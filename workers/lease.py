@@ -5,16 +5,19 @@ from __future__ import annotations
 import mmap
 import struct
 import tempfile
-import time
 from collections.abc import Callable
+
+from jobledger.eventlog.boot_clock import boot_seconds
 
 _DEADLINE = struct.Struct("=d")
 SAFETY_RATIO = 0.05
 """Part of the lease given up, so that handlers have ended when the queues' owners count it as over."""
+MAX_SLEEP_SECONDS = 1.0
+"""Who waits for a lease to end looks at the clock this often: a sleep stands still while the machine is suspended."""
 
 
 class SharedDeadline:
-    """A point of the monotonic clock, in memory that the pool's processes see too, also while this one is stopped.
+    """A point of the boot clock, in memory that the pool's processes see too, also while this one is stopped.
 
     Eight aligned bytes of a file without a name: written and read in one piece.
     """
@@ -30,7 +33,7 @@ class SharedDeadline:
         return self._file.fileno()
 
     def set(self, at: float) -> None:
-        """Set the deadline, in seconds of CLOCK_MONOTONIC."""
+        """Set the deadline, in seconds of the boot clock."""
         _DEADLINE.pack_into(self._memory, 0, at)
 
     def close(self) -> None:
@@ -52,7 +55,7 @@ class Lease:
     """
 
     def __init__(
-        self, seconds: float, shared: SharedDeadline | None = None, monotonic: Callable[[], float] = time.monotonic
+        self, seconds: float, shared: SharedDeadline | None = None, monotonic: Callable[[], float] = boot_seconds
     ) -> None:
         self._length = seconds * (1 - SAFETY_RATIO)
         self._shared = shared
@@ -70,7 +73,7 @@ class Lease:
         return max(0.0, self._deadline - self._monotonic())
 
     def confirm(self, sent_at: float) -> None:
-        """A heartbeat sent at `sent_at` (monotonic) has been acknowledged."""
+        """A heartbeat sent at `sent_at` (boot clock) has been acknowledged."""
         self._move(max(self._deadline, sent_at + self._length))
 
     def revoke(self) -> None:

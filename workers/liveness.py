@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from confluent_kafka import KafkaException
 
 from jobledger.domain.worker_messages import Heartbeat
+from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.schemas.worker import encode_heartbeat
 from jobledger.telemetry.logs import get_logger
-from jobledger.workers.lease import Lease
+from jobledger.workers.lease import MAX_SLEEP_SECONDS, Lease
 from jobledger.workers.measures import Measures
 
 #: Heartbeats on their way at once: while Kafka is away, more of them would only wait in line.
@@ -67,7 +68,7 @@ class Liveness:
         while True:
             await asyncio.sleep(self._interval)
             self.beat()
-            if time.monotonic() - self.acknowledged_at > 2 * self._interval + 0.5:
+            if boot_seconds() - self.acknowledged_at > 2 * self._interval + 0.5:
                 self._notice_silence("heartbeats are not acknowledged")
 
     async def watch(self, on_lost: Callable[[], Awaitable[None]]) -> None:
@@ -75,7 +76,7 @@ class Liveness:
         while True:
             left = self._lease.remaining
             if left > 0:
-                await asyncio.sleep(left)
+                await asyncio.sleep(min(left, MAX_SLEEP_SECONDS))
             if not self._lease.valid:
                 await on_lost()
 
@@ -83,7 +84,7 @@ class Liveness:
         """Send one heartbeat."""
         if self._unacknowledged >= MAX_UNACKNOWLEDGED or not self.incarnation:
             return
-        sent_at, incarnation = time.monotonic(), self.incarnation
+        sent_at, incarnation = boot_seconds(), self.incarnation
         record = Heartbeat(
             worker=self._worker,
             incarnation=incarnation,
@@ -104,7 +105,7 @@ class Liveness:
         if done.cancelled() or error is not None:
             self._notice_silence(str(error or "cancelled"))
             return
-        self.acknowledged_at = time.monotonic()
+        self.acknowledged_at = boot_seconds()
         self._measures.heartbeat()
         if not self.connected:
             self.connected = True

@@ -20,12 +20,13 @@ from collections.abc import Callable
 from typing import cast
 
 from jobledger.domain.values import Opaque
+from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.telemetry.logs import Level, configure_logging
 from jobledger.telemetry.traces import use_traceparent
 from jobledger.workers.attempt import Attempt, call
 from jobledger.workers.context import CancelFlag
 from jobledger.workers.errors import HandlerLoadError
-from jobledger.workers.lease import deadline_reader
+from jobledger.workers.lease import MAX_SLEEP_SECONDS, deadline_reader
 from jobledger.workers.pool_protocol import (
     LENGTH,
     Cancel,
@@ -112,7 +113,7 @@ class _Child:
             save=self._save,
         )
         self._busy.set()
-        if time.monotonic() >= self._deadline():
+        if boot_seconds() >= self._deadline():
             end_at_once()
         with use_traceparent(run.info.traceparent or ""):
             end = call(attempt)
@@ -138,9 +139,10 @@ class _Child:
     def _watch_lease(self) -> None:
         while True:
             self._busy.wait()
-            left = self._deadline() - time.monotonic()
+            left = self._deadline() - boot_seconds()
             if left > 0:
-                time.sleep(left)  # a worker that lives moves the deadline away, or ends this process itself
+                # A worker that lives moves the deadline away, or ends this process itself.
+                time.sleep(min(left, MAX_SLEEP_SECONDS))
             elif self._busy.is_set():
                 return
 

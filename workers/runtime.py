@@ -15,6 +15,7 @@ from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import partition_of, queue_stream, split_stream
 from jobledger.domain.job_commands import ReportReturned
 from jobledger.domain.worker_messages import CancelTask, RunTask
+from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.clients import KafkaConnection, consumer_config, producer_config
 from jobledger.eventlog.producer import CommandProducer, RecordProducer
 from jobledger.eventlog.reader import LogReader
@@ -131,7 +132,7 @@ class Worker:
     @property
     def heartbeat_age(self) -> float:
         """Seconds since Kafka acknowledged a heartbeat."""
-        return time.monotonic() - self._liveness.acknowledged_at if hasattr(self, "_liveness") else float("inf")
+        return boot_seconds() - self._liveness.acknowledged_at if hasattr(self, "_liveness") else float("inf")
 
     # -- start --------------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,8 @@ class Batch:
     def __init__(self, machine: Machine, now: int, over_time: Callable[[], bool]) -> None:
         self._machine = machine
         self._now = now
+        #: The time of events never runs backwards; see Machine.time_ms for when it is not `now`.
+        self._stamp_ms = max(now, machine.checkpoint.now_ms)
         self._over_time = over_time
         self._plan = Plan(now_ms=now, checkpoint=machine.checkpoint)
         self._outgoing = Outgoing(machine.partition, machine.checkpoint)
@@ -275,7 +277,7 @@ class Batch:
             originator_version=1 if state is None else head(state).version + 1,
             seq=checkpoint.seq,
             tenant=split_stream(stream)[1],
-            at_ms=self._now,
+            at_ms=self._stamp_ms,
             command_id=command.id,
             actor=command.actor,
             data=event,
@@ -368,7 +370,7 @@ class Batch:
             status=status,
             partition=self._machine.partition,
             seq=self._machine.checkpoint.seq if seq is None else seq,
-            at_ms=self._now,
+            at_ms=self._stamp_ms,
             version=version,
             duplicate=duplicate,
             status_after=status_after,
@@ -403,7 +405,7 @@ class Batch:
                     status=OutcomeStatus.REJECTED,
                     partition=self._machine.partition,
                     seq=checkpoint.seq,
-                    at_ms=self._now,
+                    at_ms=self._stamp_ms,
                     rejection=rejection,
                 )
             )
@@ -427,7 +429,7 @@ class Batch:
         for key in self._plan.forgotten:
             self._plan.state[key] = None
         if not self._plan.empty or self.consumed:
-            checkpoint.now_ms = self._now
+            checkpoint.now_ms = self._stamp_ms
             self._plan.state[CHECKPOINT_KEY] = encode_state(checkpoint)
         return self._plan
 
@@ -448,12 +450,12 @@ class Batch:
         self._machine.keep_job(stream, job, data)
 
     def _write_stub(self, stream: str, job: Job) -> None:
-        expires = self._now + self._machine.limits.dedup_window_ms
+        expires = self._stamp_ms + self._machine.limits.dedup_window_ms
         stub = Stub(
             seq=job.created_seq,
             version=job.version,
             status=job.status.value,
-            ended_at_ms=job.ended_at_ms or self._now,
+            ended_at_ms=job.ended_at_ms or self._stamp_ms,
             expires_at_ms=expires,
             key_digest=job.key_digest,
             request_digest=job.request_digest,

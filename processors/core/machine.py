@@ -42,6 +42,8 @@ class Limits:
     bytes: int = 2 * 1024 * 1024
     expiries: int = 200
     dedup_window_ms: int = 86_400_000
+    #: How long a clock behind the partition's time is waited for. A time further ahead was never right.
+    ahead_ms: int = 2_000
 
 
 @dataclass(slots=True)
@@ -84,6 +86,15 @@ class Machine:
             return self.queues.get(stream)
         return self.tenants.get(stream)
 
+    def time_ms(self, clock_ms: int) -> int:
+        """The time to decide by: the clock's, or the partition's own while that is a little ahead of it.
+
+        A partition's time that is far ahead was written by a clock that was wrong. Timers and retries would stand
+        still until the clock has come there: they go by the clock, and only the stamps of events stay at that time.
+        """
+        ahead = self.checkpoint.now_ms - clock_ms
+        return self.checkpoint.now_ms if 0 < ahead <= self.limits.ahead_ms else clock_ms
+
     def next_due_ms(self) -> int | None:
         """When the earliest timer falls due."""
         return self.timers.first_ms()
@@ -105,7 +116,7 @@ class Machine:
         Raises LostCommandError when the log has a hole. Any other exception means that the machine must not
         be used any more.
         """
-        now = max(now_ms, self.checkpoint.now_ms)
+        now = self.time_ms(now_ms)
         batch = Batch(self, now, over_time)
         pending, self.checkpoint.pending = self.checkpoint.pending, []
         batch.resume(pending)

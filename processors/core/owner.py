@@ -25,6 +25,7 @@ from jobledger.processors.core.ports import (
 from jobledger.processors.core.recovery import ForeignStateError, LostTailError, check_commands, check_tail, rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import UnreadableStateError
+from jobledger.processors.core.watched_clock import ClockWrongError
 from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord, read_record
 
 MAX_INBOX_RECORDS = 512
@@ -34,6 +35,7 @@ REOPEN_FIRST_SECONDS = 0.1
 REOPEN_MAX_SECONDS = 5.0
 LEASE_CHECK_SECONDS = 0.25
 IDLE_TURN_SECONDS = 1.0
+CLOCK_CHECK_SECONDS = 0.1
 
 #: The log itself is at fault: trying again cannot help.
 _REFUSALS = (LostTailError, LostCommandError, ForeignStateError, UnreadableStateError)
@@ -172,6 +174,10 @@ class Owner:
                 self._observer.reopened(self.partition, "fenced", str(error))
                 await self._forget()
                 await self._pause(self._config.confirm_seconds)
+            except ClockWrongError as error:
+                self._observer.reopened(self.partition, "clock", str(error))
+                await self._forget()
+                await self._until_clock_is_right()
             except Exception as error:  # noqa: BLE001 - nothing is known after it: forget the memory, open anew
                 self._observer.reopened(self.partition, _reason(error), f"{type(error).__name__}: {error}")
                 await self._forget()
@@ -186,6 +192,14 @@ class Owner:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop_asked.wait()
+
+    async def _until_clock_is_right(self) -> None:
+        while not self._stop_asked.is_set():
+            try:
+                self._clock.now_ms()
+                return
+            except ClockWrongError:
+                await self._pause(CLOCK_CHECK_SECONDS)
 
     async def _forget(self) -> None:
         """Let go of producer and memory. What came in by the feed is read from the log again."""
@@ -202,6 +216,7 @@ class Owner:
 
     async def _open(self) -> None:
         started = self._clock.monotonic()
+        self._clock.now_ms()  # raises while the clock is wrong: nobody is fenced for an owner that cannot decide
         recovered = await self._log.open()
         config = self._config
         machine = await asyncio.to_thread(
@@ -256,7 +271,7 @@ class Owner:
         due = machine.next_due_ms()
         wait = min(IDLE_TURN_SECONDS, LEASE_CHECK_SECONDS if machine.queues else IDLE_TURN_SECONDS)
         if due is not None:
-            wait = min(wait, max(0.0, (due - max(self._clock.now_ms(), machine.checkpoint.now_ms)) / 1000))
+            wait = min(wait, max(0.0, (due - machine.time_ms(self._clock.now_ms())) / 1000))
         if wait > 0:
             self._wake.clear()
             try:
@@ -310,9 +325,10 @@ class Owner:
     def _decide(self, machine: Machine) -> Plan:
         deadline = self._clock.monotonic() + self._config.batch_seconds
         over_time: Callable[[], bool] = lambda: self._clock.monotonic() > deadline  # noqa: E731
+        now_ms = self._clock.now_ms()
         try:
             return machine.decide(
-                self._clock.now_ms(),
+                now_ms,
                 Incoming(self._read, self._internal),
                 # With nothing of the log at hand there is nothing to single out: timers that are due must fire,
                 # or this loop would turn for ever without a pause.

@@ -86,10 +86,10 @@ class Clock(Protocol):
     """Wall time, which dev and tests can move, and monotonic time, which nobody can."""
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch."""
+        """Milliseconds since the epoch. Raises ClockWrongError when that is known to be wrong; see WatchedClock."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that only runs forward."""
+        """Seconds on a clock that only runs forward, also while the machine is suspended."""
 
 
 class Observer(Protocol):

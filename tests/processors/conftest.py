@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.role import Scheduler
@@ -46,6 +49,24 @@ async def start_owner(log_cell: LogCell) -> AsyncIterator[StartOwner]:
     yield start
     for one in started:
         await one.stop()
+
+
+@pytest.fixture
+def log_events() -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """What a scheduler logs in this process, line by line; gives the lines of one event."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.BytesIO()
+    configure_logging("scheduler", "s", to_stream=stream, check_events=True)
+
+    def find(event: str) -> list[dict[str, Any]]:
+        return [line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == event]
+
+    yield find
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 StartScheduler = Callable[..., Awaitable[Scheduler]]
