@@ -32,7 +32,7 @@ from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
-from jobledger.telemetry.logs import configure_logging
+from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import Service, run_until_signalled
 
@@ -43,6 +43,8 @@ GRACE_SECONDS = 10.0
 STOP_SECONDS = 7.0
 #: A batch makes thousands of short-lived objects and no cycles; waiting jobs are bytes, which are not tracked.
 GC_THRESHOLDS = (50_000, 20, 50)
+
+log = get_logger()
 
 
 class FirstTurn:
@@ -144,6 +146,7 @@ async def run(settings: Settings) -> int:
     """Run a scheduler until SIGTERM; returns the exit status."""
     instance = settings.instance_id or f"scheduler-{os.getpid()}"
     configure_logging("scheduler", instance, level=settings.log_level)
+    log.info("process_started")
     for library in ("faust", "mode", "aiokafka", "abc"):
         logging.getLogger(library).setLevel(logging.WARNING)
     gc.set_threshold(*GC_THRESHOLDS)

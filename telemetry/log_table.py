@@ -35,11 +35,11 @@ PROCESS_EVENTS = (
     ),
     LogEvent("request_failed", _E, "A request ended with an internal error", ALL_ROLES),
     LogEvent("library_log", _I, "A library's own log line", ALL_ROLES, ("logger",)),
-    LogEvent("queue_connection_lost", _E, "Connection to Kafka lost", ALL_ROLES, ("error",)),
-    LogEvent("queue_connection_restored", _I, "Connection to Kafka is back", ALL_ROLES),
-    LogEvent("db_connection_lost", _E, "Connection to Postgres lost", (Role.API, Role.PROJECTOR), ("error",)),
-    LogEvent("db_connection_restored", _I, "Connection to Postgres is back", (Role.API, Role.PROJECTOR)),
-    LogEvent("slow_query", _N, "A database query was slow", (Role.API, Role.PROJECTOR), ("query", "duration_ms")),
+    LogEvent("queue_connection_lost", _E, "Connection to Kafka lost", (Role.PROJECTOR, Role.WORKER), ("error",)),
+    LogEvent("queue_connection_restored", _I, "Connection to Kafka is back", _W),
+    LogEvent("db_connection_lost", _E, "Connection to Postgres lost", _P, ("error",)),
+    LogEvent("db_connection_restored", _I, "Connection to Postgres is back", _P),
+    LogEvent("slow_query", _N, "A database query was slow", _A, ("query", "duration_ms")),
 )
 
 SCHEDULER_EVENTS = (
@@ -56,15 +56,19 @@ SCHEDULER_EVENTS = (
     LogEvent("command_rejected", _D, "Command rejected", _S, ("command_id", "tenant_id", "code")),
     LogEvent("leadership_acquired", _I, "Partition is served here", _S, ("scheduler_id", "partition")),
     LogEvent("leadership_lost", _N, "Partition is no longer served here", _S, ("scheduler_id", "partition", "reason")),
-    LogEvent("partition_recovered", _I, "The partition's state is in memory", _S, ("partition", "duration_ms")),
-    LogEvent("owner_reopened", _N, "Owner forgot its memory and reads its state again", _S, ("partition", "reason")),
-    LogEvent("owner_fenced", _N, "Another instance has taken the partition over", _S, ("partition",)),
+    LogEvent(
+        "partition_recovered", _I, "The partition's state is in memory", _S, ("partition", "duration_ms", "live_jobs")
+    ),
+    LogEvent(
+        "owner_reopened", _N, "Owner forgot its memory and reads its state again", _S, ("partition", "reason", "error")
+    ),
+    LogEvent("owner_fenced", _N, "Another instance has taken the partition over", _S, ("partition", "error")),
     LogEvent("owner_stopped", _F, "Owner stopped to protect the log", _S, ("partition", "error")),
     LogEvent(
         "record_quarantined",
         _E,
         "Record put aside",
-        (Role.SCHEDULER, Role.PROJECTOR),
+        _P,
         ("topic", "partition", "offset", "error"),
     ),
     LogEvent("command_quarantined", _E, "Command put aside", _S, ("command_id", "partition", "offset", "error")),
@@ -79,8 +83,8 @@ SCHEDULER_EVENTS = (
     ),
     LogEvent("outbox_resent", _N, "Outbox sent again after a failed delivery", _S, ("partition", "error")),
     LogEvent("worker_registered", _I, "Worker registered", (Role.SCHEDULER, Role.WORKER), ("worker_id", "incarnation")),
-    LogEvent("worker_lost", _N, "Worker's lease expired", _S, ("worker_id", "incarnation")),
-    LogEvent("worker_drained", _I, "Worker left", (Role.SCHEDULER, Role.WORKER), ("worker_id", "incarnation")),
+    LogEvent("worker_lost", _N, "Worker's lease expired", _S, ("worker_id", "incarnation", "tasks")),
+    LogEvent("worker_drained", _I, "Worker left", _W, ("worker_id", "incarnation")),
 )
 
 WORKER_EVENTS = (
@@ -97,9 +101,13 @@ WORKER_EVENTS = (
     LogEvent("handler_log", _I, "A line logged by a handler", _W, _EXECUTION),
     LogEvent("handlers_loaded", _I, "Handlers loaded", _W, ("handlers",)),
     LogEvent(
-        "lease_uncertain", _N, "Heartbeats are not acknowledged; running handlers are cancelled", _W, ("worker_id",)
+        "lease_uncertain",
+        _N,
+        "Heartbeats are not acknowledged; running handlers are cancelled",
+        _W,
+        ("worker_id", "running"),
     ),
-    LogEvent("pool_process_died", _E, "A process of the handler pool died", _W, ("error",)),
+    LogEvent("pool_process_died", _E, "A process of the handler pool died", _W, ("execution_id", "error")),
     LogEvent("report_resent", _N, "Report to a job sent again", _W, ("execution_id", "error")),
 )
 
@@ -116,13 +124,12 @@ PROJECTOR_EVENTS = (
         ("partition", "seq", "event_type"),
     ),
     LogEvent("projection_batch_retried", _N, "Batch applied again after an error", _P, ("partition", "error")),
-    LogEvent("migration_applied", _I, "Database migration applied", (Role.API, Role.PROJECTOR), ("migration",)),
+    LogEvent("migration_applied", _I, "Database migration applied", _P, ("migration",)),
     LogEvent("rebuild_started", _I, "Rebuild of the read models started", _P, ("schema",)),
     LogEvent("rebuild_switched", _I, "Rebuilt read models are live", _P, ("schema",)),
 )
 
 API_EVENTS = (
-    LogEvent("api_request", _D, "Request answered", _A, ("method", "endpoint", "status_code", "duration_ms")),
     LogEvent("api_request_failed", _E, "Request ended with an internal error", _A, ("method", "endpoint", "error")),
     LogEvent("mutation_pending", _N, "Mutation has no outcome in time", _A, ("command_id", "tenant_id")),
     LogEvent("subscription_opened", _D, "Subscription opened", _A),

@@ -91,3 +91,60 @@ def test_every_log_call_in_the_source_names_a_declared_event_at_its_declared_lev
                 if declared is None or (declared.level != LEVELS[method] and event != "handler_log"):
                     wrong.append(f"{path.relative_to(ROOT)}:{line} {method} {event}")
     assert not wrong, "declare these in telemetry/log_table.py"
+
+
+#: Which roles run the modules below a folder; telemetry and eventlog run in all. `read_model` answers queries.
+RUN_BY = {
+    "processors": {"scheduler"},
+    "workers": {"worker"},
+    "projections": {"projector"},
+    "projections/read_model.py": {"api"},
+    "graphql": {"api"},
+    "telemetry": {"scheduler", "worker", "projector", "api"},
+    "eventlog": {"scheduler", "worker", "projector", "api"},
+}
+
+
+def literals(source: str):
+    """Every string that is an argument of a call, also as one of two (`a if x else b`)."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            for argument in node.args:
+                for part in (argument.body, argument.orelse) if isinstance(argument, ast.IfExp) else (argument,):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield part.value
+
+
+def texts(source: str):
+    """Every string."""
+    return (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+
+
+def emitted_by(names, search) -> dict[str, set[str]]:
+    """The roles that run a module in which the search finds each of these names."""
+    found: dict[str, set[str]] = {}
+    tables = {"log_table.py", "metric_table.py", "catalogue.py"}
+    for folder, of_folder in RUN_BY.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.name in tables:
+                continue
+            roles = RUN_BY.get(path.relative_to(ROOT).as_posix(), of_folder)
+            for text in search(path.read_text()):
+                if text in names:
+                    found.setdefault(text, set()).update(roles)
+    return found
+
+
+def test_every_declared_log_event_is_emitted_by_just_the_roles_that_it_names() -> None:
+    found = emitted_by(LOG_EVENTS, literals)
+    declared = {event.name: set(map(str, event.owners)) for event in LOG_EVENTS.values()}
+    wrong = {name: (roles, found.get(name, set())) for name, roles in declared.items() if roles != found.get(name)}
+    assert not wrong, "declared and found"
+
+
+def test_every_declared_metric_is_set_by_the_roles_that_it_names() -> None:
+    found = emitted_by(METRICS, texts)
+    always_zero = {("scheduler_db_connection_errors_total", "scheduler")}  # as its meaning says
+    for metric in METRICS.values():
+        for role in map(str, metric.owners):
+            assert role in found.get(metric.name, set()) or (metric.name, role) in always_zero, (metric.name, role)
