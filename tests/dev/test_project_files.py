@@ -26,15 +26,69 @@ def compose() -> dict[str, Any]:
     return document
 
 
-def test_compose_starts_every_role_once_its_servers_are_healthy(compose: dict[str, Any]) -> None:
+def test_compose_starts_every_role_once_the_servers_that_it_uses_are_healthy(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert set(services) == {"kafka", "postgres", "api", "scheduler", "projector", "worker"}
-    for role in ("api", "scheduler", "projector", "worker"):
+    uses = {
+        "api": {"kafka", "postgres"},
+        "scheduler": {"kafka"},
+        "projector": {"kafka", "postgres"},
+        "worker": {"kafka"},
+    }
+    for role, servers in uses.items():
         assert services[role]["command"] == [role]
         assert services[role]["healthcheck"]["test"]
         waits = {name: how["condition"] for name, how in services[role]["depends_on"].items()}
-        assert waits == {"kafka": "service_healthy", "postgres": "service_healthy"}
+        assert waits == dict.fromkeys(servers, "service_healthy"), role
         assert services[role]["user"] == "10001:10001"
+
+
+def test_compose_starts_with_handlers_that_a_worker_can_load(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing set; a worker without any would end, and be started again for ever."""
+    from jobledger.settings import Settings
+    from jobledger.workers.role import load_registry
+
+    monkeypatch.setenv("JOBLEDGER_HANDLERS", compose["services"]["worker"]["environment"]["JOBLEDGER_HANDLERS"])
+    assert load_registry(Settings()).names == ["echo", "fail", "sleep"]
+
+
+def test_compose_gives_every_role_longer_to_stop_than_it_takes(compose: dict[str, Any]) -> None:
+    """Else a kill -9 would end what was promised its time."""
+    from jobledger.telemetry.service import STOP_TIMEOUT
+    from jobledger.workers.role import STOP_SECONDS
+
+    def grace(role: str) -> int:
+        return int(compose["services"][role]["stop_grace_period"].removesuffix("s"))
+
+    assert grace("worker") >= STOP_SECONDS + 15
+    assert all(grace(role) >= 3 * STOP_TIMEOUT for role in ("api", "scheduler", "projector"))
+
+
+def test_compose_keeps_the_schedulers_cache_on_disk(compose: dict[str, Any]) -> None:
+    """In a volume that the role's user may write, not in the memory that /tmp is."""
+    scheduler = compose["services"]["scheduler"]
+    folder = scheduler["environment"]["SQLITE_TMPDIR"]
+    mounts = [volume.split(":") if isinstance(volume, str) else volume for volume in scheduler["volumes"]]
+    assert ["scheduler-cache", folder] in [mount[:2] for mount in mounts]
+    assert "scheduler-cache" in compose["volumes"]
+    assert folder not in scheduler["tmpfs"]
+    assert f"install -d -o 10001 -g 10001 -m 0700 {folder}" in (ROOT / "deploy/images/Dockerfile").read_text()
+
+
+def test_the_scheduler_puts_its_cache_where_compose_says(tmp_path: Path) -> None:
+    """SQLite's own variable names the folder of a store without a path; its file is in there once it is large."""
+    code = (
+        "import os; from jobledger.processors.core.retained import Retained; store = Retained()\n"
+        "for n in range(60): store.put_many([(b'%d-%d' % (n, i), b'x' * 300, 0) for i in range(1000)])\n"
+        "links = [os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if fd.isdigit() "
+        "and os.path.islink(f'/proc/self/fd/{fd}')]\n"
+        "print([link for link in links if 'etilqs' in link][0])"
+    )
+    env = {**os.environ, "SQLITE_TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(str(tmp_path)), done.stderr
 
 
 def test_compose_pins_its_images_and_publishes_on_loopback_only(compose: dict[str, Any]) -> None:
