@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobledger.eventlog.clients import KafkaConnection, consumer_config
-from jobledger.replay.report import VerifyError
+from jobledger.replay.report import VerifyError, VerifySettingsError
 from jobledger.schemas.topics import Topic, topic_name
 
 BATCH = 5_000
@@ -41,7 +41,7 @@ class Log:
         except KafkaException as error:
             raise VerifyError(f"Kafka can't be reached: {error.args[0].str()}. Check the bootstrap servers.") from error
         if found.error is not None or not found.partitions:
-            raise VerifyError(f"Topic '{name}' does not exist; set JOBLEDGER_CELL to the cell that is meant.")
+            raise VerifySettingsError(f"Topic '{name}' does not exist; set JOBLEDGER_CELL to the cell that is meant.")
         return len(found.partitions)
 
     def watermarks(self, topic: Topic, partition: int) -> tuple[int, int]:

@@ -15,6 +15,10 @@ class VerifyError(RuntimeError):
     """The verification could not be done; the message says why and what to do. Nothing is known then."""
 
 
+class VerifySettingsError(VerifyError):
+    """The settings name another cell than the log holds: no repetition helps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that is not as the events say. `found` None: it is not there; `expected` None: it should not be."""

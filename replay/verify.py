@@ -15,7 +15,7 @@ from jobledger.eventlog.clients import KafkaConnection
 from jobledger.projections.reading import EventReader
 from jobledger.replay.log import CATCH_UP_SECONDS, Log, type_header
 from jobledger.replay.read_models import ReadModelFold, ReadModels, compare_counts
-from jobledger.replay.report import Report, VerifyError
+from jobledger.replay.report import Report, VerifyError, VerifySettingsError
 from jobledger.replay.state import StateFold, read_machine
 from jobledger.schemas.events import EventMapper, EventRecord, UnknownEventTypeError, decode_head
 from jobledger.schemas.topics import Topic
@@ -88,7 +88,7 @@ class _Verification:
     def _check_partitions(self, log: Log) -> None:
         count = log.partitions(Topic.EVENTS)
         if count != self._settings.partitions:
-            raise VerifyError(
+            raise VerifySettingsError(
                 f"The events of cell '{self._settings.cell}' have {count} partitions, not "
                 f"{self._settings.partitions}: set JOBLEDGER_PARTITIONS={count}."
             )

@@ -71,10 +71,12 @@ def handler(
     functions run in the worker's event loop. Plain ones run in a process of their own that can be killed, or with
     `run_in="thread"` in a thread, which can only be asked to stop. Raises HandlerLoadError for what can't work.
     """
+    if callable(name):
+        raise HandlerLoadError(f'@handler needs a name in brackets: @handler("{getattr(name, "__name__", "name")}").')
     if not isinstance(name, str) or not _NAME.match(name):
         raise HandlerLoadError(
             f"Handler name {name!r} is not valid: use 1 to 100 letters, digits, '_', '.', '-', "
-            f'and give it in brackets: @handler("send_email").'
+            f'such as @handler("send_email").'
         )
     try:
         limit = None if timeout is None else seconds_of(timeout)

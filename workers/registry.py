@@ -61,18 +61,29 @@ def load_handlers(modules: Sequence[str]) -> Registry:
     return registry
 
 
+def _not_found(name: str) -> str:
+    return (
+        f"Handler module '{name}' was not found; JOBLEDGER_HANDLERS takes names as in `import`, and the folder "
+        f"that holds the module must be on PYTHONPATH."
+    )
+
+
 def _import(name: str) -> ModuleType:
+    if name.startswith("."):
+        raise HandlerLoadError(_not_found(name))
     try:
         return importlib.import_module(name)
     except HandlerLoadError as error:
         raise HandlerLoadError(f"Handler module '{name}': {error}") from error
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise HandlerLoadError(
-                f"Handler module '{name}' was not found; JOBLEDGER_HANDLERS takes names as in `import`, and the folder "
-                f"that holds the module must be on PYTHONPATH."
-            ) from error
+            raise HandlerLoadError(_not_found(name)) from error
         raise HandlerLoadError(f"Handler module '{name}' needs '{error.name}', which is not installed.") from error
+    except SystemExit as error:
+        raise HandlerLoadError(
+            f"Handler module '{name}' ends the process when it is imported (sys.exit); "
+            f'put what a script does under `if __name__ == "__main__":`.'
+        ) from error
     except Exception as error:  # whatever the user's module does at import
         raise HandlerLoadError(f"Handler module '{name}' failed at import: {type(error).__name__}: {error}") from error
 

@@ -13,7 +13,9 @@ class KafkaSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="JOBLEDGER_KAFKA_", extra="ignore")
 
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", description="host:port, several with commas.")
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", min_length=1, description="host:port, several with commas."
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="How the brokers are talked to."
     )

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from jobledger.cli.configuration import HIDDEN, entries, redact_dsn
-from jobledger.cli.jobs import moment, short_type
-from jobledger.cli.output import MAX_CELL, cell, print_fields, print_rows
+from jobledger.cli.jobs import short_type
+from jobledger.cli.output import MAX_CELL, cell, moment, print_fields, print_rows
 from jobledger.cli.program import run
 from jobledger.cli.queues import parse_size, size
 from jobledger.cli.reference import commands

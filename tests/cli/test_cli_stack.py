@@ -38,7 +38,7 @@ class Stack:
     def __init__(self, ready: dict[str, Any]) -> None:
         self.ready = ready
         clean = {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_")}
-        self._env = {
+        self.env = {
             **clean,
             "JOBLEDGER_API_URL": ready["api_url"],
             "JOBLEDGER_DEV": "1",
@@ -50,7 +50,7 @@ class Stack:
     def run(self, *arguments: str) -> Said:
         """In this process: what it saves is the start of a Python for each command."""
         out, err = io.StringIO(), io.StringIO()
-        with patch.dict(os.environ, self._env, clear=True), redirect_stdout(out), redirect_stderr(err):
+        with patch.dict(os.environ, self.env, clear=True), redirect_stdout(out), redirect_stderr(err):
             status = run(arguments)
         return Said(int(status), out.getvalue(), err.getvalue())
 
@@ -58,7 +58,7 @@ class Stack:
         """In a process of its own, for commands that set up the logs of the whole process or read its input."""
         done = subprocess.run(
             [sys.executable, "-m", "jobledger.cli", *arguments],
-            env=self._env,
+            env=self.env,
             input=given,
             capture_output=True,
             text=True,
@@ -154,9 +154,9 @@ def test_a_job_in_the_future_waits_and_a_key_makes_it_one(stack: Stack) -> None:
     assert "--idempotency-key" in refused.stderr
     assert stack.json("jobs", "show", first["jobId"])["status"] == "SCHEDULED"
     assert stack.json("jobs", "cancel", first["jobId"])["status"] == "CANCELLED"
-    late = stack.run("submit", "nobody", "--wait", "--wait-timeout", "1s")
-    assert late.returncode == 4
-    assert "has not ended after 1 s" in late.stderr
+    late = stack.run("submit", "nobody", "--wait", "--wait-timeout", "1s", "--output", "json")
+    assert (late.returncode, late.stdout) == (4, "")
+    assert "has not ended after 1 s and is QUEUED; `jobledger jobs show " in late.stderr
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,6 @@ def test_a_job_in_the_future_waits_and_a_key_makes_it_one(stack: Stack) -> None:
         (("jobs", "show", "00000000-0000-7000-8000-000000000000"), "`jobledger jobs list` shows"),
         (("jobs", "cancel", "00000000-0000-7000-8000-000000000000"), "No live job"),
         (("jobs", "list", "--after", "zzz"), "'zzz' is not a cursor"),
-        (("jobs", "list", "--first", "0"), "first is 0; use 1 to 100"),
         (("queues", "show", "nowhere"), "`jobledger queues create nowhere` makes it"),
         (("queues", "update", "nowhere", "--description", "x"), "No queue 'nowhere'"),
     ],
@@ -186,6 +185,71 @@ def test_what_the_api_refuses_is_one_sentence_and_exit_status_3(
     assert done.returncode == 3
     assert expected in done.stderr
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
+
+
+def test_a_name_that_no_worker_serves_is_said_when_it_is_submitted(stack: Stack) -> None:
+    """On standard error, with the names that there are; the job is submitted all the same."""
+    said = stack.run("submit", "eco", "--output", "id")
+    assert said.returncode == 0
+    assert stack.json("jobs", "show", said.stdout.strip())["handler"] == "eco"
+    assert said.stderr == (
+        "No worker serves handler 'eco' on queue 'default' now, so the job waits until one does "
+        "(served there: echo, fail, sleep).\n"
+    )
+    assert stack.run("submit", "echo", "--output", "id").stderr == ""
+
+
+def test_lists_follow_pages_by_themselves_in_every_form(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is 3 here; what is over the limit is told on standard error."""
+    monkeypatch.setattr("jobledger.cli.jobs.PAGE", 3)
+    wanted = ("--tag", "listed=yes")
+    jobs = [stack.run("submit", "echo", *wanted, "--output", "id").stdout.strip() for _ in range(8)]
+    settled(lambda: len(stack.json("jobs", "list", *wanted, "--oldest")["jobs"]) == 8)
+    by_id = stack.run("jobs", "list", *wanted, "--oldest", "--output", "id")
+    assert (by_id.stdout.split(), by_id.stderr) == (jobs, "")
+    by_line = stack.run("jobs", "list", *wanted, "--oldest", "--limit", "7", "--output", "jsonl")
+    assert [json.loads(line)["id"] for line in by_line.stdout.splitlines()] == jobs[:7]
+    assert by_line.stderr.startswith("There are more: --limit 14, or --after ")
+    cursor = by_line.stderr.split()[-1]
+    rest = stack.json("jobs", "list", *wanted, "--oldest", "--after", cursor)
+    assert [job["id"] for job in rest["jobs"]] == jobs[7:]
+    table = stack.run("jobs", "list", *wanted, "--oldest", "--limit", "4")
+    assert [line.split()[0] for line in table.stdout.splitlines()] == ["ID", *jobs[:4]]
+
+
+def test_the_traceback_of_a_failed_attempt_is_shown(stack: Stack) -> None:
+    """With the line of the handler that raised."""
+    ended = stack.run("submit", "fail", "--max-attempts", "1", "--wait", "--output", "id")
+    assert ended.returncode == 1
+    shown = stack.run("jobs", "show", ended.stdout.strip())
+    assert "Traceback of attempt 1:" in shown.stdout
+    assert "raise RuntimeError(" in shown.stdout
+    assert shown.stdout.rstrip().endswith("RuntimeError: attempt 1 failed, as asked")
+    assert shown.stderr == ""
+
+
+@pytest.mark.parametrize("server", ["kafka", "postgres"])
+def test_another_servers_port_is_no_api(stack: Stack, server: str) -> None:
+    """It is said at once, and as what it is."""
+    port = {"kafka": stack.ready["kafka_bootstrap_servers"].split(":")[1], "postgres": port_of(stack.ready)}[server]
+    for arguments in (("jobs", "list"), ("submit", "echo"), ("queues", "list")):
+        said = stack.run(*arguments, "--api-url", f"http://127.0.0.1:{port}")
+        assert (said.returncode, said.stdout) == (4, "")
+        assert said.stderr.startswith(
+            f"What listens at http://127.0.0.1:{port} does not speak HTTP, so it is not the api"
+        )
+        assert len(said.stderr.splitlines()) == 1
+
+
+def port_of(ready: dict[str, Any]) -> int:
+    return int(str(ready["postgres_dsn"]).rpartition(":")[2].partition("/")[0])
+
+
+def settled(holds: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_payload_over_the_limit_is_refused_by_its_size(stack: Stack) -> None:
@@ -220,6 +284,10 @@ def test_an_operator_finds_everything_as_the_log_says(stack: Stack) -> None:
     """Topics, migrations, verification, and a rebuild that changes nothing."""
     assert stack.json("topics", "check")["ok"]
     assert stack.json("db", "migrate", alone=True)["migration"] >= 1
+    with patch.dict(stack.env, JOBLEDGER_PARTITIONS="8"):
+        wrong = stack.run_alone("replay", "verify")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "set JOBLEDGER_PARTITIONS=4." in wrong.stderr
     verified = stack.json("replay", "verify", alone=True)
     assert verified["ok"], verified["differences"]
     assert verified["events"] > 0

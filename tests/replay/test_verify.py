@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from log_cell import TENANT, LogCell, OwnerAlone, PlayedWorker, submit, until
 
+from jobledger.cli.failure import Exit, sentence_of
 from jobledger.domain.identity import queue_stream
 from jobledger.domain.job_commands import CancelJob
 from jobledger.domain.queue_state import QueueTask
@@ -260,15 +261,17 @@ async def test_a_shortened_log_is_found(whole: Whole) -> None:
 async def test_what_cannot_be_compared_is_one_sentence(whole: Whole) -> None:
     """Another number of partitions, a cell that isn't there, Postgres or Kafka away."""
     nowhere = whole.cell.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
-    for given, words in (
-        ({"partitions": 4}, "set JOBLEDGER_PARTITIONS=2"),
-        ({"cell": "nobody"}, "does not exist"),
-        ({"postgres_dsn": "postgresql://127.0.0.1:9/x"}, "JOBLEDGER_POSTGRES_DSN"),
-        ({"postgres_schema": "elsewhere"}, "start a projector first"),
-        ({"kafka": nowhere}, "Kafka can't be reached"),
+    for given, words, status in (
+        ({"partitions": 4}, "set JOBLEDGER_PARTITIONS=2", Exit.UNUSABLE),
+        ({"cell": "nobody"}, "does not exist", Exit.UNUSABLE),
+        ({"postgres_dsn": "postgresql://127.0.0.1:9/x"}, "JOBLEDGER_POSTGRES_DSN", Exit.UNREACHABLE),
+        ({"postgres_schema": "elsewhere"}, "start a projector first", Exit.UNREACHABLE),
+        ({"kafka": nowhere}, "Kafka can't be reached", Exit.UNREACHABLE),
     ):
-        with pytest.raises(VerifyError, match=words):
+        with pytest.raises(VerifyError, match=words) as caught:
             await whole.verify(**given)
+        told = sentence_of(caught.value)
+        assert told is not None and told.status is status, given
 
 
 Start = Callable[..., Awaitable[Any]]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import re
-import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import typer
 
 from jobledger.cli.failure import CliError, Exit
-from jobledger.workers.client import AsyncClient, BulkError, JobledgerError, OutcomeUnknown, Unavailable
-from jobledger.workers.client.client import DEFAULT_URL
+
+if TYPE_CHECKING:  # the client costs most of a command's start, so it is imported when there is something to ask
+    from jobledger.workers.client import AsyncClient, JobledgerError
 
 T = TypeVar("T")
+DEFAULT_URL = "http://127.0.0.1:8080"
 CONNECT_SECONDS = 3.0
 CALL_SECONDS = 10.0
 #: A read model may be this far behind a submission of a moment ago.
@@ -33,6 +35,7 @@ def call(url: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     """Run `work` with a client; CliError when the api can't be reached or refuses."""
     address = url or os.environ.get("JOBLEDGER_API_URL") or DEFAULT_URL
     _check_reachable(address)
+    from jobledger.workers.client import AsyncClient  # noqa: PLC0415 - as above
 
     async def run() -> T:
         async with AsyncClient(address, timeout=CALL_SECONDS) as client:
@@ -43,17 +46,32 @@ def call(url: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
 
 def _check_reachable(url: str) -> None:
     """The client would go on trying for a while; a person wants to know at once."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        port = 0
+        parts, port = SplitResult("", "", "", "", ""), 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not port:
         raise CliError(f"--api-url is '{url}': write it like {DEFAULT_URL}.")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, port, timeout=CONNECT_SECONDS)
     try:
-        socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
+        connection.connect()
+    except UnicodeError as error:
+        raise CliError(_not_reachable(url, "no host can have that name"), Exit.UNREACHABLE) from error
     except OSError as error:
         raise CliError(_not_reachable(url, error.strerror or str(error)), Exit.UNREACHABLE) from error
+    try:
+        connection.request("HEAD", "/")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        raise CliError(
+            f"What listens at {url} does not speak HTTP, so it is not the api: give --api-url or JOBLEDGER_API_URL "
+            f"the api's own port (`jobledger dev` prints it), not that of Kafka or Postgres.",
+            Exit.UNREACHABLE,
+        ) from error
+    finally:
+        connection.close()
 
 
 def _not_reachable(url: str, reason: str) -> str:
@@ -65,6 +83,8 @@ def _not_reachable(url: str, reason: str) -> str:
 
 def api_failure(error: BaseException) -> CliError | None:
     """What an error of the client means for the command line."""
+    from jobledger.workers.client import BulkError, JobledgerError, OutcomeUnknown, Unavailable  # noqa: PLC0415
+
     if isinstance(error, OutcomeUnknown):
         return CliError(
             f"Nobody has answered yet, so it is not known whether it was done; ask with "

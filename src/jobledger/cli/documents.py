@@ -37,3 +37,5 @@ query($queue: String) { workers(queue: $queue) {
 
 COMMAND = """
 query($id: ID!) { command(id: $id) { id status jobId position at error { code message path value remedy } } }"""
+
+SERVED = "query($queue: String) { workers(queue: $queue) { handlers lost } }"

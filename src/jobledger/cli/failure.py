@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class Exit(IntEnum):
@@ -52,16 +57,33 @@ def sentence_of(error: BaseException) -> CliError | None:
 def _settings(error: BaseException) -> CliError | None:
     from pydantic import ValidationError  # noqa: PLC0415
 
-    if not isinstance(error, ValidationError):
-        return None
+    return settings_failure(error, {}) if isinstance(error, ValidationError) else None
+
+
+def settings_failure(error: ValidationError, options: Mapping[str, str]) -> CliError:
+    """What is wrong with settings, by their variables; `options` names those that were given as options."""
     faults = []
     prefix = {"KafkaSettings": "JOBLEDGER_KAFKA_"}.get(error.title, "JOBLEDGER_")
+    ask = False
     for fault in error.errors():
-        name = prefix + "__".join(str(part) for part in fault["loc"]).upper()
+        path = "__".join(str(part) for part in fault["loc"])
+        name = options.get(path) or prefix + path.upper()
+        ask = ask or path not in options
         hidden = any(word in name for word in ("PASSWORD", "DSN"))
         value = "" if hidden else f" is {fault['input']!r}"
-        faults.append(f"{name}{value}: {fault['msg'][:1].lower()}{fault['msg'][1:]}.")
-    return CliError(" ".join(faults) + " Set it in the environment; `jobledger config show` lists all settings.")
+        faults.append(f"{name}{value}: {plain(fault['msg'][:1].lower() + fault['msg'][1:])}.")
+    if ask:
+        faults.append("Set it in the environment; `jobledger config show` lists all settings.")
+    return CliError(" ".join(faults))
+
+
+def plain(message: str) -> str:
+    """A message of pydantic without what only its authors need."""
+    return (
+        message.replace("Value error, ", "")
+        .replace(", unable to parse string as an integer", "")
+        .replace(", unable to parse string as a number", "")
+    )
 
 
 def _kafka(error: BaseException) -> CliError | None:
@@ -109,6 +131,7 @@ _START_ERRORS = {
     "RebuildError": Exit.NO,
     "ProjectionStoppedError": Exit.NO,
     "VerifyError": Exit.UNREACHABLE,
+    "VerifySettingsError": Exit.UNUSABLE,
     "ReadModelUnavailableError": Exit.UNREACHABLE,
 }
 
@@ -125,6 +148,6 @@ def _ours(error: BaseException) -> CliError | None:
 
 
 def _system(error: BaseException) -> CliError | None:
-    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
+    if isinstance(error, OSError) and error.filename is not None:
         return CliError(f"{error.filename}: {(error.strerror or str(error)).lower()}; name another path.")
     return None

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, ask, ask_job, call
 from jobledger.cli.failure import CliError, Exit
-from jobledger.cli.output import Format, Output, cell, clean, print_fields, print_json, print_rows, say
+from jobledger.cli.output import (
+    Format,
+    Output,
+    cell,
+    moment,
+    print_each,
+    print_fields,
+    print_json,
+    print_line,
+    print_rows,
+    print_thing,
+    print_things,
+    say,
+)
 from jobledger.cli.submit import parse_tags
 from jobledger.domain.job_state import TERMINAL, JobStatus
-from jobledger.workers.client import AsyncClient, JobEvent
+
+if TYPE_CHECKING:
+    from jobledger.workers.client import AsyncClient, JobEvent
+
+#: What one page of the api holds.
+PAGE = 100
 
 app = typer.Typer(help="Look at jobs, follow them, stop them.", no_args_is_help=True)
 
@@ -28,7 +47,7 @@ def list_jobs(  # noqa: PLR0913 - the filters, each by its name
     queue: Annotated[str | None, typer.Option(help="Only of this queue.")] = None,
     handler: Annotated[str | None, typer.Option(help="Only of this handler.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; all that are given must hold.")] = None,
-    first: Annotated[int, typer.Option(help="How many, 1 to 100.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most, over as many pages.")] = 20,
     after: Annotated[str | None, typer.Option(help="Go on after this cursor.")] = None,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     output: Output = Format.TABLE,
@@ -44,18 +63,44 @@ def list_jobs(  # noqa: PLR0913 - the filters, each by its name
         wanted["handler"] = handler
     if tag:
         wanted["tags"] = [{"name": name, "value": value} for name, value in parse_tags(tag).items()]
-    variables = {"filter": wanted, "first": first, "after": after, "order": "OLDEST" if oldest else "NEWEST"}
+    variables = {"filter": wanted, "after": after, "order": "OLDEST" if oldest else "NEWEST"}
 
     async def work(client: AsyncClient) -> dict[str, Any]:
-        page: dict[str, Any] = (await ask(client, documents.JOBS, variables))["jobs"]
-        return page
+        listed: dict[str, Any] = {"jobs": []}
+        async for page in _pages(client, variables, limit):
+            rows = [edge["node"] for edge in page["edges"]]
+            listed["cursor"] = page["pageInfo"]["endCursor"] if page["pageInfo"]["hasNextPage"] else None
+            listed["position"] = page["position"]
+            if output in (Format.JSONL, Format.ID):
+                print_each(output, "id", rows)  # at once: however many there are, a page is what is held
+            else:
+                listed["jobs"] += rows
+        return listed
 
-    page = call(api_url, work)
-    rows = [edge["node"] for edge in page["edges"]]
-    cursor = page["pageInfo"]["endCursor"] if page["pageInfo"]["hasNextPage"] else None
+    listed = call(api_url, work)
     if output is Format.JSON:
-        print_json({"jobs": rows, "cursor": cursor, "position": page["position"]})
+        print_json(listed)
         return Exit.OK
+    if output is Format.TABLE:
+        _print_table(listed["jobs"])
+    if listed["cursor"]:
+        say(f"There are more: --limit {2 * limit}, or --after {listed['cursor']}")
+    return Exit.OK
+
+
+async def _pages(client: AsyncClient, variables: dict[str, Any], limit: int) -> AsyncIterator[dict[str, Any]]:
+    """Pages of `jobs` until there are no more, or `limit` jobs have come."""
+    after = variables["after"]
+    while limit > 0:
+        page = (await ask(client, documents.JOBS, {**variables, "after": after, "first": min(limit, PAGE)}))["jobs"]
+        yield page
+        limit -= len(page["edges"])
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            return
+
+
+def _print_table(jobs: list[dict[str, Any]]) -> None:
     print_rows(
         ("ID", "STATUS", "HANDLER", "QUEUE", "PRIORITY", "ATTEMPT", "SUBMITTED", "WORKER", "ERROR"),
         [
@@ -70,31 +115,21 @@ def list_jobs(  # noqa: PLR0913 - the filters, each by its name
                 job["worker"],
                 job["errorType"],
             )
-            for job in rows
+            for job in jobs
         ],
         "No jobs.",
     )
-    if cursor:
-        say(f"More: --after {cursor}")
-    return Exit.OK
-
-
-def moment(text: str | None) -> str | None:
-    """A time of the api, to the millisecond."""
-    if text is None:
-        return None
-    whole, _, rest = text.partition(".")
-    digits = rest.rstrip("Z").partition("+")[0]
-    return f"{whole}.{digits[:3]}Z" if digits else text.replace("+00:00", "Z")
 
 
 @app.command()
 def show(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) -> int:
     """Show one job: all of it, and why it is where it is."""
     job = call(api_url, lambda client: ask_job(client, documents.JOB, job_id))
-    if output is Format.JSON:
-        print_json(job)
-        return Exit.OK
+    print_thing(output, job["id"], job, lambda: _print_job(job))
+    return Exit.OK
+
+
+def _print_job(job: dict[str, Any]) -> None:
     print_fields(
         {
             "job": job["id"],
@@ -127,7 +162,7 @@ def show(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) -
         }
     )
     _print_attempts(job["attempts"])
-    return Exit.OK
+    _print_tracebacks(job["attempts"])
 
 
 def _error(kind: str | None, error: Any) -> str | None:
@@ -140,7 +175,7 @@ def _error(kind: str | None, error: Any) -> str | None:
 def _print_attempts(attempts: list[dict[str, Any]]) -> None:
     if not attempts:
         return
-    typer.echo()
+    print_line("")
     print_rows(
         ("ATTEMPT", "HAND-OUT", "CAUSE", "STATUS", "WORKER", "STARTED", "ENDED", "ERROR"),
         [
@@ -160,6 +195,20 @@ def _print_attempts(attempts: list[dict[str, Any]]) -> None:
     )
 
 
+def _print_tracebacks(attempts: list[dict[str, Any]]) -> None:
+    """Where each failed attempt failed; attempts one after the other with the same traceback show it once."""
+    last = None
+    for one in attempts:
+        error = one["error"]
+        frames = error.get("traceback") if isinstance(error, dict) else None
+        if not frames or frames == last:
+            continue
+        last = frames
+        print_line("")
+        print_line(f"Traceback of attempt {one['attempt']}:")
+        print_line(f"{frames.rstrip()}\n{_error(one['errorType'], error)}")
+
+
 @app.command()
 def history(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) -> int:
     """Show every event of a job, the first one first."""
@@ -174,10 +223,12 @@ def history(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None
                 return events
             after = page["pageInfo"]["endCursor"]
 
-    events = call(api_url, work)
-    if output is Format.JSON:
-        print_json(events)
-        return Exit.OK
+    events = [{"id": f"{one['partition']}-{one['seq']}", **one} for one in call(api_url, work)]
+    print_things(output, "id", events, lambda: _print_history(events))
+    return Exit.OK
+
+
+def _print_history(events: list[dict[str, Any]]) -> None:
     print_rows(
         ("VERSION", "AT", "TYPE", "STATUS", "BY", "DETAILS"),
         [
@@ -193,7 +244,6 @@ def history(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None
         ],
         "No events yet.",
     )
-    return Exit.OK
 
 
 def short_type(name: str) -> str:
@@ -224,6 +274,8 @@ def watch(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) 
             async for event in events:
                 _print_event(event, output)
                 if event.status in TERMINAL:
+                    if output is Format.ID:
+                        print_line(job_id)
                     return Exit.OK if event.status is JobStatus.SUCCEEDED else Exit.NO
         raise CliError(f"The events of job {job_id} ended before the job did; try again.", Exit.UNREACHABLE)
 
@@ -231,7 +283,9 @@ def watch(job_id: JobId, output: Output = Format.TABLE, api_url: ApiUrl = None) 
 
 
 def _print_event(event: JobEvent, output: Format) -> None:
-    if output is Format.JSON:
+    if output is Format.ID:  # the job's, once it has ended
+        return
+    if output in (Format.JSON, Format.JSONL):
         shown = {
             "type": event.type,
             "jobId": event.job_id,
@@ -245,7 +299,7 @@ def _print_event(event: JobEvent, output: Format) -> None:
         return
     status = str(event.status or "")
     at = event.at.strftime("%H:%M:%S.%f")[:-3]
-    typer.echo(clean(f"{at}  {short_type(event.type):<22}  {status:<13}  {cell(_details(event.data))}").rstrip())
+    print_line(f"{at}  {short_type(event.type):<22}  {status:<13}  {cell(_details(event.data))}".rstrip())
 
 
 @app.command()
@@ -257,11 +311,9 @@ def cancel(
 ) -> int:
     """Stop a job: at once while it waits; a running handler is asked to stop."""
     status = call(api_url, lambda client: client.cancel(job_id, reason))
-    if output is Format.JSON:
-        print_json({"jobId": job_id, "status": status})
-        return Exit.OK
-    print_fields({"job": job_id, "status": str(status or "")})
-    if status is JobStatus.CANCELLING:
+    document = {"jobId": job_id, "status": status}
+    print_thing(output, job_id, document, lambda: print_fields({"job": job_id, "status": str(status or "")}))
+    if output is Format.TABLE and status is JobStatus.CANCELLING:
         say(f"Its queue or worker has been asked to stop it; `jobledger jobs watch {job_id}` shows when it has.")
     return Exit.OK
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,13 +15,28 @@ MAX_CELL = 120
 
 
 class Format(StrEnum):
-    """What `--output` takes."""
+    """What `--output` takes where the answer is a thing with an id, or a list of them."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    ID = "id"
+
+
+class ReportFormat(StrEnum):
+    """What `--output` takes where the answer is a report."""
 
     TABLE = "table"
     JSON = "json"
 
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="table for people, json for programs.")]
+Output = Annotated[
+    Format,
+    typer.Option(
+        "--output", "-o", help="table for people, json for programs; jsonl: an object a line; id: an id or name a line."
+    ),
+]
+ReportOutput = Annotated[ReportFormat, typer.Option("--output", "-o", help="table for people, json for programs.")]
 
 
 def say(sentence: str) -> None:
@@ -30,11 +45,48 @@ def say(sentence: str) -> None:
     sys.stderr.flush()
 
 
+def print_line(text: str) -> None:
+    """One line of the answer, on standard output."""
+    sys.stdout.write(f"{clean(text)}\n")
+    sys.stdout.flush()
+
+
 def print_json(value: Any, *, one_line: bool = False) -> None:
     """A JSON document on standard output; `one_line` for streams of them."""
     text = json.dumps(value, ensure_ascii=False, indent=None if one_line else 2, default=str)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def print_thing(output: Format, identity: str, document: Mapping[str, Any], for_people: Callable[[], None]) -> None:
+    """One thing, as `--output` says."""
+    if output is Format.TABLE:
+        for_people()
+    elif output is Format.ID:
+        print_line(identity)
+    else:
+        print_json(document, one_line=output is Format.JSONL)
+
+
+def print_things(
+    output: Format, identity: str, things: Sequence[Mapping[str, Any]], for_people: Callable[[], None]
+) -> None:
+    """A list of things, each with its id or name in the field `identity`, as `--output` says."""
+    if output is Format.TABLE:
+        for_people()
+    elif output is Format.JSON:
+        print_json(things)
+    else:
+        print_each(output, identity, things)
+
+
+def print_each(output: Format, identity: str, things: Iterable[Mapping[str, Any]]) -> None:
+    """A line for each: its id or name with `id`, else all of it as JSON."""
+    for thing in things:
+        if output is Format.ID:
+            print_line(str(thing[identity]))
+        else:
+            print_json(thing, one_line=True)
 
 
 def clean(text: str) -> str:
@@ -51,6 +103,15 @@ def cell(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = clean(" ".join(text.split()))
     return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
+
+
+def moment(text: str | None) -> str | None:
+    """A time of the api, to the millisecond."""
+    if text is None:
+        return None
+    whole, _, rest = text.partition(".")
+    digits = rest.rstrip("Z").partition("+")[0]
+    return f"{whole}.{digits[:3]}Z" if digits else text.replace("+00:00", "Z")
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], nothing: str) -> None:
@@ -88,3 +149,13 @@ def print_fields(fields: Mapping[str, Any]) -> None:
         lines = clean(text).splitlines() or [""]
         sys.stdout.write(f"{name.ljust(width)}  {lines[0]}\n")
         sys.stdout.writelines(f"{' ' * width}  {line}\n" for line in lines[1:])
+
+
+def quiet_logs() -> None:
+    """Log lines would come between the lines for a person."""
+    import logging  # noqa: PLC0415
+
+    from jobledger.telemetry.logs import configure_logging  # noqa: PLC0415
+
+    configure_logging("cli", "cli", level="ERROR", to_stream=sys.stderr.buffer)
+    logging.getLogger().setLevel(logging.ERROR)

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
-from jobledger.cli.failure import Exit, sentence_of
+from jobledger.cli.failure import Exit, plain, sentence_of
 
 ROLES = ("api", "scheduler", "projector", "worker")
+
+#: Each command or group, and the module that registers it: one noun, one module.
+_MODULES = {
+    **dict.fromkeys(ROLES, "roles"),
+    "dev": "dev",
+    "submit": "submit",
+    "jobs": "jobs",
+    "queues": "queues",
+    "workers": "workers",
+    "command": "command",
+    "projection": "projection",
+    "replay": "replay",
+    "config": "config",
+    "db": "db",
+    "topics": "topics",
+    "schema": "schema",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -23,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
 
         die_with_parent()
     try:
-        program = build(arguments[0] if role else None)
+        program = build(arguments[0] if arguments else None)
         outcome = program(args=list(arguments), prog_name="jobledger", standalone_mode=False)
         return outcome if isinstance(outcome, int) else Exit.OK
     except TyperException as error:
@@ -40,40 +58,45 @@ def run(arguments: Sequence[str]) -> int:
         known = sentence_of(error)
         if known is None:
             raise
-        return _say(str(known), Exit.UNUSABLE if role else known.status)
+        return _say(str(known), known.status)
 
 
 def _usage(error: TyperException) -> int:
     message: Callable[[], str] = getattr(error, "format_message", lambda: str(error))
     if type(error).__name__ == "NoArgsIsHelpError":  # it has printed the help
         return Exit.UNUSABLE
-    text = " ".join(message().split()).rstrip(".")
+    text = plain(" ".join(message().split())).rstrip(".")
     context: Any = getattr(error, "ctx", None)
     place = context.command_path if context is not None else "jobledger"
     return _say(f"{text}; see `{place} --help`.", Exit.UNUSABLE)
 
 
 def _say(sentence: str, status: int) -> int:
-    sys.stderr.write(f"{sentence}\n")
+    sys.stderr.write(f"{' '.join(sentence.split())}\n")
     return int(status)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from jobledger import __version__  # noqa: PLC0415 - reads the package's metadata
+
+        typer.echo(f"jobledger {__version__}")
+        raise typer.Exit
+
+
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A distributed job scheduler whose only truth is a log."""
+
+
 def build(only: str | None = None) -> Any:
-    """All commands, callable with `args`; `only` one role when that is what runs, for the rest costs imports."""
-    from jobledger.cli import dev, roles  # noqa: PLC0415
-
-    app = typer.Typer(
-        name="jobledger",
-        help="A distributed job scheduler whose only truth is a log.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        add_completion=False,
-    )
-    roles.register(app)
-    dev.register(app)
-    if only not in ROLES:
-        from jobledger.cli import jobs, operate, queues, submit  # noqa: PLC0415
-
-        for part in (submit, jobs, queues, operate):
-            part.register(app)
+    """The program, callable with `args`; when `only` names a command or group, that one alone: imports cost time."""
+    app = typer.Typer(name="jobledger", no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(_program)
+    wanted = [_MODULES[only]] if only in _MODULES else dict.fromkeys(_MODULES.values())
+    for name in wanted:
+        importlib.import_module(f"jobledger.cli.{name}").register(app)
     return typer.main.get_command(app)

@@ -1,4 +1,4 @@
-"""`jobledger queues`, `jobledger workers` and `jobledger command`."""
+"""`jobledger queues`: create, change and look at queues."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import typer
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, ask, call
 from jobledger.cli.failure import CliError, Exit
-from jobledger.cli.jobs import moment
-from jobledger.cli.output import Format, Output, print_fields, print_json, print_rows, say
-from jobledger.workers.client import AsyncClient
+from jobledger.cli.output import Format, Output, moment, print_fields, print_rows, print_thing, print_things, say
 
 app = typer.Typer(help="Create, change and look at queues.", no_args_is_help=True)
-workers_app = typer.Typer(help="Look at workers.", no_args_is_help=True)
-command_app = typer.Typer(help="Ask what became of a command.", no_args_is_help=True)
 
 _SIZE = re.compile(r"(\d+)\s*(|B|KiB|MiB|GiB|TiB)", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4}
@@ -78,10 +74,8 @@ def update_queue(
 
 
 def _decided(name: str, what: str, position: str, output: Format) -> int:
-    if output is Format.JSON:
-        print_json({"queue": name, "position": position})
-    else:
-        print_fields({"queue": name, "status": what})
+    document = {"queue": name, "position": position}
+    print_thing(output, name, document, lambda: print_fields({"queue": name, "status": what}))
     return Exit.OK
 
 
@@ -89,9 +83,11 @@ def _decided(name: str, what: str, position: str, output: Format) -> int:
 def list_queues(output: Output = Format.TABLE, api_url: ApiUrl = None) -> int:
     """List all queues and what waits in them."""
     queues = call(api_url, lambda client: ask(client, documents.QUEUES, {}))["queues"]
-    if output is Format.JSON:
-        print_json(queues)
-        return Exit.OK
+    print_things(output, "name", queues, lambda: _print_table(queues))
+    return Exit.OK
+
+
+def _print_table(queues: list[dict[str, Any]]) -> None:
     print_rows(
         ("NAME", "WAITING", "BYTES", "LIMIT", "HELD", "DESCRIPTION"),
         [
@@ -100,7 +96,6 @@ def list_queues(output: Output = Format.TABLE, api_url: ApiUrl = None) -> int:
         ],
         "No queues yet: the first job, worker or `jobledger queues create` makes one.",
     )
-    return Exit.OK
 
 
 @app.command("show")
@@ -113,10 +108,7 @@ def show_queue(name: Name, output: Output = Format.TABLE, api_url: ApiUrl = None
             f"`jobledger queues create {name}` makes it.",
             Exit.REFUSED,
         )
-    if output is Format.JSON:
-        print_json(queue)
-        return Exit.OK
-    _print_queue(queue)
+    print_thing(output, queue["name"], queue, lambda: _print_queue(queue))
     return Exit.OK
 
 
@@ -146,70 +138,6 @@ def _print_queue(queue: dict[str, Any]) -> None:
     )
 
 
-@workers_app.command("list")
-def list_workers(
-    queue: Annotated[str | None, typer.Option(help="Only those that serve this queue.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Lost ones too.")] = False,
-    output: Output = Format.TABLE,
-    api_url: ApiUrl = None,
-) -> int:
-    """List workers with their slots, queues and handlers."""
-
-    async def work(client: AsyncClient) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await ask(client, documents.WORKERS, {"queue": queue}))["workers"]
-        return [worker for worker in found if every or not worker["lost"]]
-
-    workers = call(api_url, work)
-    if output is Format.JSON:
-        print_json(workers)
-        return Exit.OK
-    print_rows(
-        ("WORKER", "POOL", "QUEUES (HELD/CREDITS)", "LOST", "REGISTERED", "HANDLERS"),
-        [
-            (
-                worker["id"],
-                worker["pool"],
-                ", ".join(f"{one['queue']} {one['held']}/{one['credits']}" for one in worker["queues"]),
-                worker["lost"],
-                moment(worker["registeredAt"]),
-                ", ".join(worker["handlers"]),
-            )
-            for worker in workers
-        ],
-        "No workers: `jobledger worker --handlers MODULE` starts one.",
-    )
-    return Exit.OK
-
-
-@command_app.command("show")
-def show_command(
-    command_id: Annotated[str, typer.Argument(help="Id of the command.")],
-    output: Output = Format.TABLE,
-    api_url: ApiUrl = None,
-) -> int:
-    """Show what became of a command: ACCEPTED, REJECTED, or PENDING (nobody knows yet, exit status 4)."""
-    command = call(api_url, lambda client: ask(client, documents.COMMAND, {"id": command_id}))["command"]
-    if output is Format.JSON:
-        print_json(command)
-    else:
-        error = command["error"] or {}
-        print_fields(
-            {
-                "command": command["id"],
-                "status": command["status"],
-                "job": command["jobId"],
-                "at": moment(command["at"]),
-                "error": f"{error['code']}: {error['message']}" if error else None,
-            }
-        )
-    if command["status"] != "PENDING":
-        return Exit.OK
-    say("No outcome is known: it is still to be decided, was never sent, or is longer ago than outcomes are kept.")
-    return Exit.UNREACHABLE
-
-
 def register(program: typer.Typer) -> None:
-    """Add these groups to the program."""
+    """Add `queues` to the program."""
     program.add_typer(app, name="queues", rich_help_panel="Jobs")
-    program.add_typer(workers_app, name="workers", rich_help_panel="Jobs")
-    program.add_typer(command_app, name="command", rich_help_panel="Jobs")

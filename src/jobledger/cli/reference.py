@@ -15,9 +15,13 @@ from jobledger.settings import Settings
 _MADE = "<!-- Made from the code by scripts/reference-pages: do not edit. -->"
 
 _CLI_INTRO = """\
-Answers go to standard output, talk and errors to standard error; `--output json` is for programs and has the field
-names of the GraphQL schema. An error is one sentence that says what to do. Colour and lines are drawn on a terminal
-only, and without colour when `NO_COLOR` is set. `jobs watch --output json` prints one object a line."""
+Answers go to standard output, talk and errors to standard error. `--output json` is for programs and has the field
+names of the GraphQL schema, `--output jsonl` prints an object a line as it comes, `--output id` only ids or names, such
+as `JOB=$(jobledger submit echo --output id)`. An error is one sentence that says what to do. Colour and lines are drawn
+on a terminal only, and without colour when `NO_COLOR` is set. `jobs watch --output json` prints one object a line.
+
+`jobledger --version` prints the version, `jobledger --install-completion` teaches the shell to complete commands and
+options. `python -m jobledger` is the same program."""
 
 _CONFIGURATION_INTRO = """\
 Every role reads its settings from the environment; lists are written with commas. `jobledger config show` prints what

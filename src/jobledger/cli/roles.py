@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobledger.cli.failure import CliError
+from jobledger.cli.failure import CliError, Exit, settings_failure
 
 if TYPE_CHECKING:
     from jobledger.settings import Settings
@@ -21,18 +21,30 @@ Health = Annotated[int | None, typer.Option(help="Port of metrics and health.")]
 Level = Annotated[str | None, typer.Option("--log-level", help="DEBUG, INFO, WARN or ERROR.")]
 
 
+#: Options that are called otherwise than the setting that they stand for.
+_OPTIONS = {"api_port": "--port", "worker_slots": "--slots", "worker_pool": "--pool", "worker_queues": "--queue"}
+
+
 def settings_with(**given: Any) -> Settings:
     """The settings of the environment, and over them what was given on the command line.
 
-    A setting given here goes to the environment too: a worker's child processes read it there.
+    A setting given here goes to the environment too: a worker's child processes read it there. Raises CliError that
+    names the option or the variable which is wrong.
     """
+    from pydantic import ValidationError  # noqa: PLC0415
+
     from jobledger.settings import Settings  # noqa: PLC0415
 
+    options: dict[str, str] = {}
     for name, value in given.items():
         if value is not None:
             text = ",".join(value) if isinstance(value, list) else str(value)
             os.environ[f"JOBLEDGER_{name.upper()}"] = text
-    return Settings()
+            options[name] = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise settings_failure(error, options) from error
 
 
 def named(role: str, given: str | None) -> str | None:
@@ -54,6 +66,10 @@ def check_free(host: str, port: int, setting: str) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except socket.gaierror as error:
+            raise CliError(
+                f"JOBLEDGER_HOST is '{host}', which is no address of this machine: use 127.0.0.1."
+            ) from error
         except OSError as error:
             raise CliError(taken_sentence(host, port, setting, error)) from error
 
@@ -100,7 +116,8 @@ def projector(
     return main(settings)
 
 
-def worker(
+def worker(  # noqa: PLR0913 - the options, each by its name
+    *,
     handlers: Annotated[
         list[str] | None, typer.Option("--handlers", help="Python module with handlers; may be given again.")
     ] = None,
@@ -113,6 +130,7 @@ def worker(
     health_port: Health = None,
     instance_id: Instance = None,
     log_level: Level = None,
+    check: Annotated[bool, typer.Option("--check", help="Only import the handlers and print their names.")] = False,
 ) -> int:
     """Run handlers."""
     settings = settings_with(
@@ -125,10 +143,20 @@ def worker(
         instance_id=named("worker", instance_id),
         log_level=log_level,
     )
+    if check:
+        return _check_handlers(settings)
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
     from jobledger.workers.role import main  # noqa: PLC0415
 
     return main(settings)
+
+
+def _check_handlers(settings: Settings) -> int:
+    from jobledger.workers.role import load_registry  # noqa: PLC0415
+
+    for name in load_registry(settings).names:
+        typer.echo(name)
+    return Exit.OK
 
 
 def register(app: typer.Typer) -> None:

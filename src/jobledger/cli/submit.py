@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, call
 from jobledger.cli.failure import CliError, Exit
-from jobledger.cli.output import Format, Output, cell, print_fields, print_json, say
+from jobledger.cli.output import Format, Output, cell, print_fields, print_thing, say
 from jobledger.domain.job_state import JobStatus
-from jobledger.workers.client import AsyncClient, AsyncJob, JobView
 from jobledger.workers.durations import seconds_of
+
+if TYPE_CHECKING:
+    from jobledger.workers.client import AsyncClient, AsyncJob, JobView
+
+#: A courtesy may take this long, and no longer.
+COURTESY_SECONDS = 1.0
 
 
 def submit(  # noqa: PLR0913 - the options of a job, each by its name
@@ -53,17 +61,35 @@ def submit(  # noqa: PLR0913 - the options of a job, each by its name
 
     async def work(client: AsyncClient) -> int:
         job = await client.submit(name, **options)
+        await _say_if_unserved(client, name, queue)
         if wait:
             return await _wait(job, patience, output)
         document = {"jobId": job.id, "duplicate": job.duplicate, "position": job.position}
-        if output is Format.JSON:
-            print_json(document)
-            return Exit.OK
-        print_fields({"job": job.id, "duplicate": "yes, this job was submitted before" if job.duplicate else None})
-        say(f"`jobledger jobs show {job.id}` tells what becomes of it.")
+        print_thing(output, job.id, document, lambda: _print_submitted(job))
         return Exit.OK
 
     return call(api_url, work)
+
+
+def _print_submitted(job: AsyncJob) -> None:
+    print_fields({"job": job.id, "duplicate": "yes, this job was submitted before" if job.duplicate else None})
+    say(f"`jobledger jobs show {job.id}` tells what becomes of it.")
+
+
+async def _say_if_unserved(client: AsyncClient, handler: str, queue: str) -> None:
+    """A misspelt name would wait for ever in silence; without an answer at once nothing is said."""
+    from jobledger.workers.client import JobledgerError  # noqa: PLC0415
+
+    try:
+        async with asyncio.timeout(COURTESY_SECONDS):
+            workers = (await client.execute(documents.SERVED, {"queue": queue}))["workers"]
+    except (JobledgerError, TimeoutError):
+        return
+    served = sorted({name for worker in workers if not worker["lost"] for name in worker["handlers"]})
+    if handler in served:
+        return
+    known = f"served there: {', '.join(served[:10])}" if served else "no worker serves that queue"
+    say(f"No worker serves handler '{handler}' on queue '{queue}' now, so the job waits until one does ({known}).")
 
 
 async def _wait(job: AsyncJob, patience: float | None, output: Format) -> int:
@@ -72,15 +98,22 @@ async def _wait(job: AsyncJob, patience: float | None, output: Format) -> int:
     try:
         view = await job.wait(patience)
     except TimeoutError as error:
-        raise CliError(
-            f"Job {job.id} has not ended after {patience:g} s; `jobledger jobs show {job.id}` tells why.",
-            Exit.UNREACHABLE,
-        ) from error
-    if output is Format.JSON:
-        print_json({"jobId": job.id, "duplicate": job.duplicate, "position": job.position, **_end(view)})
-    else:
-        print_fields({"job": job.id, "attempts": view.attempt, **_end(view)})
+        raise CliError(await _not_ended(job, patience or 0.0), Exit.UNREACHABLE) from error
+    end = _end(view)
+    document = {"jobId": job.id, "duplicate": job.duplicate, "position": job.position, **end}
+    print_thing(output, job.id, document, lambda: print_fields({"job": job.id, "attempts": view.attempt, **end}))
     return Exit.OK if view.status is JobStatus.SUCCEEDED else Exit.NO
+
+
+async def _not_ended(job: AsyncJob, patience: float) -> str:
+    from jobledger.workers.client import JobledgerError  # noqa: PLC0415
+
+    try:
+        async with asyncio.timeout(COURTESY_SECONDS):
+            now = f" and is {await job.status()}"
+    except (JobledgerError, TimeoutError):
+        now = ""
+    return f"Job {job.id} has not ended after {patience:g} s{now}; `jobledger jobs show {job.id}` tells why."
 
 
 def _end(view: JobView) -> dict[str, Any]:
@@ -95,14 +128,27 @@ def _end(view: JobView) -> dict[str, Any]:
 
 def parse_payload(text: str) -> Any:
     """The JSON of `--payload`; CliError when it is none."""
-    source = sys.stdin.read() if text == "-" else text
+    place = "--payload" if text != "-" else "--payload - (standard input)"
     try:
-        return json.loads(source, parse_constant=_no_constant)
+        source = text if text != "-" else sys.stdin.read()
+        return json.loads(source, parse_constant=_no_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise CliError(f"{place} is not UTF-8 (byte {error.start}); JSON is written in UTF-8.") from error
+    except RecursionError as error:
+        raise CliError(f"{place} is nested too deeply; make its arrays and objects flatter.") from error
     except ValueError as error:
         raise CliError(
-            f"--payload is not JSON ({error}): got {cell(source)}; in a shell put it in single quotes, "
+            f"{place} is not JSON ({error}): got {cell(source) if source.strip() else 'nothing'}; "
+            "in a shell put it in single quotes, "
             f"""--payload '{{"to": "a@b"}}'."""
         ) from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large for a JSON number")
+    return value
 
 
 def _no_constant(name: str) -> float:

@@ -1,0 +1,7 @@
+"""`python -m jobledger`."""
+
+from __future__ import annotations
+
+from jobledger.cli import main
+
+main()
