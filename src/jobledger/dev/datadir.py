@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 
-class DataDirInUseError(RuntimeError):
+class DataDirError(RuntimeError):
+    """The directory can't be used; the text is one sentence that names it and the remedy."""
+
+
+class DataDirInUseError(DataDirError):
     """Another supervisor works on the same directory; the text names it and the remedy."""
 
 
@@ -34,20 +38,32 @@ class DataDir:
 def data_dir(path: Path, *, ephemeral: bool) -> Iterator[DataDir]:
     """Makes and locks the directory (a temporary one, removed at the end, when ephemeral).
 
-    Raises DataDirInUseError when another process holds the lock.
+    Raises DataDirInUseError when another process holds the lock, DataDirError when the path can't be a directory or
+    can't be written.
     """
     if ephemeral:
         with tempfile.TemporaryDirectory(prefix="jobledger-dev-", ignore_cleanup_errors=True) as name:
             yield DataDir(Path(name))
         return
     path = path.absolute()
-    path.mkdir(parents=True, exist_ok=True)
-    # Often made inside a project: its version control must not pick the data up.
-    with contextlib.suppress(FileExistsError), (path / ".gitignore").open("x") as ignore:
-        ignore.write("*\n")
-    with (path / "lock").open("a+") as lock:
+    with _made(path) as lock:
         _lock(lock, path)
         yield DataDir(path)
+
+
+def _made(path: Path) -> TextIO:
+    """The open lock file of the directory, which exists afterwards."""
+    if path.exists() and not path.is_dir():
+        raise DataDirError(f"--data-dir is {path}, which is a file: name a directory.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # Often made inside a project: its version control must not pick the data up.
+        with contextlib.suppress(FileExistsError), (path / ".gitignore").open("x") as ignore:
+            ignore.write("*\n")
+        return (path / "lock").open("a+")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise DataDirError(f"--data-dir is {path}, which can't be used ({why}): name another directory.") from error
 
 
 def _lock(lock: TextIO, path: Path) -> None:

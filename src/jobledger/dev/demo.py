@@ -23,11 +23,14 @@ from jobledger.dev.child import ChildFailedError
 from jobledger.dev.datadir import data_dir
 from jobledger.dev.demo_progress import Tally, View, tell
 from jobledger.dev.descendants import Descendants
+from jobledger.dev.extra import ExtraMissingError
+from jobledger.dev.handlers import HandlersError, check_handlers
 from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
 from jobledger.dev.options import DevOptions, layout
 from jobledger.dev.ports import is_free
 from jobledger.dev.ready import RunningStack
-from jobledger.dev.supervisor import PortTakenError, RoleFailedError, Supervisor
+from jobledger.dev.stopping import StopRequest, stop_requests
+from jobledger.dev.supervisor import PortTakenError, RoleFailedError, RoleRefusedError, Supervisor, ended_with
 from jobledger.replay.report import VerifyError
 from jobledger.replay.verify import verify
 from jobledger.settings import KafkaSettings, Settings
@@ -68,6 +71,8 @@ class Outcome:
     killed: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     verified: str = ""
+    left: list[str] = field(default_factory=list)
+    """Processes that outlived their role or the stack."""
     faults: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -261,19 +266,8 @@ def demo_options() -> DevOptions:
     raise DemoError("No free ports were found between 20000 and 32000; stop what listens there.")
 
 
-@contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: what was started is stopped in order."""
-    asked = threading.Event()
-    former = {
-        number: signal.signal(number, lambda *_: asked.set())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+class _StoppedError(Exception):
+    """Somebody asked the demo to stop."""
 
 
 class _Work(threading.Thread):
@@ -291,23 +285,23 @@ class _Work(threading.Thread):
             self.error = error
 
 
-def _bring_up(supervisor: Supervisor, asked: threading.Event) -> None:
+def _bring_up(supervisor: Supervisor, request: StopRequest) -> None:
     supervisor.start()
     deadline = time.monotonic() + READY_SECONDS
     while not supervisor.ready:
-        if asked.wait(0.1):
-            raise KeyboardInterrupt
+        if request.wait(0.1):
+            raise _StoppedError
         supervisor.tick()
         if time.monotonic() > deadline:
             raise RoleFailedError(supervisor.not_ready())
 
 
-def _run_beside(supervisor: Supervisor, demo: Demo, asked: threading.Event) -> None:
+def _run_beside(supervisor: Supervisor, demo: Demo, request: StopRequest) -> None:
     work = _Work(demo)
     work.start()
     while work.is_alive():
-        if asked.wait(0.1):
-            raise KeyboardInterrupt
+        if request.wait(0.1):
+            raise _StoppedError
         supervisor.tick()
     if work.error is not None:
         raise work.error
@@ -320,6 +314,7 @@ def _tell_outcome(outcome: Outcome, report: Path, seconds: float) -> None:
     tell(f"Jobs      {outcome.jobs}, in {outcome.events} events; {outcome.rows} rows in {report}")
     tell(f"Killed    {outcome.killed or 'nobody'}; {again}")
     tell(f"Verified  {outcome.verified or 'not reached'}")
+    tell(f"Ended     {'not every process that was started' if outcome.left else 'every process that was started'}")
     tell(f"Time      {seconds:.1f} s: {steps}")
     for fault in outcome.faults[:20]:
         tell(f"FAULT     {fault}")
@@ -327,37 +322,37 @@ def _tell_outcome(outcome: Outcome, report: Path, seconds: float) -> None:
 
 
 def main() -> int:
-    """Run the demo; the exit status: 0 all was right, 1 it was not, 130 Ctrl-C."""
+    """Run the demo; the exit status: 0 all was right, 1 it was not, 2 it can't run here, 130 Ctrl-C."""
     started = time.monotonic()
     report = Path.cwd() / REPORT
     descendants = Descendants()
     descendants.mark_this_process()
     try:
         options = demo_options()
+        check_handlers(options)
         kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
-        with data_dir(options.data_dir, ephemeral=True) as directory, _asked_to_stop() as asked:
-            supervisor = Supervisor(options, directory, lambda line: tell(f"  {line}") if demo_runs.is_set() else None)
-            demo_runs = threading.Event()
+        with data_dir(options.data_dir, ephemeral=True) as directory:
+            supervisor = Supervisor(options, directory, lambda line: tell(f"  {line}"))
             demo = Demo(supervisor.describe, report)
-            try:
+            with stop_requests() as request, ended_with(supervisor, request, tell):
                 tell("Starting Kafka, Postgres, api, scheduler, projector and two workers ...")
                 with demo.outcome.timed("start"):
-                    _bring_up(supervisor, asked)
-                demo_runs.set()
-                _run_beside(supervisor, demo, asked)
-            finally:
-                demo_runs.clear()
-                supervisor.stop()
-    except KeyboardInterrupt:
+                    _bring_up(supervisor, request)
+                _run_beside(supervisor, demo, request)
+    except (KeyboardInterrupt, _StoppedError):
         tell("Stopped.")
         return 130
     except (DemoError, DownloadFailedError, ChildFailedError, PortTakenError, RoleFailedError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except (ExtraMissingError, HandlersError, RoleRefusedError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     except (JobledgerError, VerifyError, TimeoutError) as error:
         sys.stderr.write(f"The demo did not end well: {type(error).__name__}: {error}\n")
         return 1
-    demo.outcome.faults += [f"Process {one} was left." for one in descendants.left_after(LEFT_SECONDS)]
+    demo.outcome.left = [*supervisor.left_behind, *descendants.left_after(LEFT_SECONDS)]
+    demo.outcome.faults += [f"Process {one} was left." for one in demo.outcome.left]
     _tell_outcome(demo.outcome, report, time.monotonic() - started)
     return 1 if demo.outcome.faults else 0
 

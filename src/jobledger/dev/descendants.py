@@ -17,11 +17,13 @@ class Descendants:
     """Processes that carry a mark in their environment, which all that they start inherits.
 
     `environment` is to be given to what is started; `mark_this_process` does it for all that this process starts.
+    `variable`: two that count apart have one each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, variable: str = VARIABLE) -> None:
+        self._variable = variable
         self._mark = uuid.uuid4().hex
-        self.environment = {VARIABLE: self._mark}
+        self.environment = {variable: self._mark}
 
     def mark_this_process(self) -> None:
         """Everything started from now on carries the mark; this process itself is not counted."""
@@ -32,7 +34,7 @@ class Descendants:
         found = []
         for process in psutil.process_iter():
             try:
-                marked = process.pid != os.getpid() and process.environ().get(VARIABLE) == self._mark
+                marked = process.pid != os.getpid() and process.environ().get(self._variable) == self._mark
                 if marked and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:  # it has just ended, or is another user's, and so none of ours

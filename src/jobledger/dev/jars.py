@@ -13,6 +13,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
+from jobledger.dev.extra import require_extra
+
 KAFKA_VERSION = "4.4.0"
 # kafka-clients is named beside the broker because the resolver otherwise settles on an older one. slf4j-simple is
 # the one logging backend without a bill of materials that would drag other versions in.
@@ -39,12 +41,14 @@ def default_cache_dir() -> Path:
 def kafka_jars(cache_dir: Path) -> Path:
     """The directory with the broker's jars, downloaded first if need be (one process at a time).
 
-    Raises DownloadFailedError when the download fails; nothing half-made stays behind.
+    Raises DownloadFailedError when the download fails, ExtraMissingError when what downloads is not installed;
+    nothing half-made stays behind.
     """
     # One directory for each set of artifacts: a change of the set is a new download, never a mixture.
     target = cache_dir / f"kafka-{KAFKA_VERSION}-1"
     if target.is_dir():
         return target
+    require_extra()
     cache_dir.mkdir(parents=True, exist_ok=True)
     with _only_one_process(cache_dir / "download.lock"):
         if not target.is_dir():

