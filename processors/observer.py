@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from jobledger.domain import job_events as je
 from jobledger.domain import queue_events as qe
@@ -60,6 +61,12 @@ class TelemetryObserver:
     def refused(self, partition: int, error: str) -> None:
         """The partition stays closed until somebody repairs it."""
         log.critical("owner_stopped", partition=partition, error=error)
+
+    def gaps(self, partition: int, overdue: Mapping[int, tuple[int, int]]) -> None:
+        """Gaps in the outboxes of other partitions that no repetition has closed in time."""
+        self._metrics.set("jobledger_outbox_gaps", len(overdue), partition=partition)
+        for source, (missing, seen) in overdue.items():
+            log.error("outbox_gap", partition=partition, source=source, missing=missing, seen=seen)
 
     def _lost(self, partition: int, reason: str) -> None:
         if partition not in self._served:

@@ -138,8 +138,10 @@ class Scheduler:
         owners = self.owners.owners
         refused = {str(p): owner.refusal for p, owner in owners.items() if owner.refusal}
         served = sorted(p for p, owner in owners.items() if owner.serving)
-        status = HealthStatus.DEGRADED if refused else HealthStatus.HEALTHY
-        return Checked(status=status, details={"is_leader": bool(served), "partitions": served, "refused": refused})
+        troubles = {str(p): owner.trouble for p, owner in owners.items() if owner.trouble}
+        status = HealthStatus.DEGRADED if refused or troubles else HealthStatus.HEALTHY
+        details = {"is_leader": bool(served), "partitions": served, "refused": refused, "troubles": troubles}
+        return Checked(status=status, details=details)
 
 
 async def run(settings: Settings) -> int:

@@ -17,6 +17,7 @@ from jobledger.processors.core.recovery import ForeignStateError, rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import (
     CHECKPOINT_KEY,
+    UNCHANGED,
     KeyEntry,
     Stub,
     UnreadableStateError,
@@ -70,7 +71,7 @@ class StateFold:
         self._where = f"partition {machine.partition}, state"
         self._states: dict[str, State] = {}
         self._broken: set[str] = set()
-        self._unexplained = {key for key, _ in machine.retained.items()}
+        self._unexplained = {key for key, _ in machine.retained.items() if not key.startswith(UNCHANGED)}
         self._at_ms = 0
         self._command = (-1, -1)
 

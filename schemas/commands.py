@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import version
+
 import msgspec
 
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.values import Actor, Value
 from jobledger.schemas.decoding import decoder
+from jobledger.schemas.limits import MAX_COMMAND_BYTES, MAX_ID_BYTES, MAX_STREAM_BYTES
 
 
 class Command(Value, frozen=True, kw_only=True):
@@ -26,11 +30,15 @@ class Command(Value, frozen=True, kw_only=True):
 
 
 class CommandRecord(Value, frozen=True, kw_only=True):
-    """Value of a record on `commands`. From an outbox it names its source partition and its number there."""
+    """Value of a record on `commands`. From an outbox it names its source partition and its number there.
+
+    `writer` is the version of Jobledger that wrote it.
+    """
 
     commands: list[Command]
     source: int | None = None
     number: int | None = None
+    writer: str | None = None
 
 
 class RawCommandRecord(Value, frozen=True, kw_only=True):
@@ -39,7 +47,14 @@ class RawCommandRecord(Value, frozen=True, kw_only=True):
     commands: list[msgspec.Raw]
     source: int | None = None
     number: int | None = None
+    writer: str | None = None
 
+
+#: The version of Jobledger that writes records here.
+WRITER = version("jobledger")
+_RELEASE = re.compile(r"\d{1,9}\.\d{1,9}(\.\d{1,9})?([a-z0-9.+-]{0,40})")
+#: What msgspec says of a value of an enum, or of a type, that it does not know.
+_UNKNOWN = re.compile(r"^Invalid (enum )?value ")
 
 _encoder = msgspec.json.Encoder()
 _decode = decoder(CommandRecord)
@@ -54,10 +69,18 @@ class BrokenCommand(Value, frozen=True, kw_only=True):
     reason: str
 
 
+class ForeignCommand(Value, frozen=True, kw_only=True):
+    """A command of another release with a type or a value that this one does not know: who wrote it, and who reads."""
+
+    writer: str
+    reader: str
+    reason: str
+
+
 class ReadRecord(Value, frozen=True, kw_only=True):
     """A command record as read: each place holds a command or what is wrong with it."""
 
-    commands: list[Command | BrokenCommand]
+    commands: list[Command | BrokenCommand | ForeignCommand]
     source: int | None = None
     number: int | None = None
 
@@ -74,26 +97,54 @@ def encode_command(command: Command) -> bytes:
 
 def join_record(commands: list[bytes], source: int | None = None, number: int | None = None) -> bytes:
     """A command record from commands that are encoded already."""
-    head = b'{"commands":[' + b",".join(commands) + b"]"
+    head = b'{"writer":"%s","commands":[' % WRITER.encode() + b",".join(commands) + b"]"
     if source is not None:
         head += b',"source":%d,"number":%d' % (source, number or 0)
     return head + b"}"
 
 
 def read_record(value: bytes) -> ReadRecord:
-    """Read a record; a broken command in it becomes a BrokenCommand.
+    """Read a record; a broken command in it becomes a BrokenCommand, one of another release a ForeignCommand.
 
-    Raises msgspec.DecodeError or ValidationError when the record itself can't be read.
+    Raises msgspec.DecodeError or UnicodeDecodeError when the record itself can't be read.
     """
     try:
         whole = _decode(value)
-        return ReadRecord(commands=list(whole.commands), source=whole.source, number=whole.number)
+        if len(value) <= MAX_COMMAND_BYTES and all(fits(one.id, one.stream) for one in whole.commands):
+            return ReadRecord(commands=list(whole.commands), source=whole.source, number=whole.number)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raw = _decode_raw(value)
-    commands: list[Command | BrokenCommand] = []
-    for one in raw.commands:
-        try:
-            commands.append(_decode_command(one))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            commands.append(BrokenCommand(raw=bytes(one), reason=str(error)))
+        pass  # which of the commands it is shows below
+    raw = _decode_raw(value)
+    commands = [_read_command(bytes(one), raw.writer) for one in raw.commands]
     return ReadRecord(commands=commands, source=raw.source, number=raw.number)
+
+
+def _read_command(data: bytes, writer: str | None) -> Command | BrokenCommand | ForeignCommand:
+    if len(data) > MAX_COMMAND_BYTES:
+        reason = f"Expected a command of at most {MAX_COMMAND_BYTES} bytes, but it has {len(data)}."
+        return BrokenCommand(raw=data, reason=reason)
+    try:
+        command = _decode_command(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if writer is not None and _is_foreign(writer) and _UNKNOWN.search(str(error)):
+            return ForeignCommand(writer=writer, reader=WRITER, reason=str(error)[:300])
+        return BrokenCommand(raw=data, reason=str(error))
+    if fits(command.id, command.stream):
+        return command
+    reason = f"Expected an id of at most {MAX_ID_BYTES} bytes and a stream of at most {MAX_STREAM_BYTES}."
+    return BrokenCommand(raw=data, reason=reason)
+
+
+def fits(identity: str, stream: str) -> bool:
+    """Whether an id and the name of a stream keep to their bounds, so that what names them fits into a record."""
+    return (
+        len(identity) <= MAX_ID_BYTES
+        and len(stream) <= MAX_STREAM_BYTES
+        and (identity.isascii() or len(identity.encode(errors="replace")) <= MAX_ID_BYTES)
+        and (stream.isascii() or len(stream.encode(errors="replace")) <= MAX_STREAM_BYTES)
+    )
+
+
+def _is_foreign(writer: str) -> bool:
+    """Whether another release of Jobledger wrote it; what names no version is no release's."""
+    return writer != WRITER and _RELEASE.fullmatch(writer) is not None

@@ -14,3 +14,8 @@ MAX_DUE_AHEAD_MS = 10 * 366 * 24 * 3600 * 1000
 MAX_RESULT_BYTES = 256 * 1024
 MAX_ERROR_BYTES = 16 * 1024
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+#: Ids of commands, workers, incarnations and the like; names of streams. In bytes of UTF-8.
+MAX_ID_BYTES = 128
+MAX_STREAM_BYTES = 256
+#: One command, encoded: every record that follows from it then fits into a message.
+MAX_COMMAND_BYTES = 1024 * 1024

@@ -36,6 +36,7 @@ def check_rebuild(memory: Machine, rebuilt: Machine) -> None:
     _same(f"{where}: jobs", rebuilt.jobs, memory.jobs)
     _same(f"{where}: tenants", rebuilt.tenants, memory.tenants)
     _same(f"{where}: checkpoint", rebuilt.checkpoint, memory.checkpoint)
+    _same(f"{where}: pending", list(rebuilt.pending), list(memory.pending))
     _same(f"{where}: outbox", set(rebuilt.outbox), set(memory.outbox) | memory.acknowledged)
     _same(f"{where}: kept", dict(rebuilt.retained.items()), dict(memory.retained.items()))
     _same(f"{where}: names of queues", set(rebuilt.queues), set(memory.queues))

@@ -330,7 +330,7 @@ class World:
         for partition in range(self.options.partitions):
             machine = self.owner(partition).machine
             waiting += [f"outbox of {partition}: {key!r}" for key in [*machine.outbox, *machine.acknowledged]]
-            waiting += [f"pending in {partition}: {one.command.id}" for one in machine.checkpoint.pending]
+            waiting += [f"pending in {partition}: {one.command.id}" for one in machine.pending]
         return waiting
 
     def check_end(self) -> None:

@@ -82,6 +82,13 @@ SCHEDULER_EVENTS = (
         ("partition", "ahead_ms"),
     ),
     LogEvent("outbox_resent", _N, "Outbox sent again after a failed delivery", _S, ("partition", "error")),
+    LogEvent(
+        "outbox_gap",
+        _E,
+        "Commands of another partition are missing, and what came after them waits",
+        _S,
+        ("partition", "source", "missing", "seen"),
+    ),
     LogEvent("worker_registered", _I, "Worker registered", (Role.SCHEDULER, Role.WORKER), ("worker_id", "incarnation")),
     LogEvent("worker_lost", _N, "Worker's lease expired", _S, ("worker_id", "incarnation", "tasks")),
     LogEvent("worker_drained", _I, "Worker left", _W, ("worker_id", "incarnation")),

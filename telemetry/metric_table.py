@@ -213,6 +213,12 @@ OWN_METRICS = (
     _gauge(
         "jobledger_partition_served", (_PARTITION,), _S, "1 while this instance serves the partition; else no series."
     ),
+    _gauge(
+        "jobledger_outbox_gaps",
+        (_PARTITION,),
+        _S,
+        "Partitions whose commands for this one have a gap that lasts longer than 30 s.",
+    ),
     _counter(
         "jobledger_commands_decided_total",
         (Label("outcome", values=("ACCEPTED", "REJECTED", "DUPLICATE", "QUERY", "QUARANTINED")),),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from jobledger.domain.aggregates import AGGREGATES, State, head, mutate
 from jobledger.domain.commands import CREATING, REMEMBERED
@@ -20,10 +19,11 @@ from jobledger.domain.queue import DISPATCH_AFTER
 from jobledger.domain.queue_commands import DispatchTasks
 from jobledger.domain.queue_events import CreditsSet, QueueTaskEvent, TaskAssigned, WorkerLost, WorkerRemoved
 from jobledger.domain.queue_state import QueueState, task_key
-from jobledger.domain.values import SYSTEM, Answer, Code, Lineage, Rejection
+from jobledger.domain.values import SYSTEM, ActorKind, Answer, Code, Lineage, Rejection
+from jobledger.processors.core.answers import Answers, read_envelope
 from jobledger.processors.core.checkpoint import Pending
 from jobledger.processors.core.outgoing import Outgoing
-from jobledger.processors.core.plan import Decided, EventOut, Plan
+from jobledger.processors.core.plan import EventOut, Plan
 from jobledger.processors.core.state_records import (
     CHECKPOINT_KEY,
     KeyEntry,
@@ -35,9 +35,9 @@ from jobledger.processors.core.state_records import (
     queue_worker_key,
     snapshot_key,
     stub_key,
+    unchanged_key,
 )
 from jobledger.schemas.commands import BrokenCommand, Command, encode_command
-from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
 from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     from jobledger.processors.core.machine import Machine
 
 MAX_CHAIN_DEPTH = 16
+#: Events of one decision. One that fans out further names a part and goes on by a command to itself.
+MAX_EVENTS_PER_DECISION = 500
+#: What a command that finds no room any more may add to a batch, so that timers and leases are never starved.
+MAX_SQUEEZED_BYTES = 256 * 1024
+MAX_STATE_BYTES = MAX_MESSAGE_BYTES - 4096
+#: Errors of the machine that this runs on: nobody's command is to blame for them.
+ENVIRONMENT = (sqlite3.Error, OSError, MemoryError)
 _mapper = EventMapper()
 _encode_event = _mapper.transcoder.encode
 
@@ -54,76 +61,131 @@ class OversizeError(ValueError):
     """A record of a decision is larger than Kafka takes; nothing of the batch has been produced."""
 
 
-class _Envelope(msgspec.Struct):
-    """What can be told of a broken command."""
+class UndecidedError(RuntimeError):
+    """A batch failed by what was decided in it; nothing of it has been produced, and the machine is of no use now.
 
-    id: str = ""
-    stream: str = ""
-    reply: bool = False
+    `culprit` names the command to set aside; None: one of `units` commands, which have to be decided one at a time.
+    """
+
+    def __init__(self, message: str, culprit: str | None, units: int) -> None:
+        super().__init__(message)
+        self.culprit = culprit
+        self.units = units
 
 
-_decode_envelope = decoder(_Envelope)
+def log_unit(offset: int, index: int) -> str:
+    """Names a command of the log, as one that can be set aside; others go by their command id."""
+    return f"log/{offset}/{index}"
+
+
+def _oversize(what: str, size: int) -> OversizeError:
+    return OversizeError(f"A {what} of {size} bytes is over the bound of {MAX_STATE_BYTES}.")
 
 
 class Batch:
     """Collects the decisions of one transaction; see `Machine.decide`."""
 
-    def __init__(self, machine: Machine, now: int, over_time: Callable[[], bool]) -> None:
+    def __init__(self, machine: Machine, now: int, over_time: Callable[[], bool], max_commands: int) -> None:
         self._machine = machine
         self._now = now
         #: The time of events never runs backwards; see Machine.time_ms for when it is not `now`.
         self._stamp_ms = max(now, machine.checkpoint.now_ms)
         self._over_time = over_time
+        self._max_commands = max_commands
         self._plan = Plan(now_ms=now, checkpoint=machine.checkpoint)
         self._outgoing = Outgoing(machine.partition, machine.checkpoint)
         self._local: deque[Pending] = deque()
+        self._too_deep = False
         self._touched: dict[str, State] = {}
         self._dirty_tasks: dict[tuple[str, str], None] = {}
         self._dirty_workers: dict[tuple[str, str], None] = {}
         self._to_dispatch: dict[str, None] = {}
         self._keys: dict[bytes, KeyEntry] = {}
+        self._answers = Answers(machine, self._plan, self._stamp_ms, self.peek)
         self._at: tuple[int, int] | None = None
         #: Source partition and number of the outbox record that is being taken, for its events.
         self.source: tuple[int | None, int | None] = (None, None)
         self._kept: list[tuple[bytes, bytes, int]] = []
         self._commands = 0
         self._bytes = 0
+        #: What is being decided, by the name under which it would come again; None: what follows from something.
+        self._unit: str | None = None
         self.consumed = False
 
     @property
     def full(self) -> bool:
-        """Whether a bound of the batch is reached."""
+        """Whether a bound of the batch is reached.
+
+        What goes too deep ends the batch too: nothing that is decided later may overtake it.
+        """
         limits = self._machine.limits
         return (
-            self._commands >= limits.commands
+            self._commands >= self._max_commands
             or len(self._plan.events) + len(self._plan.outcomes) >= limits.records
             or self._bytes >= limits.bytes
+            or self._too_deep
             or (self._commands > 0 and self._over_time())
         )
 
+    @property
+    def started(self) -> bool:
+        """Whether the batch holds anything yet."""
+        return self._commands > 0 or self.consumed
+
     # -- running commands ----------------------------------------------------------------------------------------
 
-    def resume(self, pending: list[Pending]) -> None:
-        """Run first what the last batch had no room for."""
-        self._local.extend(pending)
+    def resume(self) -> None:
+        """Run first what earlier batches had no room for. What follows from it goes behind all of it."""
+        pending = self._machine.pending
+        while pending and not self.full:
+            item = pending.take()
+            self._begin(item.command, item.command.id, item.depth)
+        if not pending:
+            self._drain()
+
+    def run(self, command: Command) -> None:
+        """Decide a command of the owner itself and, in turn, what follows from it on this partition."""
+        self._begin(command, command.id, depth=0)
         self._drain()
 
-    def run(self, command: Command, offset: int | None = None, index: int | None = None) -> None:
-        """Decide a command and, in turn, what follows from it on this partition."""
-        self._at = None if offset is None or index is None else (offset, index)
-        partition = partition_of(command.stream, self._machine.checkpoint.partitions)
-        if partition == self._machine.partition:
-            self._decide(command, depth=0)
-        else:
-            self._commands += 1
-            self.quarantine(command, f"Stream '{command.stream}' lives on partition {partition}; send it there.")
+    def run_logged(self, command: Command, offset: int, index: int) -> None:
+        """`run` for a command of the log."""
+        self._at = (offset, index)
+        self._begin(command, log_unit(offset, index), depth=0, sent_here=True)
         self._at = None
         self._drain()
+
+    def squeeze(self, command: Command) -> bool:
+        """Decide a command of the owner although the batch is full; False when even that is too much.
+
+        What follows from it waits for the next batch, behind what waits already.
+        """
+        before = self._bytes
+        self._begin(command, command.id, depth=0)
+        return self._bytes - before < MAX_SQUEEZED_BYTES and len(self._local) < self._machine.limits.commands
+
+    def _begin(self, command: Command, unit: str, depth: int, *, sent_here: bool = False) -> None:
+        """Decide what came from outside of this batch: it can be told by `unit` when it fails."""
+        aside = self._machine.aside
+        self._unit = unit
+        self._plan.unit = unit
+        if aside and unit in aside:
+            self._commands += 1
+            self._plan.aside.append(unit)
+            self.quarantine(command, aside[unit])
+        else:
+            self._decide(command, depth, sent_here=sent_here)
+        self._unit = None
 
     def _drain(self) -> None:
         while self._local and not self.full:
             item = self._local.popleft()
             self._decide(item.command, item.depth)
+
+    def undecided(self, error: Exception) -> UndecidedError:
+        """Who is to blame for an exception of this batch."""
+        alone = self._plan.unit if self._commands == 1 else None
+        return UndecidedError(f"{type(error).__name__}: {error}", self._unit or alone, self._commands)
 
     def _dispatch_queues(self) -> None:
         """Hand out tasks once per queue and batch, after everything else has been decided."""
@@ -137,27 +199,38 @@ class Batch:
         identity = f"dispatch/{self._machine.partition}/{self._machine.checkpoint.seq}/{stream}"
         return Command(id=identity, stream=stream, actor=SYSTEM, body=DispatchTasks())
 
-    def _decide(self, command: Command, depth: int) -> None:
+    def _decide(self, command: Command, depth: int, *, sent_here: bool = False) -> None:
         self._commands += 1
         stream = command.stream
         try:
+            if sent_here and (belongs := partition_of(stream, self._machine.checkpoint.partitions)) != (
+                self._machine.partition
+            ):
+                self.quarantine(command, f"Stream '{stream}' lives on partition {belongs}; send it there.")
+                return
             kind = stream.partition(":")[0]
             state = self.peek(stream)
             first = self._first_outcome(command, state)
             if first is not None:
-                self._answer(command, "DUPLICATE" if isinstance(first, Outcome) else "REJECTED", first)
+                self._answers.tell(command, "DUPLICATE" if isinstance(first, Outcome) else "REJECTED", first)
                 return
             decision = AGGREGATES[kind].decide(stream, state, command.body, self._now)
+            records = self._write_events(command, state, decision) if isinstance(decision, list) else []
+        except ENVIRONMENT:
+            raise
         except Exception as error:  # noqa: BLE001 - one bad command must not stop the others: it is quarantined
             self.quarantine(command, f"{type(error).__name__}: {error}")
             return
         if isinstance(decision, Rejection):
-            self._answer(command, "REJECTED", decision)
+            self._answers.tell(command, "REJECTED", decision)
         elif isinstance(decision, Answer):
-            self._answer(command, "QUERY", decision)
+            self._answers.tell(command, "QUERY", decision)
         else:
-            self._record(command, state, decision, depth)
-            self._answer(command, "ACCEPTED", None)
+            if records:
+                self._record(command, state, records, depth)
+            elif isinstance(command.body, REMEMBERED):
+                self._remember_unchanged(command)
+            self._answers.tell(command, "ACCEPTED", None)
 
     def _first_outcome(self, command: Command, state: State | None) -> Outcome | Rejection | None:
         """What a repeated command got the first time; None when the command is new."""
@@ -169,14 +242,17 @@ class Batch:
         if state is not None:
             recent = head(state).recent
         else:
-            stub = self._stub(command.stream)
+            stub = self._answers.stub(command.stream)
             recent = stub.recent if stub else []
-        if command.id not in recent:
-            return None
         seq = self._machine.checkpoint.seq
-        if state is not None and isinstance(body, CREATING):
+        if command.id not in recent:
+            unchanged = self._key(unchanged_key(command.stream, command.id))
+            if unchanged is None:
+                return None
+            seq = unchanged.seq
+        elif state is not None and isinstance(body, CREATING):
             seq = head(state).created_seq
-        return self._outcome(command, OutcomeStatus.ACCEPTED, seq=seq, duplicate=True)
+        return self._answers.outcome(command, OutcomeStatus.ACCEPTED, seq=seq, duplicate=True)
 
     def _first_submission(self, command: Command, body: SubmitJob, state: State | None) -> Outcome | Rejection | None:
         if body.key_digest is not None:
@@ -189,7 +265,7 @@ class Batch:
             return self._same_request(
                 command, body, state.request_digest, command.stream, state.created_seq, "commandId"
             )
-        stub = self._stub(command.stream)
+        stub = self._answers.stub(command.stream)
         if stub is None:
             return self._too_old(command)
         return self._same_request(command, body, stub.request_digest, command.stream, stub.seq, "commandId")
@@ -222,15 +298,7 @@ class Batch:
                 field=field,
                 value=split_stream(stream)[2],
             )
-        return self._outcome(command, OutcomeStatus.ACCEPTED, seq=seq, stream=stream, duplicate=True)
-
-    def _stub(self, stream: str) -> Stub | None:
-        """What is left of an ended stream."""
-        data = self._machine.retained.get(stub_key(stream))
-        if data is None:
-            return None
-        stub: Stub = decode_state(data)
-        return stub
+        return self._answers.outcome(command, OutcomeStatus.ACCEPTED, seq=seq, stream=stream, duplicate=True)
 
     def _key(self, key: bytes) -> KeyEntry | None:
         if key in self._keys:
@@ -241,6 +309,14 @@ class Batch:
         entry: KeyEntry = decode_state(data)
         return entry
 
+    def _remember_unchanged(self, command: Command) -> None:
+        """A command of a user that was accepted and left no event: its repeat gets the same outcome, whatever became
+        of the stream meanwhile."""
+        if command.actor.kind is ActorKind.USER:
+            expires = self._now + self._machine.limits.dedup_window_ms
+            entry = KeyEntry(command.stream, self._machine.checkpoint.seq, expires_at_ms=expires)
+            self._keys[unchanged_key(command.stream, command.id)] = entry
+
     # -- events --------------------------------------------------------------------------------------------------
 
     def peek(self, stream: str) -> State | None:
@@ -248,34 +324,59 @@ class Batch:
         state = self._touched.get(stream)
         return self._machine.load(stream) if state is None else state
 
-    def _record(self, command: Command, state: State | None, events: list[AnyEvent], depth: int) -> None:
-        kind = command.stream.partition(":")[0]
-        for event in events:
-            record = self._envelope(command, state, event)
-            state = mutate(state, record)
-            self._touched[command.stream] = state
-            self._produce(record)
-            if isinstance(event, JobSubmitted) and event.key_digest:
-                key = idempotency_key(record.tenant, event.key_digest)
-                self._keys[key] = KeyEntry(command.stream, record.seq, event.request_digest)
-            if isinstance(state, QueueState):
-                self._note_queue(command.stream, event)
-            for effect in AGGREGATES[kind].react(state, event):
-                self._follow(effect, record, depth)
+    def _write_events(
+        self, command: Command, state: State | None, events: list[AnyEvent]
+    ) -> list[tuple[EventRecord, bytes]]:
+        """The events of a decision as they will stand in the log. Nothing is changed yet: a decision whose events
+        cannot be written is undone by not going on. Raises OversizeError."""
+        if len(events) > MAX_EVENTS_PER_DECISION:
+            raise OversizeError(f"A decision of {len(events)} events is over the bound of {MAX_EVENTS_PER_DECISION}.")
+        written = []
+        seq = self._machine.checkpoint.seq
+        version = 0 if state is None else head(state).version
+        for number, event in enumerate(events, 1):
+            record = self._envelope(command, state, event, seq + number, version + number)
+            value = _encode_event(record)
+            if len(value) > MAX_STATE_BYTES:
+                raise _oversize("event", len(value))
+            written.append((record, value))
+        return written
 
-    def _envelope(self, command: Command, state: State | None, event: AnyEvent) -> EventRecord:
-        checkpoint = self._machine.checkpoint
-        checkpoint.seq += 1
+    def _record(
+        self, command: Command, state: State | None, records: list[tuple[EventRecord, bytes]], depth: int
+    ) -> None:
+        stream = command.stream
+        aggregate = AGGREGATES[stream.partition(":")[0]]
+        key = stream.encode()
+        source = f"/cells/{self._machine.checkpoint.cell}/tenants/{records[0][0].tenant}".encode()
+        for record, value in records:
+            event = record.data
+            state = mutate(state, record)
+            self._bytes += len(value)
+            self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source)))
+            self._plan.records.append(record)
+            if isinstance(event, JobSubmitted) and event.key_digest:
+                entry = KeyEntry(stream, record.seq, event.request_digest)
+                self._keys[idempotency_key(record.tenant, event.key_digest)] = entry
+            if isinstance(state, QueueState):
+                self._note_queue(stream, event)
+            for effect in aggregate.react(state, event):
+                self._follow(effect, record, depth)
+        assert state is not None
+        self._touched[stream] = state
+        self._machine.checkpoint.seq += len(records)
+
+    def _envelope(self, command: Command, state: State | None, event: AnyEvent, seq: int, version: int) -> EventRecord:
         stream = command.stream
         job = state if isinstance(state, Job) else None
         lineage = job.lineage if job else command.body.lineage if isinstance(command.body, SubmitJob) else Lineage()
         offset, index = self._at or (None, None)
         source, number = self.source if self._at else (None, None)
         return EventRecord(
-            id=f"{self._machine.partition}-{checkpoint.seq}",
+            id=f"{self._machine.partition}-{seq}",
             originator_id=stream,
-            originator_version=1 if state is None else head(state).version + 1,
-            seq=checkpoint.seq,
+            originator_version=version,
+            seq=seq,
             tenant=split_stream(stream)[1],
             at_ms=self._stamp_ms,
             command_id=command.id,
@@ -291,15 +392,9 @@ class Batch:
             source_number=number,
         )
 
-    def _produce(self, record: EventRecord) -> None:
-        value = self._sized(_encode_event(record))
-        source = f"/cells/{self._machine.checkpoint.cell}/tenants/{record.tenant}".encode()
-        self._plan.events.append(EventOut(record.originator_id.encode(), value, cloudevents_headers(record, source)))
-        self._plan.records.append(record)
-
     def _sized(self, value: bytes) -> bytes:
-        if len(value) > MAX_MESSAGE_BYTES - 4096:
-            raise OversizeError(f"A record of {len(value)} bytes is over the bound of {MAX_MESSAGE_BYTES}.")
+        if len(value) > MAX_STATE_BYTES:
+            raise _oversize("record", len(value))
         self._bytes += len(value)
         return value
 
@@ -333,105 +428,48 @@ class Batch:
         elif depth + 1 <= MAX_CHAIN_DEPTH:
             self._local.append(Pending(command, depth + 1))
         else:
-            self._outgoing.later.append(Pending(command, 0))
+            self._too_deep = True
+            self._local.append(Pending(command, 0))
 
-    # -- outcomes ------------------------------------------------------------------------------------------------
-
-    def _answer(self, command: Command, result: str, what: Outcome | Rejection | Answer | None) -> None:
-        self._plan.decided.append(Decided(command, result, None if isinstance(what, Outcome) else what))
-        if not command.reply:
-            return
-        if isinstance(what, Outcome):
-            outcome = what
-        elif isinstance(what, Rejection):
-            outcome = self._outcome(command, OutcomeStatus.REJECTED, rejection=what)
-        else:
-            outcome = self._outcome(command, OutcomeStatus.ACCEPTED, answer=what)
-        self._plan.outcomes.append(outcome)
-
-    def _outcome(
-        self,
-        command: Command,
-        status: OutcomeStatus,
-        *,
-        seq: int | None = None,
-        stream: str | None = None,
-        duplicate: bool = False,
-        rejection: Rejection | None = None,
-        answer: Answer | None = None,
-    ) -> Outcome:
-        state = self.peek(stream or command.stream)
-        stub = self._stub(stream or command.stream) if duplicate and state is None else None
-        version = head(state).version if state is not None else stub.version if stub else 0
-        status_after = state.status.value if isinstance(state, Job) else stub.status if stub else None
-        return Outcome(
-            command_id=command.id,
-            stream=stream or command.stream,
-            status=status,
-            partition=self._machine.partition,
-            seq=self._machine.checkpoint.seq if seq is None else seq,
-            at_ms=self._stamp_ms,
-            version=version,
-            duplicate=duplicate,
-            status_after=status_after,
-            rejection=rejection,
-            answer=answer.data if answer else None,
-        )
+    # -- setting aside -------------------------------------------------------------------------------------------
 
     def quarantine(self, command: Command, reason: str) -> None:
         """Set a command aside that could not be decided; whoever waits for it gets a rejection."""
+        if self._unit is not None:
+            self._machine.note_aside(self._unit)
         self._outgoing.quarantine(encode_command(command), reason)
-        rejection = Rejection(code=Code.UNDECIDABLE, message=f"The command could not be decided: {reason[:300]}")
-        self._plan.decided.append(Decided(command, "QUARANTINED", rejection))
-        if command.reply:
-            self._plan.outcomes.append(self._outcome(command, OutcomeStatus.REJECTED, rejection=rejection))
+        self._answers.unread(command, Code.UNDECIDABLE, f"be decided: {reason[:300]}")
 
-    def quarantine_broken(self, broken: BrokenCommand) -> None:
+    def quarantine_broken(self, broken: BrokenCommand, offset: int, index: int) -> None:
         """Set a command aside that could not be read."""
         self._commands += 1
+        self._plan.unit = log_unit(offset, index)
         self._outgoing.quarantine(broken.raw, broken.reason)
-        rejection = Rejection(code=Code.INVALID, message=f"The command could not be read: {broken.reason[:300]}")
-        self._plan.decided.append(Decided(None, "QUARANTINED", rejection))
-        try:
-            known = _decode_envelope(broken.raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return
-        if known.reply and known.id:
-            checkpoint = self._machine.checkpoint
-            self._plan.outcomes.append(
-                Outcome(
-                    command_id=known.id,
-                    stream=known.stream,
-                    status=OutcomeStatus.REJECTED,
-                    partition=self._machine.partition,
-                    seq=checkpoint.seq,
-                    at_ms=self._stamp_ms,
-                    rejection=rejection,
-                )
-            )
+        self._answers.unread(read_envelope(broken.raw), Code.INVALID, f"be read: {broken.reason[:300]}")
 
     # -- closing -------------------------------------------------------------------------------------------------
 
     def finish(self) -> Plan:
         """Hand out tasks, then write down what changed; what had no room goes into the checkpoint."""
         self._dispatch_queues()
-        later = [Pending(self._dispatch_command(stream), 0) for stream in self._to_dispatch]
-        checkpoint = self._machine.checkpoint
-        checkpoint.pending = [*self._local, *self._outgoing.later, *later]
+        dispatch = [Pending(self._dispatch_command(stream), 0) for stream in self._to_dispatch]
+        machine, checkpoint, plan = self._machine, self._machine.checkpoint, self._plan
         self._write_touched()
         self._write_keys()
         self._write_queue_parts()
         self._expire()
         for entry in self._outgoing.entries():
-            self._plan.outbox.append(entry)
-            self._plan.state[entry.key] = entry.value
-        self._plan.forgotten = frozenset(self._machine.acknowledged)
-        for key in self._plan.forgotten:
-            self._plan.state[key] = None
-        if not self._plan.empty or self.consumed:
+            plan.outbox.append(entry)
+            plan.state[entry.key] = self._sized(entry.value)
+        plan.forgotten = frozenset(machine.acknowledged)
+        for key in plan.forgotten:
+            plan.state[key] = None
+        machine.pending.write([*self._local, *dispatch], checkpoint, plan.state)
+        plan.commands = self._commands
+        if not plan.empty or self.consumed:
             checkpoint.now_ms = self._stamp_ms
-            self._plan.state[CHECKPOINT_KEY] = encode_state(checkpoint)
-        return self._plan
+            plan.state[CHECKPOINT_KEY] = self._sized(encode_state(checkpoint))
+        return plan
 
     def _write_touched(self) -> None:
         for stream, state in self._touched.items():
@@ -486,7 +524,7 @@ class Batch:
             self._plan.state[queue_task_key(stream, key)] = None if task is None else self._sized(encode_state(task))
         for stream, incarnation in self._dirty_workers:
             worker = self._queue(stream).workers.get(incarnation)
-            record = None if worker is None else encode_state(worker)
+            record = None if worker is None else self._sized(encode_state(worker))
             self._plan.state[queue_worker_key(stream, incarnation)] = record
 
     def _queue(self, stream: str) -> QueueState:

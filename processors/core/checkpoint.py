@@ -23,6 +23,11 @@ class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     `offset` and `index` name the next command (record offset on `commands`, place in the record) and `seq`
     the last event. `received` holds the last outbox number taken per source partition, `sent` the last one
     given per destination. `now_ms` never runs backwards.
+
+    `pending` is what the last batch had no room for, as far as it fits here. The rest stands in records `p|number`:
+    `part_last` is the last number given, `part_taken` how many commands of the first record left have run.
+    `ahead` is the highest outbox number seen from a source whose next one has not come yet: there is a gap.
+    `aside` names the timers and leases that failed when they were decided; they do not come back.
     """
 
     cell: str
@@ -34,3 +39,7 @@ class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     received: dict[int, int] = {}
     sent: dict[Destination, int] = {}
     pending: list[Pending] = []
+    part_last: int = 0
+    part_taken: int = 0
+    ahead: dict[int, int] = {}
+    aside: list[str] = []

@@ -17,13 +17,14 @@ from jobledger.domain.job_state import MAIN_TASK, Job, next_timer_ms
 from jobledger.domain.queue_state import QueueState
 from jobledger.domain.tenant import Tenant
 from jobledger.domain.values import SYSTEM
-from jobledger.processors.core.batch import Batch
+from jobledger.processors.core.batch import ENVIRONMENT, Batch
 from jobledger.processors.core.checkpoint import Checkpoint
+from jobledger.processors.core.pending import PendingQueue
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import decode_job
 from jobledger.processors.core.timers import Timers
-from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord
+from jobledger.schemas.commands import BrokenCommand, Command, ForeignCommand, ReadRecord
 
 #: Late timers that are counted at most.
 MAX_LATE = 10_000
@@ -31,6 +32,19 @@ MAX_LATE = 10_000
 
 class LostCommandError(RuntimeError):
     """The command log jumps over the checkpoint: commands are missing. The owner stops."""
+
+
+class UnknownCommandError(RuntimeError):
+    """The log holds a command that only another release can read. The owner stops at it, and loses nothing."""
+
+
+#: Timers and leases that have their turn in each batch, however much else waits.
+FLOOR_TIMERS = 25
+FLOOR_INTERNAL = 4
+#: How the ids of timers' and leases' commands begin; those of other sources never stand for a unit.
+OWN_UNITS = ("timer/", "lease/")
+#: How many timers and leases that failed are remembered.
+MAX_ASIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +68,6 @@ class Incoming:
     internal: deque[Command]
 
 
-#: (offset, index) of a command that failed when it was decided alone.
-Poison = tuple[int, int]
-
-
 class Machine:
     """Everything an owner knows of its partition."""
 
@@ -70,9 +80,12 @@ class Machine:
         self.queues: dict[str, QueueState] = {}
         self.tenants: dict[str, Tenant] = {}
         self.timers = Timers()
+        self.pending = PendingQueue(checkpoint, {})
         self.outbox: dict[bytes, OutboxEntry] = {}
         self.acknowledged: set[bytes] = set()
-        self.poison: set[Poison] = set()
+        #: What has failed when it was decided, by its unit: why. It goes to quarantine instead.
+        self.aside: dict[str, str] = {}
+        self._blocked: UnknownCommandError | None = None
 
     # -- lookups -------------------------------------------------------------------------------------------------
 
@@ -106,30 +119,36 @@ class Machine:
     @property
     def unfinished(self) -> bool:
         """Whether the last batch left something that can be done at once."""
-        return bool(self.checkpoint.pending)
+        return bool(self.pending)
 
     # -- deciding ------------------------------------------------------------------------------------------------
 
     def decide(self, now_ms: int, incoming: Incoming, *, single: bool, over_time: Callable[[], bool]) -> Plan:
-        """Decide what waits, as much as fits in a batch; `single`: at most one command of the log.
+        """Decide what waits, as much as fits in a batch; `single`: one command alone, whatever it comes from.
 
-        Raises LostCommandError when the log has a hole. Any other exception means that the machine must not
-        be used any more.
+        Raises LostCommandError when the log has a hole, UnknownCommandError at a command of another release,
+        UndecidedError when one of the commands cannot be decided and the batch must be decided anew without it.
+        After any exception the machine must not be used any more.
         """
+        if self._blocked is not None:
+            raise self._blocked
         now = self.time_ms(now_ms)
-        batch = Batch(self, now, over_time)
-        pending, self.checkpoint.pending = self.checkpoint.pending, []
-        batch.resume(pending)
-        if not batch.full:
-            self._drain_log(batch, incoming.records, single)
-        fired = 0 if single else self._fire_timers(batch, now)
-        while incoming.internal and not batch.full:
-            batch.run(incoming.internal.popleft())
-        plan = batch.finish()
+        batch = Batch(self, now, over_time, 1 if single else self.limits.commands)
+        try:
+            batch.resume()
+            if not batch.full:
+                self._drain_log(batch, incoming.records)
+            fired = self._fire_timers(batch, now, 0 if single else FLOOR_TIMERS)
+            self._run_internal(batch, incoming.internal, 0 if single else FLOOR_INTERNAL)
+            plan = batch.finish()
+        except (*ENVIRONMENT, LostCommandError, UnknownCommandError):
+            raise
+        except Exception as error:
+            raise batch.undecided(error) from error
         plan.timers_fired = fired
         return plan
 
-    def _drain_log(self, batch: Batch, records: deque[tuple[int, ReadRecord]], single: bool) -> None:
+    def _drain_log(self, batch: Batch, records: deque[tuple[int, ReadRecord]]) -> None:
         checkpoint = self.checkpoint
         while records and not batch.full:
             offset, record = records[0]
@@ -145,53 +164,82 @@ class Machine:
                 continue
             while checkpoint.index < len(record.commands) and not batch.full:
                 batch.source = (record.source, record.number)
-                self._take(batch, offset, record.commands[checkpoint.index])
-                if single:
-                    break
+                if not self._take(batch, offset, record.commands[checkpoint.index]):
+                    return
             if checkpoint.index >= len(record.commands):
                 self._end_record(records, offset, record)
                 batch.consumed = True
-            if single:
-                return
 
-    def _take(self, batch: Batch, offset: int, command: Command | BrokenCommand) -> None:
-        """Decide one command of the log; the checkpoint moves behind it."""
+    def _take(self, batch: Batch, offset: int, command: Command | BrokenCommand | ForeignCommand) -> bool:
+        """Decide one command of the log; the checkpoint moves behind it. False: not before the batch is committed."""
         index = self.checkpoint.index
+        if isinstance(command, ForeignCommand):
+            self._blocked = UnknownCommandError(
+                f"Partition {self.partition}: the command at offset {offset}, place {index}, was written by Jobledger "
+                f"{command.writer} and cannot be read by {command.reader} ({command.reason}). It is kept, and the "
+                f"partition stays closed here until a scheduler of that version takes it over."
+            )
+            if batch.started:
+                return False
+            raise self._blocked
         self.checkpoint.index += 1
         if isinstance(command, BrokenCommand):
-            batch.quarantine_broken(command)
-        elif (offset, index) in self.poison:
-            batch.quarantine(command, "The command failed when it was decided alone; see the scheduler's log.")
+            batch.quarantine_broken(command, offset, index)
         else:
-            batch.run(command, offset, index)
+            batch.run_logged(command, offset, index)
+        return True
 
     def _wanted(self, record: ReadRecord, index: int) -> bool:
         """A record of an outbox is taken in order: repeats and what is beyond a gap are dropped."""
-        if record.source is None or record.number is None or index > 0:
+        source, number = record.source, record.number
+        if source is None or number is None or index > 0:
             return True
-        return record.number == self.checkpoint.received.get(record.source, 0) + 1
+        last = self.checkpoint.received.get(source, 0)
+        if number > last + 1:
+            self.checkpoint.ahead[source] = max(number, self.checkpoint.ahead.get(source, 0))
+        return number == last + 1
 
     def _end_record(self, records: deque[tuple[int, ReadRecord]], offset: int, record: ReadRecord) -> None:
         records.popleft()
-        self.checkpoint.offset, self.checkpoint.index = offset + 1, 0
+        checkpoint = self.checkpoint
+        checkpoint.offset, checkpoint.index = offset + 1, 0
         if record.source is not None and record.number is not None:
-            self.checkpoint.received[record.source] = record.number
+            checkpoint.received[record.source] = record.number
+            if checkpoint.ahead and checkpoint.ahead.get(record.source, 0) <= record.number:
+                checkpoint.ahead.pop(record.source, None)
 
-    def _fire_timers(self, batch: Batch, now: int) -> int:
-        """Due timers take at most half a batch; each is a decision that checks that it is still wanted."""
+    def _fire_timers(self, batch: Batch, now: int, floor: int) -> int:
+        """Due timers take at most half a batch and at least `floor`; each is a decision that checks that it is
+        still wanted."""
         fired = 0
-        while fired < self.limits.commands // 2 and not batch.full:
+        while fired < max(self.limits.commands // 2, 1):
+            if batch.full and fired >= floor:
+                break
             timer = self.timers.pop_due(now)
             if timer is None:
                 break
             due, stream = timer
+            identity = timer_id(stream, due)
             job = batch.peek(stream)
-            if not isinstance(job, Job) or next_timer_ms(job) != due:
+            if not isinstance(job, Job) or next_timer_ms(job) != due or identity in self.checkpoint.aside:
                 continue
             fired += 1
-            body = MarkDue(task=MAIN_TASK, due_at_ms=due)
-            batch.run(Command(id=f"timer/{stream}/{due}", stream=stream, actor=SYSTEM, body=body))
+            command = Command(id=identity, stream=stream, actor=SYSTEM, body=MarkDue(task=MAIN_TASK, due_at_ms=due))
+            if not batch.full:
+                batch.run(command)
+            elif not batch.squeeze(command):
+                break
         return fired
+
+    def _run_internal(self, batch: Batch, internal: deque[Command], floor: int) -> None:
+        ran = 0
+        while internal and (not batch.full or ran < floor):
+            ran += 1
+            command = internal.popleft()
+            if not batch.full:
+                batch.run(command)
+            elif not batch.squeeze(command):
+                break
 
     # -- after a decision: what the batch touched becomes memory --------------------------------------------------
 
@@ -221,3 +269,13 @@ class Machine:
         """An outbox entry has arrived; the next transaction deletes it."""
         if self.outbox.pop(key, None) is not None:
             self.acknowledged.add(key)
+
+    def note_aside(self, unit: str) -> None:
+        """A command was set aside; one of the owner itself would come back, and must not."""
+        if unit.startswith(OWN_UNITS):
+            self.checkpoint.aside = [*self.checkpoint.aside, unit][-MAX_ASIDE:]
+
+
+def timer_id(stream: str, due_ms: int) -> str:
+    """The id of the command by which a timer fires."""
+    return f"timer/{stream}/{due_ms}"

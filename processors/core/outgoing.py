@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from jobledger.domain.identity import partition_of
 from jobledger.domain.worker_messages import AnyWorkerMessage
-from jobledger.processors.core.checkpoint import Checkpoint, Destination, Pending
+from jobledger.processors.core.checkpoint import Checkpoint, Destination
 from jobledger.processors.core.plan import OutboxEntry
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
@@ -23,7 +23,6 @@ class Outgoing:
         self._checkpoint = checkpoint
         self._groups: dict[Destination, list[bytes]] = {}
         self.count = 0
-        self.later: list[Pending] = []
 
     def to_partition(self, partition: int, command: Command) -> int:
         """A command for a stream of another partition; returns its size in bytes."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from jobledger.processors.core.batch import UndecidedError
 from jobledger.processors.core.leases import Leases
-from jobledger.processors.core.machine import Incoming, Limits, LostCommandError, Machine
+from jobledger.processors.core.machine import Incoming, Limits, LostCommandError, Machine, UnknownCommandError
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.ports import (
     Clock,
@@ -31,6 +32,12 @@ from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord, read_
 MAX_INBOX_RECORDS = 512
 MAX_INBOX_BYTES = 32 * 1024 * 1024
 REFILL_RECORDS = 256
+#: A partition that says so in health has failed this often without a commit in between.
+TROUBLED_AFTER = 3
+#: A gap in the numbers of an outbox closes by itself when its sender sends again; one that lasts is an alarm.
+GAP_SECONDS = 30.0
+#: Commands that failed and are set aside by an owner until their quarantine is committed.
+MAX_ASIDE = 1_000
 REOPEN_FIRST_SECONDS = 0.1
 REOPEN_MAX_SECONDS = 5.0
 LEASE_CHECK_SECONDS = 0.25
@@ -38,7 +45,7 @@ IDLE_TURN_SECONDS = 1.0
 CLOCK_CHECK_SECONDS = 0.1
 
 #: The log itself is at fault: trying again cannot help.
-_REFUSALS = (LostTailError, LostCommandError, ForeignStateError, UnreadableStateError)
+_REFUSALS = (LostTailError, LostCommandError, ForeignStateError, UnreadableStateError, UnknownCommandError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +61,6 @@ class OwnerConfig:
     confirm_seconds: float = 10.0
     #: Makes the cache of stubs and keys, anew at each opening.
     make_retained: Callable[[], Retained] = Retained
-
-
-class DecideError(RuntimeError):
-    """The batch itself failed, not the log: after a repeat, commands are tried one at a time."""
 
 
 class Owner:
@@ -97,9 +100,12 @@ class Owner:
         self._machine: Machine | None = None
         self._leases = Leases(heartbeats, clock, config.lease_seconds)
         self._last_lease_check = 0.0
-        self._failed_at: tuple[int, int] | None = None
         self._failures = 0
         self._single_left = 0
+        self._aside: dict[str, str] = {}
+        self._gaps: dict[int, float] = {}
+        self._gaps_told: list[int] = []
+        self._last_error = ""
 
     # -- contract ------------------------------------------------------------------------------------------------
 
@@ -146,6 +152,17 @@ class Owner:
         """The memory of the partition, to look at; None while it is not served."""
         return self._machine if self.serving else None
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the partition from going on, for health: the last error when several came without a commit
+        in between, or a gap in what another partition sends; None when all is well."""
+        if self._failures >= TROUBLED_AFTER:
+            return self._last_error
+        overdue = self._overdue_gaps()
+        if overdue:
+            return f"commands of partition(s) {', '.join(map(str, overdue))} are missing: later ones wait for them"
+        return None
+
     # -- the relay's side ----------------------------------------------------------------------------------------
 
     def unacknowledged(self) -> list[tuple[bytes, OutboxEntry]]:
@@ -160,11 +177,9 @@ class Owner:
     # -- running -------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        delay = REOPEN_FIRST_SECONDS
         while not self._stop_asked.is_set():
             try:
                 await self._open()
-                delay = REOPEN_FIRST_SECONDS
                 await self._serve()
             except _REFUSALS as error:
                 self.refusal = str(error)
@@ -179,13 +194,31 @@ class Owner:
                 await self._forget()
                 await self._until_clock_is_right()
             except Exception as error:  # noqa: BLE001 - nothing is known after it: forget the memory, open anew
-                self._observer.reopened(self.partition, _reason(error), f"{type(error).__name__}: {error}")
+                reason = self._judge(error)
+                self._observer.reopened(self.partition, reason, f"{type(error).__name__}: {error}")
                 await self._forget()
-                await self._pause(delay)
-                delay = min(delay * 2, REOPEN_MAX_SECONDS)
+                await self._pause(self._delay())
         await self._forget()
         self.settled.set()
         self._observer.closed(self.partition, "refused" if self.refusal else "stopped")
+
+    def _judge(self, error: Exception) -> str:
+        """Who is to blame: one command, which is set aside, or the environment, for which one can only wait.
+
+        Counts towards the delay either way; only a commit starts it over.
+        """
+        self._failures += 1
+        self._last_error = f"{type(error).__name__}: {error}"
+        if not isinstance(error, UndecidedError):
+            return "log"
+        self._single_left = max(self._single_left, error.units)
+        if error.culprit is not None and len(self._aside) < MAX_ASIDE:
+            self._aside[error.culprit] = str(error)
+        return "refused" if isinstance(error.__cause__, RefusedRecordError) else "decide"
+
+    def _delay(self) -> float:
+        """Seconds before the next try: 0.1, doubled with each failure since the last commit, at most 5."""
+        return min(REOPEN_FIRST_SECONDS * 2.0 ** min(self._failures - 1, 16), REOPEN_MAX_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not through a stop."""
@@ -232,26 +265,13 @@ class Owner:
         check_commands(self.partition, machine.checkpoint, recovered.commands_end)
         # What is in the log already is read from there, wherever the feed begins.
         self._seen_until = max(self._seen_until, recovered.commands_end)
-        self._note_progress((machine.checkpoint.offset, machine.checkpoint.index))
-        if self._failures > 2 and self._failed_at is not None:
-            machine.poison.add(self._failed_at)
+        machine.aside = self._aside
         self._machine = machine
         self._leases = Leases(self._heartbeats, self._clock, config.lease_seconds)
         self._relay.register(self)
         self.serving = True
         self.settled.set()
         self._observer.opened(self.partition, self._clock.monotonic() - started, len(machine.jobs))
-
-    def _note_progress(self, at: tuple[int, int]) -> None:
-        """Failures count only while they happen at the same checkpoint."""
-        if self._failed_at != at:
-            self._failed_at, self._failures = at, 0
-
-    def _note_failure(self, machine: Machine) -> None:
-        """After two failures at one checkpoint the commands that follow are decided one per transaction."""
-        self._failures += 1
-        if self._failures > 1:
-            self._single_left = machine.limits.commands
 
     async def _serve(self) -> None:
         machine = self._machine
@@ -260,6 +280,8 @@ class Owner:
             await self._wait_for_work(machine)
             started = self._clock.monotonic()
             await self._collect(machine)
+            self._check_leases(machine)
+            self._check_gaps(machine)
             self._observer.turned(self.partition, self._clock.monotonic() - started)
             plan = self._decide(machine)
             if not plan.empty:
@@ -305,7 +327,6 @@ class Owner:
                     f"Partition {self.partition}: command records {machine.checkpoint.offset} to "
                     f"{self._seen_until - 1} are not in the log any more; the partition stays closed."
                 )
-        self._check_leases(machine)
 
     def _take(self, offset: int, value: bytes) -> int:
         try:
@@ -320,41 +341,44 @@ class Owner:
         if machine.queues and now - self._last_lease_check >= LEASE_CHECK_SECONDS:
             self._last_lease_check = now
             if not self._internal:
-                self._internal.extend(self._leases.expired(machine.queues))
+                aside = machine.checkpoint.aside
+                self._internal.extend(one for one in self._leases.expired(machine.queues) if one.id not in aside)
+
+    def _check_gaps(self, machine: Machine) -> None:
+        """Tell of gaps that no repetition closes."""
+        ahead = machine.checkpoint.ahead
+        if not ahead and not self._gaps:
+            return
+        now = self._clock.monotonic()
+        self._gaps = {source: self._gaps.get(source, now) for source in ahead}
+        overdue = self._overdue_gaps()
+        if overdue != self._gaps_told:
+            self._gaps_told = overdue
+            received = machine.checkpoint.received
+            self._observer.gaps(self.partition, {s: (received.get(s, 0) + 1, ahead[s]) for s in overdue})
+
+    def _overdue_gaps(self) -> list[int]:
+        now = self._clock.monotonic()
+        return sorted(source for source, since in self._gaps.items() if now - since >= GAP_SECONDS)
 
     def _decide(self, machine: Machine) -> Plan:
         deadline = self._clock.monotonic() + self._config.batch_seconds
         over_time: Callable[[], bool] = lambda: self._clock.monotonic() > deadline  # noqa: E731
-        now_ms = self._clock.now_ms()
-        try:
-            return machine.decide(
-                now_ms,
-                Incoming(self._read, self._internal),
-                # With nothing of the log at hand there is nothing to single out: timers that are due must fire,
-                # or this loop would turn for ever without a pause.
-                single=self._single_left > 0 and bool(self._read),
-                over_time=over_time,
-            )
-        except _REFUSALS:
-            raise
-        except Exception as error:
-            self._note_failure(machine)
-            raise DecideError(f"{type(error).__name__}: {error}") from error
+        incoming = Incoming(self._read, self._internal)
+        return machine.decide(self._clock.now_ms(), incoming, single=self._single_left > 0, over_time=over_time)
 
     async def _commit(self, machine: Machine, plan: Plan) -> None:
         started = self._clock.monotonic()
         async with self._commit_slots:
             try:
                 await self._log.commit(plan)
-            except RefusedRecordError:
-                self._note_failure(machine)
-                raise
+            except RefusedRecordError as error:
+                raise UndecidedError(str(error), plan.alone, plan.commands) from error
+        self._failures = 0
         self._single_left = max(0, self._single_left - 1)
-        self._note_progress((machine.checkpoint.offset, machine.checkpoint.index))
+        if self._aside:
+            self._aside = {unit: why for unit, why in self._aside.items() if unit not in plan.aside}
+            machine.aside = self._aside
         machine.committed(plan)
         self._relay.send(self, [(entry.key, entry) for entry in plan.outbox])
         self._observer.committed(self.partition, plan, self._clock.monotonic() - started)
-
-
-def _reason(error: Exception) -> str:
-    return "decide" if isinstance(error, DecideError) else "refused" if isinstance(error, RefusedRecordError) else "log"

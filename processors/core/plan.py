@@ -59,7 +59,8 @@ class Plan:
     """One transaction of a partition. `state` maps keys to values, None being a tombstone.
 
     `outbox` holds the new entries; nobody may send them before the commit. `forgotten` are
-    the keys of entries that had arrived and that this transaction deletes.
+    the keys of entries that had arrived and that this transaction deletes. `commands` counts what was decided,
+    `unit` names what came last from outside of the batch.
     """
 
     now_ms: int
@@ -72,6 +73,15 @@ class Plan:
     forgotten: frozenset[bytes] = frozenset()
     decided: list[Decided] = field(default_factory=list)
     timers_fired: int = 0
+    commands: int = 0
+    unit: str | None = None
+    #: Units that had failed before and went to quarantine with this.
+    aside: list[str] = field(default_factory=list)
+
+    @property
+    def alone(self) -> str | None:
+        """The one command that all of the plan comes from; None when there were several."""
+        return self.unit if self.commands == 1 else None
 
     @property
     def empty(self) -> bool:

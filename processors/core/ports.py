@@ -110,5 +110,9 @@ class Observer(Protocol):
     def turned(self, partition: int, collect_seconds: float) -> None:
         """A turn of the batch loop has collected what waits."""
 
+    def gaps(self, partition: int, overdue: Mapping[int, tuple[int, int]]) -> None:
+        """Gaps in the outboxes of other partitions that no repetition has closed in time: for each source the
+        number that is missing and the highest one seen. Empty: there are none any more."""
+
     def committed(self, partition: int, plan: Plan, seconds: float) -> None:
         """A transaction is committed."""

@@ -8,10 +8,11 @@ from jobledger.domain.job_state import Job, next_timer_ms
 from jobledger.domain.queue_state import Lanes, Queue, QueueState, QueueTask, QueueWorker
 from jobledger.domain.tenant import Tenant
 from jobledger.processors.core.checkpoint import Checkpoint
-from jobledger.processors.core.machine import Limits, Machine
+from jobledger.processors.core.machine import Limits, Machine, timer_id
 from jobledger.processors.core.outgoing import read_outbox
+from jobledger.processors.core.pending import PendingQueue, read_part
 from jobledger.processors.core.retained import Retained
-from jobledger.processors.core.state_records import CHECKPOINT_KEY, decode_job, decode_state
+from jobledger.processors.core.state_records import CHECKPOINT_KEY, PendingPart, decode_job, decode_state
 
 _BATCH = 10_000
 
@@ -28,7 +29,7 @@ def read_checkpoint(records: Mapping[bytes, bytes], cell: str, partitions: int) 
     """The checkpoint in the state of a partition, or a first one; raises ForeignStateError."""
     data = records.get(CHECKPOINT_KEY)
     if data is None:
-        return Checkpoint(cell=cell, partitions=partitions, received={}, sent={}, pending=[])
+        return Checkpoint(cell=cell, partitions=partitions)
     checkpoint = decode_state(data)
     assert isinstance(checkpoint, Checkpoint)
     if (checkpoint.cell, checkpoint.partitions) != (cell, partitions):
@@ -61,6 +62,7 @@ def rebuild(
     workers: dict[str, dict[str, QueueWorker]] = {}
     kept: list[tuple[bytes, bytes, int]] = []
     timers: list[tuple[int, str]] = []
+    parts: dict[int, PendingPart] = {}
     for key, value in records.items():
         letter, _, rest = key.partition(b"|")
         if letter == b"s":
@@ -72,13 +74,16 @@ def rebuild(
             workers.setdefault(of, {})[incarnation] = decode_state(value)
         elif letter == b"o":
             machine.outbox[key] = read_outbox(key, value)
-        elif letter in (b"k", b"e"):
+        elif letter == b"p":
+            parts[int(rest)] = read_part(value)
+        elif letter in (b"k", b"e", b"n"):
             kept.append((key, value, decode_state(value).expires_at_ms))
     for stream, queue in queues.items():
         machine.queues[stream] = QueueState(queue, Lanes(tasks.get(stream)), workers.get(stream, {}))
     for batch in _batches(kept):
         retained.put_many(batch)
     machine.timers.load(timers)
+    machine.pending = PendingQueue(machine.checkpoint, parts)
     machine.outbox = dict(sorted(machine.outbox.items(), key=lambda item: item[1].number))
     return machine
 
@@ -90,7 +95,7 @@ def _take_snapshot(
         job: Job = decode_job(value)
         machine.jobs[stream] = value
         due = next_timer_ms(job)
-        if due is not None:
+        if due is not None and timer_id(stream, due) not in machine.checkpoint.aside:
             timers.append((due, stream))
         return
     state = decode_state(value)

@@ -1,8 +1,9 @@
 """Records of the compacted `state` topic: what a key means, and values that carry class and schema version.
 
 Keys: `s|stream` snapshot, `w|queue|incarnation` worker of a queue, `t|queue|job/task` task of a queue,
-`o|destination|number` outbox entry, `k|tenant|digest` idempotency key, `e|stream` stub of an ended stream,
-`c|` checkpoint. Values: `<class>/<version>|<JSON>`; a tombstone deletes.
+`o|destination|number` outbox entry, `p|number` commands that a batch had no room for, `k|tenant|digest`
+idempotency key, `e|stream` stub of an ended stream, `n|stream|command id` command that changed nothing, `c|`
+checkpoint. Values: `<class>/<version>|<JSON>`; a tombstone deletes.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import msgspec
 from jobledger.domain.job_state import Job
 from jobledger.domain.queue_state import Queue, QueueTask, QueueWorker
 from jobledger.domain.tenant import Tenant
-from jobledger.processors.core.checkpoint import Checkpoint
+from jobledger.processors.core.checkpoint import Checkpoint, Pending
 
 CHECKPOINT_KEY = b"c|"
+#: How the keys of commands that changed nothing begin: no event tells of them.
+UNCHANGED = b"n|"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,6 +48,12 @@ class KeyEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at_ms: int = 0
 
 
+class PendingPart(msgspec.Struct, frozen=True):
+    """Commands that a batch had no room for, in the order in which they run."""
+
+    items: list[Pending]
+
+
 class UnreadableStateError(ValueError):
     """A state record of a class or version that this release cannot read."""
 
@@ -58,6 +67,7 @@ _CLASSES: dict[str, type[Any]] = {
     "stub": Stub,
     "key": KeyEntry,
     "checkpoint": Checkpoint,
+    "pending": PendingPart,
 }
 _VERSION = 1
 _PREFIX = {cls: f"{name}/{_VERSION}|".encode() for name, cls in _CLASSES.items()}
@@ -69,6 +79,11 @@ _JOB_PREFIX = _PREFIX[Job]
 def encode_state(value: Any) -> bytes:
     """The bytes of a state record's value."""
     return _PREFIX[type(value)] + _encode(value)
+
+
+def join_pending(items: list[bytes]) -> bytes:
+    """The value of a PendingPart from items that are encoded already."""
+    return _PREFIX[PendingPart] + b'{"items":[' + b",".join(items) + b"]}"
 
 
 def decode_state(data: bytes) -> Any:
@@ -117,3 +132,13 @@ def queue_worker_key(queue: str, incarnation: str) -> bytes:
 def outbox_key(destination: str, number: int) -> bytes:
     """Key of an outbox entry."""
     return f"o|{destination}|{number}".encode()
+
+
+def pending_key(number: int) -> bytes:
+    """Key of commands that a batch had no room for."""
+    return b"p|%d" % number
+
+
+def unchanged_key(stream: str, command_id: str) -> bytes:
+    """Key of a command that was accepted and changed nothing."""
+    return f"n|{stream}|{command_id}".encode()

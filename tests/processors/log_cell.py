@@ -275,6 +275,9 @@ class Quiet:
     def turned(self, partition: int, collect_seconds: float) -> None:
         pass
 
+    def gaps(self, partition: int, overdue: Any) -> None:
+        pass
+
     def committed(self, partition: int, plan: Plan, seconds: float) -> None:
         self.quarantined += sum(decided.result == "QUARANTINED" for decided in plan.decided)
 
