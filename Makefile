@@ -1,7 +1,10 @@
 # Needs Python 3.11+, make, git and network; everything else is fetched. `make` shows what there is.
 VENV ?= .venv
 ARGS ?=
+# Most tests wait for servers and processes most of their time: more workers than cores. 0: one after the other.
+WORKERS ?= 4
 BIN := $(VENV)/bin
+PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -27,10 +30,10 @@ dev: venv ## Start the whole system and keep it running (Ctrl-C ends it)
 	$(BIN)/jobledger dev $(ARGS)
 
 test: venv ## Run the whole test suite (ARGS='-k name' for a part)
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q $(PARALLEL) $(ARGS)
 
 test-quick: venv ## Run the tests that need neither broker nor Postgres
-	$(BIN)/pytest -q -m 'not kafka and not postgres and not chaos' $(ARGS)
+	$(BIN)/pytest -q $(PARALLEL) -m 'not kafka and not postgres and not chaos' $(ARGS)
 
 lint: venv ## Check style, types, import rules and exported schemas
 	$(BIN)/ruff check .

@@ -1,16 +1,19 @@
-"""Fixtures for every test: one real broker and one real Postgres for the whole session, started when first needed.
+"""Fixtures for every test: one real broker and one real Postgres for the whole run, started when first needed.
 
 `JOBLEDGER_TEST_BOOTSTRAP` and `JOBLEDGER_TEST_DSN` name servers that already run (see `python -m jobledger.dev.stack`);
-then none is started. Tests share them and keep apart by their own `cell` and their own database.
+then none is started. Tests, also those of a parallel run (`-n 4`), share them and keep apart by their own `cell` and
+their own database. A test that does things to a server asks for `kafka_broker` or `postgres`, which nobody shares.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,8 +27,73 @@ from jobledger.dev.kafka import KafkaBroker
 from jobledger.dev.ports import free_port
 from jobledger.dev.postgres import EmbeddedPostgres, create_database
 
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.append(HERE)
+
+from shared_servers import KAFKA, POSTGRES, SharedServers, shared_address  # noqa: E402
+
 BOOTSTRAP_VARIABLE = "JOBLEDGER_TEST_BOOTSTRAP"
 DSN_VARIABLE = "JOBLEDGER_TEST_DSN"
+#: Where workers of a parallel run find the shared servers.
+SERVERS_INPUT = "shared_servers"
+#: Long ones first, or the last of them would be waited for alone. A group runs in one worker, one test after the other:
+#: tests that share a system of their own, and those that do things to the servers of their worker.
+GROUPS = ("chaos", "own-servers", "cli-stack")
+
+_folder = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+_shared = pytest.StashKey[SharedServers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The controller of a parallel run stands by to start the servers."""
+    if not hasattr(config, "workerinput") and config.getoption("tx", None):
+        config.stash[_folder] = folder = tempfile.TemporaryDirectory(
+            prefix="jobledger-test-", ignore_cleanup_errors=True
+        )
+        Path(folder.name).chmod(0o755)  # Postgres does not run as root
+        config.stash[_shared] = servers = SharedServers(Path(folder.name))
+        servers.start()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Each worker learns where to ask."""
+    node.workerinput[SERVERS_INPUT] = node.config.stash[_folder].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The run is over, whatever became of it."""
+    if (servers := config.stash.get(_shared, None)) is not None:
+        servers.stop()
+        config.stash[_folder].cleanup()
+
+
+def _group(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("chaos"):
+        return "chaos"
+    if {"kafka_broker", "postgres"} & set(getattr(item, "fixturenames", ())):
+        return "own-servers"
+    return "cli-stack" if item.path.name == "test_cli_stack.py" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the groups first and give them to one worker each."""
+    found = [(_group(item), item) for item in items]
+    for group, item in found:
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    found.sort(key=lambda one: GROUPS.index(one[0]) if one[0] else len(GROUPS))
+    items[:] = [item for _, item in found]
+
+
+def _given(request: pytest.FixtureRequest, variable: str, name: str) -> str | None:
+    """The address of a server that this process does not start: told by the user, or shared by a parallel run."""
+    if address := os.environ.get(variable):
+        return address
+    folder = getattr(request.config, "workerinput", {}).get(SERVERS_INPUT)
+    return shared_address(Path(folder), name) if folder else None
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +122,8 @@ def kafka_broker(session_broker: KafkaBroker) -> KafkaBroker:
 
 @pytest.fixture
 def bootstrap_servers(request: pytest.FixtureRequest) -> str:
-    """Where the tests' broker answers."""
-    if given := os.environ.get(BOOTSTRAP_VARIABLE):
+    """Where the tests' broker answers: the worker's own for a test that does things to it, else a shared one."""
+    if "kafka_broker" not in request.fixturenames and (given := _given(request, BOOTSTRAP_VARIABLE, KAFKA)):
         return given
     broker: KafkaBroker = request.getfixturevalue("kafka_broker")
     return broker.bootstrap_servers
@@ -71,17 +139,17 @@ def cell(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _delete_topics(request: pytest.FixtureRequest, prefix: str) -> None:
-    broker: KafkaBroker | None = None
-    if "kafka_broker" in request.fixturenames or not os.environ.get(BOOTSTRAP_VARIABLE):
-        broker = request.getfixturevalue("session_broker")
-    if broker is not None and not broker.running:
-        return
-    servers = broker.bootstrap_servers if broker is not None else os.environ[BOOTSTRAP_VARIABLE]
+    servers = None if "kafka_broker" in request.fixturenames else _given(request, BOOTSTRAP_VARIABLE, KAFKA)
+    if servers is None:
+        broker: KafkaBroker = request.getfixturevalue("session_broker")
+        if not broker.running:
+            return
+        servers = broker.bootstrap_servers
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     try:
         topics = [topic for topic in admin.list_topics(timeout=5).topics if topic.startswith(prefix)]
         if topics:
-            for deletion in admin.delete_topics(topics, operation_timeout=5).values():
+            for deletion in admin.delete_topics(topics, operation_timeout=0).values():
                 deletion.result(10)
     except KafkaException:
         return  # tidying up only: a broker that a test left unwell is started afresh for the next one
@@ -106,9 +174,10 @@ def postgres(session_postgres: EmbeddedPostgres) -> EmbeddedPostgres:
 def postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh, empty database for each test, dropped afterwards."""
     server: EmbeddedPostgres | None = None
-    admin_dsn = os.environ.get(DSN_VARIABLE, "")
-    if "postgres" in request.fixturenames or not admin_dsn:
+    admin_dsn = None if "postgres" in request.fixturenames else _given(request, DSN_VARIABLE, POSTGRES)
+    if admin_dsn is None:
         server = request.getfixturevalue("postgres")
+        assert server is not None
         admin_dsn = server.dsn_of("postgres")
     name = f"t_{uuid.uuid4().hex[:12]}"
     create_database(admin_dsn, name)

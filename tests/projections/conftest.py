@@ -292,11 +292,8 @@ class Log:
 
 
 @pytest.fixture
-def make_log(request: pytest.FixtureRequest, bootstrap_servers: str, cell: str) -> Callable[[int], Log]:
-    servers = bootstrap_servers
-    if "kafka_broker" in request.fixturenames:  # the test does things to the broker: never to a shared one
-        servers = request.getfixturevalue("kafka_broker").bootstrap_servers
-    return lambda partitions: Log(servers, cell, partitions)
+def make_log(bootstrap_servers: str, cell: str) -> Callable[[int], Log]:
+    return lambda partitions: Log(bootstrap_servers, cell, partitions)
 
 
 @pytest.fixture

@@ -95,15 +95,6 @@ async def test_sigterm_drains_and_exits_with_0(owners: Owners, worker_process: A
     assert [body.credits for body in owners.of(SetCredits)][-1] == 0
 
 
-@pytest.fixture
-def bootstrap_servers(request: pytest.FixtureRequest) -> str:
-    """The session's own broker for tests that take it away; the shared one, where there is one, for the others."""
-    if "kafka_broker" in request.fixturenames or "JOBLEDGER_TEST_BOOTSTRAP" not in os.environ:
-        broker: KafkaBroker = request.getfixturevalue("kafka_broker")
-        return broker.bootstrap_servers
-    return os.environ["JOBLEDGER_TEST_BOOTSTRAP"]
-
-
 async def test_without_kafka_handlers_go_on_until_the_lease_ends(
     kafka_broker: KafkaBroker, owners: Owners, start_worker: Any, tmp_path: Path
 ) -> None:
