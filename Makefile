@@ -4,7 +4,7 @@ ARGS ?=
 # Most tests wait for servers and processes most of their time: more workers than cores. 0: one after the other.
 WORKERS ?= 4
 BIN := $(VENV)/bin
-PARALLEL = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

@@ -37,9 +37,15 @@ BOOTSTRAP_VARIABLE = "JOBLEDGER_TEST_BOOTSTRAP"
 DSN_VARIABLE = "JOBLEDGER_TEST_DSN"
 #: Where workers of a parallel run find the shared servers.
 SERVERS_INPUT = "shared_servers"
-#: Long ones first, or the last of them would be waited for alone. A group runs in one worker, one test after the other:
-#: tests that share a system of their own, and those that do things to the servers of their worker.
-GROUPS = ("chaos", "own-servers", "cli-stack")
+#: Files whose tests run in one worker, one after the other: those that share a system of their own, and those that do
+#: things to the servers of their worker. They come first, in this order, or the last of them would be waited for alone.
+GROUPS = {
+    "tests/chaos/test_chaos.py": "chaos",
+    "tests/cli/test_cli_stack.py": "cli-stack",
+    "tests/dev/test_embedded_servers.py": "own-servers",
+    "tests/projections/test_projector_outages.py": "own-servers",
+    "tests/workers/test_worker_lease.py": "own-servers",
+}
 
 _folder = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 _shared = pytest.StashKey[SharedServers]()
@@ -69,23 +75,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_folder].cleanup()
 
 
-def _group(item: pytest.Item) -> str | None:
-    if item.get_closest_marker("chaos"):
-        return "chaos"
-    if {"kafka_broker", "postgres"} & set(getattr(item, "fixturenames", ())):
-        return "own-servers"
-    return "cli-stack" if item.path.name == "test_cli_stack.py" else None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Every test by itself, but the groups (pytest-xdist's own `loadgroup` finds none with pytest 9.2)."""
+    from xdist.scheduler import LoadScopeScheduling  # only there in a parallel run
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return GROUPS.get(nodeid.partition("::")[0], nodeid)
+
+    return ByGroup(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the groups first and give them to one worker each."""
-    found = [(_group(item), item) for item in items]
-    for group, item in found:
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
-    found.sort(key=lambda one: GROUPS.index(one[0]) if one[0] else len(GROUPS))
-    items[:] = [item for _, item in found]
+    """Put the groups first."""
+    order = list(GROUPS)
+
+    def place(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        return order.index(file) if file in GROUPS else len(order)
+
+    items.sort(key=place)
 
 
 def _given(request: pytest.FixtureRequest, variable: str, name: str) -> str | None:
