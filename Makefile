@@ -35,16 +35,19 @@ test: venv ## Run the whole test suite (ARGS='-k name' for a part)
 test-quick: venv ## Run the tests that need neither broker nor Postgres
 	$(BIN)/pytest -q $(PARALLEL) -m 'not kafka and not postgres and not chaos' $(ARGS)
 
-lint: venv ## Check style, types, import rules and exported schemas
+lint: venv ## Check style, types, import rules, exported schemas and generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	$(BIN)/python scripts/sync-client --check
 	$(BIN)/lint-imports
 	$(BIN)/jobledger schema check
 
 format: venv ## Put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/sync-client
 
 bench: venv ## Measure speed and recovery (about 20 minutes)
 	$(BIN)/python benchmarks/run.py $(ARGS)

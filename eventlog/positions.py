@@ -18,14 +18,19 @@ def encode_position(cell: str, vector: Vector) -> str:
     return base64.urlsafe_b64encode(f"{cell}|{body}".encode()).decode().rstrip("=")
 
 
-def decode_position(cell: str, token: str, partitions: int) -> Vector:
-    """The vector in a token; raises InvalidPositionError for anything that this cell did not make."""
+def parse_position(token: str) -> tuple[str, Vector]:
+    """Cell and vector of a token; raises InvalidPositionError for what is none."""
     try:
         text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
         origin, _, body = text.partition("|")
-        vector = {int(p): int(s) for p, _, s in (item.partition(":") for item in body.split(",") if item)}
+        return origin, {int(p): int(s) for p, _, s in (item.partition(":") for item in body.split(",") if item)}
     except (ValueError, binascii.Error) as error:
         raise InvalidPositionError(f"'{token[:80]}' is not a position; use one that an answer gave.") from error
+
+
+def decode_position(cell: str, token: str, partitions: int) -> Vector:
+    """The vector in a token; raises InvalidPositionError for anything that this cell did not make."""
+    origin, vector = parse_position(token)
     if origin != cell:
         raise InvalidPositionError(f"'{token[:80]}' is a position of another cell ('{origin[:40]}'), not of '{cell}'.")
     if any(not 0 <= p < partitions or s < 0 for p, s in vector.items()):

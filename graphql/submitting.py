@@ -232,23 +232,26 @@ class _Bulk:
         """The counters, and the position that covers all that were accepted."""
         vector: Vector = {}
         job_ids: list[Any] = [None] * len(self._outcomes)
-        duplicates = rejected = unknown = 0
+        duplicates: list[int] = []
+        rejected = unknown = 0
         for index, outcome in enumerate(self._outcomes):
             if isinstance(outcome, Outcome) and outcome.status is OutcomeStatus.ACCEPTED:
                 vector[outcome.partition] = max(vector.get(outcome.partition, 0), outcome.seq)
                 job_ids[index] = outcome.stream.rpartition(":")[2]
-                duplicates += outcome.duplicate
+                if outcome.duplicate:
+                    duplicates.append(index)
             elif outcome is None and isinstance(self._prepared[index], Ready):
                 unknown += 1
             else:
                 rejected += 1
         return SubmitJobsSuccess(
             accepted=len(job_ids) - rejected - unknown,
-            duplicates=duplicates,
+            duplicates=len(duplicates),
             rejected=rejected,
             pending=unknown,
             position=Position(encode_position(cell, vector)),
             job_ids=job_ids,
+            duplicate_indexes=duplicates,
             answers=self,
         )
 

@@ -81,6 +81,9 @@ class SubmitJobsSuccess:
     pending: int
     position: Position
     job_ids: list[strawberry.ID | None] = strawberry.field(description="In the order of the input; null: not accepted.")
+    duplicate_indexes: list[int] = strawberry.field(
+        description="Places in the input, from 0, of jobs that were there before."
+    )
     answers: strawberry.Private[BulkAnswers]
 
     @strawberry.field(description="In the order of the input.")

@@ -1,7 +1,7 @@
 """Jobledger: a distributed job scheduler whose only truth is a log.
 
-What users import: `from jobledger import handler, Context, Client, AsyncClient, Retry, NonRetryable`. The names are
-loaded when first asked for (PEP 562), so that importing a part of the package stays cheap.
+What users import: `from jobledger import handler, Context, Client, AsyncClient, Retry, NonRetryable`, and every error.
+The names are loaded when first asked for (PEP 562), so that importing a part of the package stays cheap.
 """
 
 from __future__ import annotations
@@ -11,65 +11,120 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobledger.workers.client import (
+        NO_PAYLOAD,
+        AlreadyEnded,
+        AlreadyExists,
         AsyncClient,
         AsyncJob,
+        BulkError,
         Client,
+        ConnectionDropped,
+        IdempotencyKeyReused,
+        InternalError,
+        InvalidInput,
+        InvalidState,
         Job,
         JobCancelled,
         JobEvent,
         JobFailed,
         JobledgerError,
+        JobOptions,
+        JobPage,
         JobSpec,
+        JobStatus,
+        JobView,
+        NotAnApi,
+        NotFound,
         OutcomeUnknown,
+        PayloadTooLarge,
+        QueueFull,
+        QueueNotFound,
+        QueueView,
+        ReadModelBehind,
+        ResultMismatch,
         RetryPolicy,
+        Unavailable,
+        Undecidable,
+        WaitTimeout,
+        WorkerView,
     )
     from jobledger.workers.context import Context
-    from jobledger.workers.errors import NonRetryable, Retry, TaskCancelled
+    from jobledger.workers.errors import (
+        CheckpointError,
+        HandlerLoadError,
+        NonRetryable,
+        PayloadError,
+        ResultError,
+        Retry,
+        TaskCancelled,
+    )
     from jobledger.workers.handler import Handler, handler
 
     __version__: str
 
 __all__ = [
+    "NO_PAYLOAD",
+    "AlreadyEnded",
+    "AlreadyExists",
     "AsyncClient",
     "AsyncJob",
+    "BulkError",
+    "CheckpointError",
     "Client",
+    "ConnectionDropped",
     "Context",
     "Handler",
+    "HandlerLoadError",
+    "IdempotencyKeyReused",
+    "InternalError",
+    "InvalidInput",
+    "InvalidState",
     "Job",
     "JobCancelled",
     "JobEvent",
     "JobFailed",
+    "JobOptions",
+    "JobPage",
     "JobSpec",
+    "JobStatus",
+    "JobView",
     "JobledgerError",
     "NonRetryable",
+    "NotAnApi",
+    "NotFound",
     "OutcomeUnknown",
+    "PayloadError",
+    "PayloadTooLarge",
+    "QueueFull",
+    "QueueNotFound",
+    "QueueView",
+    "ReadModelBehind",
+    "ResultError",
+    "ResultMismatch",
     "Retry",
     "RetryPolicy",
     "TaskCancelled",
+    "Unavailable",
+    "Undecidable",
+    "WaitTimeout",
+    "WorkerView",
     "__version__",
     "handler",
 ]
 
-_CLIENT = "jobledger.workers.client"
 _HOMES = {
-    "AsyncClient": _CLIENT,
-    "AsyncJob": _CLIENT,
-    "Client": _CLIENT,
-    "Job": _CLIENT,
-    "JobCancelled": _CLIENT,
-    "JobEvent": _CLIENT,
-    "JobFailed": _CLIENT,
-    "JobSpec": _CLIENT,
-    "JobledgerError": _CLIENT,
-    "OutcomeUnknown": _CLIENT,
-    "RetryPolicy": _CLIENT,
-    "Context": "jobledger.workers.context",
-    "NonRetryable": "jobledger.workers.errors",
-    "Retry": "jobledger.workers.errors",
-    "TaskCancelled": "jobledger.workers.errors",
-    "Handler": "jobledger.workers.handler",
-    "handler": "jobledger.workers.handler",
+    "CheckpointError": "errors",
+    "Context": "context",
+    "Handler": "handler",
+    "HandlerLoadError": "errors",
+    "NonRetryable": "errors",
+    "PayloadError": "errors",
+    "ResultError": "errors",
+    "Retry": "errors",
+    "TaskCancelled": "errors",
+    "handler": "handler",
 }
+"""Modules of `jobledger.workers`; whatever is not named here comes from its client."""
 
 
 def __getattr__(name: str) -> object:
@@ -77,8 +132,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version  # noqa: PLC0415 - costs as much as the rest of this module
 
         value: object = version("jobledger")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+    elif name in __all__:
+        value = getattr(importlib.import_module(f"jobledger.workers.{_HOMES.get(name, 'client')}"), name)
     else:
         raise AttributeError(f"module 'jobledger' has no attribute '{name}'")
     globals()[name] = value

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from jobledger.workers.inline import InlineClient, InlineJob, inline
+from jobledger.workers.inline import AsyncInlineClient, AsyncInlineJob, InlineClient, InlineJob, inline
 
-__all__ = ["InlineClient", "InlineJob", "inline"]
+__all__ = ["AsyncInlineClient", "AsyncInlineJob", "InlineClient", "InlineJob", "inline"]

@@ -36,7 +36,7 @@ def test_the_index_counts_what_is_in_a_module(index: object, tmp_path: Path) -> 
     with inline() as client:
         handler = index.index_module  # type: ignore[attr-defined]
         job = client.submit(handler, {"name": "m", "root": str(tmp_path), "files": ["a.py", "b.py"]})
-        assert job.result() == {
+        assert job.result().model_dump() == {
             "name": "m",
             "files": 2,
             "lines": 10,

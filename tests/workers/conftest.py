@@ -20,6 +20,7 @@ HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.append(HERE)  # the pool's processes find sample_handlers through it, as a user's modules
 
+from client_stack import client, stack  # noqa: E402, F401 - fixtures
 from owner_standin import PARTITIONS, Owners  # noqa: E402
 
 StartWorker = Callable[..., Awaitable[tuple[Worker, str]]]

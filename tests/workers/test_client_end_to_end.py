@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
-from pathlib import Path
 
-import httpx
 import pytest
+from client_stack import Stack
 
 from jobledger import AsyncClient, Client, JobCancelled, JobFailed
 from jobledger.dev.ports import free_port
@@ -32,78 +25,9 @@ from jobledger.workers.client import (
 )
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
-HERE = Path(__file__).parent
-START = "import asyncio; from jobledger.settings import Settings; from jobledger.{role} import run; "
-RUN = "raise SystemExit(asyncio.run(run(Settings())))"
-ROLES = {
-    "scheduler": "processors.role",
-    "projector": "projections.role",
-    "api": "graphql.role",
-    "worker": "workers.role",
-}
 
 
-@pytest.fixture
-def stack(bootstrap_servers: str, cell: str, postgres_dsn: str, tmp_path: Path) -> Iterator[str]:
-    """The four roles; gives the api's address."""
-    api_port = free_port()
-    common = {
-        **os.environ,
-        "JOBLEDGER_CELL": cell,
-        "JOBLEDGER_DEV": "true",
-        "JOBLEDGER_PARTITIONS": "4",
-        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "JOBLEDGER_KAFKA_REPLICATION_FACTOR": "1",
-        "JOBLEDGER_KAFKA_MIN_INSYNC_REPLICAS": "1",
-        "JOBLEDGER_POSTGRES_DSN": postgres_dsn,
-        "JOBLEDGER_API_PORT": str(api_port),
-        "JOBLEDGER_HANDLERS": "sample_handlers",
-        "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.5",
-        "JOBLEDGER_LEASE_SECONDS": "5",
-        "PYTHONPATH": str(HERE),
-    }
-    processes: list[subprocess.Popen[bytes]] = []
-    ports = {name: free_port() for name in ROLES}
-    try:
-        for name, role in ROLES.items():
-            if name == "projector":
-                _ready(ports["scheduler"], processes[0], tmp_path / "scheduler.log")
-            env = {**common, "JOBLEDGER_INSTANCE_ID": f"{name}-1", "JOBLEDGER_HEALTH_PORT": str(ports[name])}
-            with (tmp_path / f"{name}.log").open("wb") as output:
-                command = [sys.executable, "-c", START.format(role=role) + RUN]
-                processes.append(subprocess.Popen(command, env=env, stdout=output, stderr=output))
-        for name, process in zip(ROLES, processes, strict=True):
-            _ready(ports[name], process, tmp_path / f"{name}.log")
-        yield f"http://127.0.0.1:{api_port}"
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=1).status_code == 200:
-                return
-        time.sleep(0.1)
-    raise AssertionError(log.read_text()[-3000:])
-
-
-@pytest.fixture
-async def client(stack: str) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(stack) as one:
-        yield one
-
-
-async def test_the_way_of_jobs_through_the_client(client: AsyncClient, stack: str) -> None:
+async def test_the_way_of_jobs_through_the_client(client: AsyncClient, stack: Stack) -> None:
     """Submit, wait, watch, fail, cancel, bulk, keys, errors and the synchronous twin, against all four roles."""
     job = await client.submit("echo", {"to": "a@b"}, tags={"team": "x"}, idempotency_key="k1")
     result = await job.result(timeout=30)
@@ -120,7 +44,7 @@ async def test_the_way_of_jobs_through_the_client(client: AsyncClient, stack: st
     await _cancels(client, job.id)
     await _bulk(client)
     await _bad_input(client)
-    await asyncio.to_thread(_synchronous, stack)
+    await asyncio.to_thread(_synchronous, stack.url)
 
 
 async def _failures(client: AsyncClient) -> None:

@@ -4,19 +4,41 @@ import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
+from pydantic import BaseModel
 from sample_handlers import ATTEMPTS, Email, echo, flaky, hopeless, noop, sleepy, square, steps, unserialisable
 
-from jobledger import JobCancelled, JobFailed, RetryPolicy
+from jobledger import BulkError, JobCancelled, JobFailed, NotFound, ResultMismatch, RetryPolicy, handler
 from jobledger.domain.job_state import JobStatus
 from jobledger.testing import inline
-from jobledger.workers.client import AlreadyEnded, IdempotencyKeyReused, InvalidInput, JobSpec
+from jobledger.workers.client import AlreadyEnded, AlreadyExists, IdempotencyKeyReused, InvalidInput, JobSpec
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Receipt(BaseModel):
+    to: str
+    at: datetime
+
+
+@handler("receipt")
+async def receipt(payload: Email) -> Receipt:
+    return Receipt(to=payload.to, at=START)
+
+
+@handler("liar")
+async def liar(payload: dict[str, Any]) -> int:
+    return "five"  # type: ignore[return-value]
+
+
+@handler("anything")
+async def anything(payload: Any) -> dict[str, Any]:
+    return {"got": payload}
 
 
 def test_plain_and_async_handlers_run_in_process() -> None:
@@ -96,7 +118,8 @@ def test_async_time_out_is_real() -> None:
 def test_idempotency_key_gives_the_first_job() -> None:
     with inline() as client:
         first = client.submit(square, 3, idempotency_key="k")
-        assert client.submit(square, 3, idempotency_key="k") is first
+        again = client.submit(square, 3, idempotency_key="k")
+        assert (again.id, again.duplicate, first.duplicate) == (first.id, True, False)
         with pytest.raises(IdempotencyKeyReused):
             client.submit(square, 4, idempotency_key="k")
 
@@ -124,3 +147,117 @@ async def test_works_inside_an_async_test() -> None:
     with inline() as client:
         assert client.submit(sleepy, 0).result() == "slept"
     await asyncio.sleep(0)
+
+
+def test_a_job_shows_what_the_real_client_shows() -> None:
+    """Views, public events, tags, null payloads; a wait moves the clock."""
+    ATTEMPTS.clear()
+    with inline(start=START) as client:
+        job = client.submit(flaky, 1, retry=2, tags={"team": "x"}, in_="1h")
+        assert job.view().status is JobStatus.SCHEDULED
+        view = job.wait(timeout=5)
+        assert (view.status, view.result, view.attempt, view.tags) == (JobStatus.SUCCEEDED, 2, 2, {"team": "x"})
+        assert (view.error_type, view.error) == ("", "")
+        assert view.submitted_at == START
+        assert view.ended_at == client.now
+        events = list(job.events())
+        assert [event.type.removeprefix("io.jobledger.") for event in events] == [
+            "job.submitted.v1",
+            "task.ready.v1",
+            "task.started.v1",
+            "task.failed.v1",
+            "task.ready.v1",
+            "task.started.v1",
+            "task.succeeded.v1",
+            "job.succeeded.v1",
+        ]
+        assert [event.version for event in events] == list(range(1, 9))
+        assert events[-1].status is JobStatus.SUCCEEDED
+        assert events[0].data["handler"] == "flaky"
+        assert list(job.events(after=events[5].position)) == events[6:]
+        assert client.submit(anything, None).view().payload is None
+        assert client.submit(anything, None).result() == {"got": None}
+        assert client.submit("anything").result() == {"got": {}}
+
+
+def test_events_run_the_job_to_its_end() -> None:
+    with inline() as client:
+        assert [event.status for event in client.submit(hopeless).events()][-1] is JobStatus.DEAD_LETTERED
+
+
+def test_jobs_are_listed_cancelled_and_awaited_as_by_the_client() -> None:
+    with inline(square) as client:
+        late, soon = client.submit(square, 2, in_="2h"), client.submit(square, 3, in_="1h", tags={"a": "b"})
+        assert [job.id for job in client.as_completed([late, soon])] == [soon.id, late.id]
+        jobs = client.submit_many([JobSpec(handler=square, payload=n) for n in range(5)])
+        assert client.cancel(jobs[0].id) is JobStatus.CANCELLED
+        page = client.jobs(status=["CANCELLED"])
+        assert ([job.id for job in page.jobs], page.cursor) == ([jobs[0].id], None)
+        assert [job.id for job in client.jobs(tags={"a": "b"}).jobs] == [soon.id]
+        first = client.jobs(first=4)
+        assert len(client.jobs(first=4, after=first.cursor).jobs) == 3
+        assert client.run(square, 12) == 144
+        with pytest.raises(NotFound):
+            client.job("01990000-0000-7000-8000-000000000000").view()
+        with pytest.raises(BulkError) as partly:
+            client.submit_many([JobSpec(handler="cube"), JobSpec(handler=square, payload=5)])
+        assert (list(partly.value.errors), partly.value.jobs[1].result()) == ([0], 25)
+        client.create_queue("mail")
+        with pytest.raises(AlreadyExists):
+            client.create_queue("mail")
+        assert [queue.name for queue in client.queues()] == ["default", "mail"]
+
+
+def test_a_command_id_stands_for_one_job() -> None:
+    one = "01990000-0000-7000-8000-000000000000"
+    with inline() as client:
+        first = client.submit(square, 2, command_id=one)
+        assert client.submit(square, 2, command_id=one).duplicate
+        assert first.id == one
+        with pytest.raises(IdempotencyKeyReused, match="command_id"):
+            client.submit(square, 3, command_id=one)
+
+
+async def test_the_asynchronous_twin_runs_handlers_in_the_loop_of_the_test() -> None:
+    """An event of this loop, which a loop in another thread could not wait for."""
+    gate = asyncio.Event()
+
+    @handler("gated")
+    async def gated(payload: int) -> int:
+        await gate.wait()
+        return payload + 1
+
+    async with inline() as client:
+        job = await client.submit(gated, 1)
+        first, second = asyncio.ensure_future(job.result()), asyncio.ensure_future(client.job(job.id).result())
+        while await job.status() is not JobStatus.RUNNING:  # noqa: ASYNC110 - what is shown is what is asked
+            await asyncio.sleep(0)
+        gate.set()
+        assert await asyncio.gather(first, second) == [2, 2]
+        assert job.attempts == 1
+        assert [event.version async for event in job.events()] == [1, 2, 3, 4, 5]
+        ended = [one.id async for one in client.as_completed([job, await client.submit(square, 3)])]
+        assert len(ended) == 2
+        assert await client.run(square, 4) == 16
+
+
+async def test_a_running_handler_is_cancelled() -> None:
+    async with inline() as client:
+        job = await client.submit(sleepy, 60)
+        waiting = asyncio.ensure_future(job.wait())
+        while await job.status() is not JobStatus.RUNNING:  # noqa: ASYNC110 - what is shown is what is asked
+            await asyncio.sleep(0)
+        assert await job.cancel("no more") is JobStatus.CANCELLING
+        view = await waiting
+        assert (view.status, view.cancel_reason) == (JobStatus.CANCELLED, "no more")
+
+
+def test_results_are_of_the_type_that_the_handler_declares() -> None:
+    with inline() as client:
+        job = client.submit(receipt, Email(to="a@b"))
+        assert job.result() == Receipt(to="a@b", at=START)
+        assert job.view().result == {"to": "a@b", "at": "2026-03-01T12:00:00Z"}
+        assert client.job(job.id).result() == {"to": "a@b", "at": "2026-03-01T12:00:00Z"}
+        lying = client.submit(liar, {})
+        with pytest.raises(ResultMismatch, match="'liar' declares to return: result: Input should be a valid integer"):
+            lying.result()

@@ -1,53 +1,80 @@
-"""The Python client: submits and watches jobs over GraphQL, and over nothing else."""
+"""The Python client: submits and watches jobs over GraphQL, and over nothing else.
+
+`scripts/sync-client` writes `synchronous/` from `asynchronous/`.
+"""
 
 from __future__ import annotations
 
+from jobledger.domain.job_state import JobStatus
 from jobledger.domain.values import RetryPolicy
-from jobledger.workers.client.client import AsyncClient
+from jobledger.workers.client.answers import DEFAULT_URL
+from jobledger.workers.client.asynchronous.client import AsyncClient
+from jobledger.workers.client.asynchronous.jobs import AsyncJob
 from jobledger.workers.client.errors import (
     AlreadyEnded,
     AlreadyExists,
     BulkError,
+    ConnectionDropped,
     IdempotencyKeyReused,
+    InternalError,
     InvalidInput,
+    InvalidState,
     JobCancelled,
     JobFailed,
     JobledgerError,
+    NotAnApi,
     NotFound,
     OutcomeUnknown,
     PayloadTooLarge,
     QueueFull,
     QueueNotFound,
+    ReadModelBehind,
+    ResultMismatch,
     Unavailable,
+    Undecidable,
+    WaitTimeout,
 )
-from jobledger.workers.client.jobs import AsyncJob
-from jobledger.workers.client.models import JobEvent, JobPage, JobSpec, JobView, QueueView, WorkerView
-from jobledger.workers.client.sync import Client, Job
+from jobledger.workers.client.models import JobEvent, JobPage, JobView, QueueView, WorkerView
+from jobledger.workers.client.spec import NO_PAYLOAD, JobOptions, JobSpec
+from jobledger.workers.client.synchronous.client import Client
+from jobledger.workers.client.synchronous.jobs import Job
 
 __all__ = [
+    "DEFAULT_URL",
+    "NO_PAYLOAD",
     "AlreadyEnded",
     "AlreadyExists",
     "AsyncClient",
     "AsyncJob",
     "BulkError",
     "Client",
+    "ConnectionDropped",
     "IdempotencyKeyReused",
+    "InternalError",
     "InvalidInput",
+    "InvalidState",
     "Job",
     "JobCancelled",
     "JobEvent",
     "JobFailed",
+    "JobOptions",
     "JobPage",
     "JobSpec",
+    "JobStatus",
     "JobView",
     "JobledgerError",
+    "NotAnApi",
     "NotFound",
     "OutcomeUnknown",
     "PayloadTooLarge",
     "QueueFull",
     "QueueNotFound",
     "QueueView",
+    "ReadModelBehind",
+    "ResultMismatch",
     "RetryPolicy",
     "Unavailable",
+    "Undecidable",
+    "WaitTimeout",
     "WorkerView",
 ]

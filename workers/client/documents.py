@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobledger.workers.client.models import JOB_FIELDS, QUEUE_FIELDS, WORKER_FIELDS
+from jobledger.workers.client.models import EVENT_FIELDS, JOB_FIELDS, QUEUE_FIELDS, WORKER_FIELDS
 
 _ERROR = "... on UserError { code message path value remedy }"
 _REST = f"... on Pending {{ commandId message }} {_ERROR}"
@@ -14,7 +14,7 @@ mutation($input: SubmitJobInput!) {{ submitJob(input: $input) {{ __typename
 
 SUBMIT_MANY = f"""
 mutation($input: [SubmitJobInput!]!) {{ submitJobs(input: $input) {{ __typename
-  ... on SubmitJobsSuccess {{ jobIds position
+  ... on SubmitJobsSuccess {{ jobIds duplicateIndexes position
     problems {{ index commandId error {{ code message path value remedy }} }} }} {_ERROR} }} }}"""
 
 CANCEL = f"""
@@ -32,9 +32,26 @@ mutation($input: UpdateQueueInput!) {{ updateQueue(input: $input) {{ __typename
 JOB = f"query($id: ID!, $after: Position) {{ job(id: $id, after: $after) {{ {JOB_FIELDS} }} }}"
 
 JOBS = f"""
-query($filter: JobFilter, $first: Int!, $after: Cursor) {{ jobs(filter: $filter, first: $first, after: $after) {{
+query($filter: JobFilter, $first: Int!, $after: Cursor, $position: Position) {{
+  jobs(filter: $filter, first: $first, after: $after, afterPosition: $position) {{
   edges {{ node {{ {JOB_FIELDS} }} }} pageInfo {{ hasNextPage endCursor }} position }} }}"""
 
 QUEUES = f"query($after: Position) {{ queues(after: $after) {{ {QUEUE_FIELDS} }} }}"
 
-WORKERS = f"query($queue: String) {{ workers(queue: $queue) {{ {WORKER_FIELDS} }} }}"
+WORKERS = f"query($queue: String, $after: Position) {{ workers(queue: $queue, after: $after) {{ {WORKER_FIELDS} }} }}"
+
+STATUSES = """
+query($filter: JobFilter, $first: Int!, $position: Position) {
+  jobs(filter: $filter, first: $first, afterPosition: $position) { edges { node { id status } } position } }"""
+
+EVENTS = f"""
+subscription($filter: JobEventFilter!, $after: Position, $fromStart: Boolean!) {{
+  jobEvents(filter: $filter, after: $after, fromStart: $fromStart) {{
+    __typename ... on JobEvent {{ {EVENT_FIELDS} }} ... on Resync {{ message position }} }} }}"""
+
+ENDS = """
+subscription($filter: JobEventFilter!, $after: Position) {
+  jobEvents(filter: $filter, after: $after) {
+    __typename ... on JobEvent { jobId position } ... on Resync { message position } } }"""
+
+END_TYPES = ["job.succeeded", "job.dead_lettered", "job.cancelled"]

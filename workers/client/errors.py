@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jobledger.workers.client.jobs import AsyncJob
-    from jobledger.workers.client.sync import Job
+from typing import Any
 
 
 class JobledgerError(Exception):
@@ -25,7 +21,11 @@ class JobledgerError(Exception):
 
 
 class InvalidInput(JobledgerError):
-    """INVALID: a value is not what it must be; `path` names it."""
+    """INVALID, INVALID_CURSOR, INVALID_POSITION: a value is not what it must be; `path` names it."""
+
+
+class InvalidState(JobledgerError):
+    """INVALID_STATE: the job or queue does not allow it now."""
 
 
 class QueueNotFound(JobledgerError):
@@ -49,15 +49,35 @@ class AlreadyExists(JobledgerError):
 
 
 class IdempotencyKeyReused(JobledgerError):
-    """IDEMPOTENCY_KEY_REUSED: the key was used with another job."""
+    """IDEMPOTENCY_KEY_REUSED: the key, or the command id, was used with another job."""
 
 
 class PayloadTooLarge(JobledgerError):
     """PAYLOAD_TOO_LARGE: over 256 KiB for a job or 8 MiB for a bulk."""
 
 
+class Undecidable(JobledgerError):
+    """UNDECIDABLE: the command could not be decided and is in quarantine; report it."""
+
+
+class ReadModelBehind(JobledgerError):
+    """POSITION_NOT_REACHED: the read model does not show yet what this client has seen; ask again later."""
+
+
 class Unavailable(JobledgerError):
     """UNAVAILABLE: the API, or something that it needs, could not be reached in time; nothing was done."""
+
+
+class ConnectionDropped(Unavailable):
+    """UNAVAILABLE: the connection to the API broke; whether it had done what was asked is not known."""
+
+
+class InternalError(JobledgerError):
+    """INTERNAL: a fault of the API, which its log explains."""
+
+
+class NotAnApi(JobledgerError):
+    """NOT_AN_API: something answers at the address, but not as Jobledger's API does."""
 
 
 class OutcomeUnknown(JobledgerError):
@@ -75,7 +95,7 @@ class OutcomeUnknown(JobledgerError):
 
 
 class JobFailed(JobledgerError):
-    """The job was given up: `error_type` and `message` of its last attempt, `cause` FAILED, TIMEOUT, LOST …"""
+    """DEAD_LETTERED: the job was given up: `error_type` and `error` of its last attempt, `cause` FAILED, TIMEOUT …"""
 
     def __init__(self, job_id: str, cause: str, error_type: str, error: str, attempts: int) -> None:
         what = f"{error_type}: {error}" if error_type else cause
@@ -88,7 +108,7 @@ class JobFailed(JobledgerError):
 
 
 class JobCancelled(JobledgerError):
-    """The job was cancelled, so it has no result."""
+    """CANCELLED: the job was cancelled, so it has no result."""
 
     def __init__(self, job_id: str, reason: str = "") -> None:
         super().__init__(f"Job {job_id} was cancelled" + (f": {reason}" if reason else "."), "CANCELLED")
@@ -96,10 +116,45 @@ class JobCancelled(JobledgerError):
         self.reason = reason
 
 
-class BulkError(JobledgerError):
-    """Some jobs of a bulk were not accepted: `errors` by place, `jobs` in order with None at those places."""
+class WaitTimeout(JobledgerError, TimeoutError):
+    """WAIT_TIMEOUT: the job has not ended in the time that was to be waited; it goes on. A TimeoutError too.
 
-    def __init__(self, jobs: Sequence[AsyncJob | Job | None], errors: Mapping[int, JobledgerError]) -> None:
+    `status`: the last that was seen of it, None when nobody could say.
+    """
+
+    def __init__(self, job_id: str, timeout: float, status: str | None, more: int = 0, reason: str = "") -> None:
+        others = f", nor have {more} others" if more else ""
+        stands = f"its status is {status}" if status else "its status could not be read"
+        why = f" ({reason.rstrip('.')})" if reason else ""
+        super().__init__(f"Job {job_id} has not ended after {timeout:g} s{others}; {stands}{why}.", "WAIT_TIMEOUT")
+        self.job_id = job_id
+        self.status = status
+
+
+class ResultMismatch(JobledgerError):
+    """RESULT_MISMATCH: the job succeeded, but what it returned isn't of the type that the handler declares here.
+
+    `result` is the plain JSON value.
+    """
+
+    def __init__(self, job_id: str, handler: str, problem: str, result: Any) -> None:
+        super().__init__(
+            f"The result of job {job_id} is not what handler '{handler}' declares to return: {problem}; "
+            f"`error.result` has it as plain JSON.",
+            "RESULT_MISMATCH",
+            ["result"],
+        )
+        self.job_id = job_id
+        self.result = result
+
+
+class BulkError(JobledgerError):
+    """BULK: some jobs of a bulk were not accepted, or are not known to be.
+
+    `errors` by place in the input, `jobs` in order with None at those places: the handles of all that were accepted.
+    """
+
+    def __init__(self, jobs: Sequence[Any], errors: Mapping[int, JobledgerError]) -> None:
         first = min(errors)
         super().__init__(
             f"{len(errors)} of {len(jobs)} jobs were not accepted; number {first}: {errors[first]}", "BULK"
@@ -108,17 +163,22 @@ class BulkError(JobledgerError):
         self.errors = dict(errors)
 
 
-_BY_CODE: dict[str, type[JobledgerError]] = {
+#: By the API's codes.
+BY_CODE: dict[str, type[JobledgerError]] = {
     "ALREADY_ENDED": AlreadyEnded,
     "ALREADY_EXISTS": AlreadyExists,
     "IDEMPOTENCY_KEY_REUSED": IdempotencyKeyReused,
+    "INTERNAL": InternalError,
     "INVALID": InvalidInput,
     "INVALID_CURSOR": InvalidInput,
     "INVALID_POSITION": InvalidInput,
+    "INVALID_STATE": InvalidState,
     "NOT_FOUND": NotFound,
     "PAYLOAD_TOO_LARGE": PayloadTooLarge,
+    "POSITION_NOT_REACHED": ReadModelBehind,
     "QUEUE_FULL": QueueFull,
     "UNAVAILABLE": Unavailable,
+    "UNDECIDABLE": Undecidable,
     "UNKNOWN_QUEUE": QueueNotFound,
 }
 
@@ -128,7 +188,7 @@ def error_from(answer: Mapping[str, Any]) -> JobledgerError:
     code = str(answer.get("code") or "")
     path = [str(part) for part in answer.get("path") or ([answer["argument"]] if answer.get("argument") else [])]
     value = answer.get("value")
-    return _BY_CODE.get(code, JobledgerError)(
+    return BY_CODE.get(code, JobledgerError)(
         str(answer.get("message") or "The API refused without a reason."),
         code,
         path,

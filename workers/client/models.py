@@ -1,106 +1,14 @@
-"""What the client takes and gives: typed views of the API's answers."""
+"""What the client gives: typed views of the API's answers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-import uuid_utils
-
 from jobledger.domain.job_state import TERMINAL, JobStatus
-from jobledger.domain.values import RetryPolicy
-from jobledger.workers.client.errors import InvalidInput
-from jobledger.workers.durations import seconds_of
-from jobledger.workers.handler import Handler
-from jobledger.workers.values import to_json
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobSpec:
-    """One job to submit. `handler`: its name or the decorated function; `payload`: anything with a JSON form.
-
-    `at` (a datetime with zone) or `in_` (seconds, timedelta, "10m"): not before; `timeout`: of one attempt.
-    `command_id`: a UUID; the same one again is the same command.
-    """
-
-    handler: str | Handler[..., Any]
-    payload: object = None
-    at: datetime | None = None
-    in_: str | float | timedelta | None = None
-    queue: str = "default"
-    priority: int = 3
-    tags: Mapping[str, str] = field(default_factory=dict)
-    idempotency_key: str | None = None
-    retry: RetryPolicy | int | None = None
-    timeout: str | float | timedelta | None = None
-    parent: str | None = None
-    command_id: str = field(default_factory=lambda: str(uuid_utils.uuid7()))
-
-    def as_input(self) -> dict[str, Any]:
-        """The API's SubmitJobInput; raises InvalidInput for what can't be written as one."""
-        given: dict[str, Any] = {
-            "handler": self.handler.name if isinstance(self.handler, Handler) else self.handler,
-            "queue": self.queue,
-            "priority": self.priority,
-            "commandId": self.command_id,
-            "payloadText": _text(self.payload),
-        }
-        if self.at is not None:
-            given["at"] = _aware(self.at)
-        if self.in_ is not None:
-            given["delaySeconds"] = _seconds("in_", self.in_)
-        if self.timeout is not None:
-            given["timeoutSeconds"] = _seconds("timeout", self.timeout)
-        if self.tags:
-            given["tags"] = [{"name": name, "value": value} for name, value in self.tags.items()]
-        if self.idempotency_key is not None:
-            given["idempotencyKey"] = self.idempotency_key
-        if self.parent is not None:
-            given["parentId"] = self.parent
-        if self.retry is not None:
-            given["retry"] = _retry(self.retry)
-        return given
-
-
-def _text(payload: object) -> str:
-    try:
-        return to_json({} if payload is None else payload)
-    except ValueError as error:
-        message = f"payload is a {type(payload).__name__} that is not JSON: {error}."
-        raise InvalidInput(message, "INVALID", ["payload"]) from error
-
-
-def _aware(at: datetime) -> str:
-    if at.tzinfo is None:
-        raise InvalidInput(
-            f"at is {at.isoformat()}, which has no time zone; use datetime(..., tzinfo=UTC).",
-            "INVALID",
-            ["at"],
-            at.isoformat(),
-        )
-    return at.isoformat()
-
-
-def _seconds(name: str, value: str | float | timedelta) -> float:
-    try:
-        return seconds_of(value)
-    except ValueError as error:
-        raise InvalidInput(f"{name}: {error}", "INVALID", [name], str(value)) from error
-
-
-def _retry(retry: RetryPolicy | int) -> dict[str, Any]:
-    if isinstance(retry, int):
-        return {"maxAttempts": retry}
-    return {
-        "maxAttempts": retry.max_attempts,
-        "initialSeconds": retry.initial_seconds,
-        "factor": retry.factor,
-        "maxSeconds": retry.max_seconds,
-        "jitterRatio": retry.jitter_ratio,
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ def submit(  # noqa: PLR0913 - the options of a job, each by its name
     return call(api_url, work)
 
 
-def _print_submitted(job: AsyncJob) -> None:
+def _print_submitted(job: AsyncJob[Any]) -> None:
     print_fields({"job": job.id, "duplicate": "yes, this job was submitted before" if job.duplicate else None})
     say(f"`jobledger jobs show {job.id}` tells what becomes of it.")
 
@@ -92,7 +92,7 @@ async def _say_if_unserved(client: AsyncClient, handler: str, queue: str) -> Non
     say(f"No worker serves handler '{handler}' on queue '{queue}' now, so the job waits until one does ({known}).")
 
 
-async def _wait(job: AsyncJob, patience: float | None, output: Format) -> int:
+async def _wait(job: AsyncJob[Any], patience: float | None, output: Format) -> int:
     if output is Format.TABLE:
         say(f"Job {job.id} is submitted; waiting for its end.")
     try:
@@ -105,7 +105,7 @@ async def _wait(job: AsyncJob, patience: float | None, output: Format) -> int:
     return Exit.OK if view.status is JobStatus.SUCCEEDED else Exit.NO
 
 
-async def _not_ended(job: AsyncJob, patience: float) -> str:
+async def _not_ended(job: AsyncJob[Any], patience: float) -> str:
     from jobledger.workers.client import JobledgerError  # noqa: PLC0415
 
     try:

@@ -1,0 +1,107 @@
+"""The four roles as processes, for the tests of the client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from jobledger import AsyncClient
+from jobledger.dev.ports import free_port
+
+HERE = Path(__file__).parent
+START = "import asyncio; from jobledger.settings import Settings; from jobledger.{role} import run; "
+RUN = "raise SystemExit(asyncio.run(run(Settings())))"
+ROLES = {
+    "scheduler": "processors.role",
+    "projector": "projections.role",
+    "api": "graphql.role",
+    "worker": "workers.role",
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """`url`: of the api; `processes` by role."""
+
+    url: str
+    processes: dict[str, subprocess.Popen[bytes]]
+
+    @contextlib.contextmanager
+    def stopped(self, role: str) -> Iterator[None]:
+        """A role that does nothing for a while."""
+        process = self.processes[role]
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def stack(bootstrap_servers: str, cell: str, postgres_dsn: str, tmp_path: Path) -> Iterator[Stack]:
+    """All four, ready."""
+    api_port = free_port()
+    common = {
+        **os.environ,
+        "JOBLEDGER_CELL": cell,
+        "JOBLEDGER_DEV": "true",
+        "JOBLEDGER_PARTITIONS": "4",
+        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "JOBLEDGER_KAFKA_REPLICATION_FACTOR": "1",
+        "JOBLEDGER_KAFKA_MIN_INSYNC_REPLICAS": "1",
+        "JOBLEDGER_POSTGRES_DSN": postgres_dsn,
+        "JOBLEDGER_API_PORT": str(api_port),
+        "JOBLEDGER_HANDLERS": "sample_handlers",
+        "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.5",
+        "JOBLEDGER_LEASE_SECONDS": "5",
+        "PYTHONPATH": str(HERE),
+    }
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    ports = {name: free_port() for name in ROLES}
+    try:
+        for name, role in ROLES.items():
+            if name == "projector":
+                _ready(ports["scheduler"], processes["scheduler"], tmp_path / "scheduler.log")
+            env = {**common, "JOBLEDGER_INSTANCE_ID": f"{name}-1", "JOBLEDGER_HEALTH_PORT": str(ports[name])}
+            with (tmp_path / f"{name}.log").open("wb") as output:
+                command = [sys.executable, "-c", START.format(role=role) + RUN]
+                processes[name] = subprocess.Popen(command, env=env, stdout=output, stderr=output)
+        for name, process in processes.items():
+            _ready(ports[name], process, tmp_path / f"{name}.log")
+        yield Stack(f"http://127.0.0.1:{api_port}", processes)
+    finally:
+        for process in reversed(list(processes.values())):
+            process.terminate()
+        for process in processes.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-3000:]
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=1).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+@pytest.fixture
+async def client(stack: Stack) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(stack.url) as one:
+        yield one

@@ -1,0 +1,413 @@
+# Written by scripts/sync-client from workers/client/asynchronous/client.py: change that, and run it again.
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, Self, TypeVar, Unpack, overload
+
+import uuid_utils
+
+from jobledger.domain.job_state import JobStatus
+from jobledger.domain.values import RetryPolicy
+from jobledger.workers.client import documents
+from jobledger.workers.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout
+from jobledger.workers.client.bulk import Bulk, Part
+from jobledger.workers.client.deadline import Deadline, Pauses
+from jobledger.workers.client.errors import (
+    BulkError,
+    ConnectionDropped,
+    JobledgerError,
+    NotFound,
+    OutcomeUnknown,
+    ReadModelBehind,
+    Unavailable,
+    error_from,
+)
+from jobledger.workers.client.models import (
+    JobPage,
+    JobView,
+    QueueView,
+    WorkerView,
+    job_view,
+    queue_view,
+    worker_view,
+)
+from jobledger.workers.client.positions import Positions
+from jobledger.workers.client.primitives import Call, sleep
+from jobledger.workers.client.spec import NO_PAYLOAD, JobOptions, JobSpec
+from jobledger.workers.client.synchronous.following import as_completed
+from jobledger.workers.client.synchronous.jobs import Job
+from jobledger.workers.client.synchronous.transport import Transport
+from jobledger.workers.context import Context
+from jobledger.workers.handler import Handler
+
+T = TypeVar("T")
+Payload = TypeVar("Payload")
+Result = TypeVar("Result")
+
+
+class Client:
+    """Talks to one API.
+
+        with Client("http://127.0.0.1:8080") as client:
+            job = client.submit(send_email, {"to": "a@b"})
+            print(job.result(timeout=30))
+
+    `url`: else JOBLEDGER_API_URL. `timeout`: seconds that a call may take, with all its repeats: a command without an
+    outcome is sent again under the same id until then, and OutcomeUnknown carries that id afterwards.
+
+    Every read waits for what this client has seen of the log in any answer before, whichever job it was about.
+    Raises InvalidInput for an address, time-out or header that can't be.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, timeout: float = 30.0, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.url = api_address(url or os.environ.get("JOBLEDGER_API_URL") or DEFAULT_URL)
+        self.timeout = checked_timeout(timeout)
+        self.positions = Positions()
+        self.transport = Transport(self.url, checked_headers(headers), self.timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; may be called twice."""
+        self.transport.close()
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    @overload
+    def submit(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Coroutine[Any, Any, Result]],
+        payload: Payload | Mapping[str, Any],
+        **options: Unpack[JobOptions],
+    ) -> Job[Result]: ...
+    @overload
+    def submit(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Result],
+        payload: Payload | Mapping[str, Any],
+        **options: Unpack[JobOptions],
+    ) -> Job[Result]: ...
+    @overload
+    def submit(
+        self,
+        handler: Handler[[], Coroutine[Any, Any, Result]] | Handler[[Context], Coroutine[Any, Any, Result]],
+        payload: object = ...,
+        **options: Unpack[JobOptions],
+    ) -> Job[Result]: ...
+    @overload
+    def submit(
+        self,
+        handler: Handler[[], Result] | Handler[[Context], Result],
+        payload: object = ...,
+        **options: Unpack[JobOptions],
+    ) -> Job[Result]: ...
+    @overload
+    def submit(self, handler: str, payload: object = ..., **options: Unpack[JobOptions]) -> Job[Any]: ...
+    def submit(  # noqa: PLR0913 - the options of a job, each by its name
+        self,
+        handler: str | Handler[..., Any],
+        payload: object = NO_PAYLOAD,
+        *,
+        at: datetime | None = None,
+        in_: str | float | timedelta | None = None,
+        queue: str = "default",
+        priority: int = 3,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        retry: RetryPolicy | int | None = None,
+        timeout: str | float | timedelta | None = None,
+        parent: str | None = None,
+        command_id: str | None = None,
+    ) -> Job[Any]:
+        """Submit a job; its parameters are those of JobSpec. Raises the API's errors, and OutcomeUnknown."""
+        spec = JobSpec(
+            handler=handler,
+            payload=payload,
+            at=at,
+            in_=in_,
+            queue=queue,
+            priority=priority,
+            tags={} if tags is None else tags,
+            idempotency_key=idempotency_key,
+            retry=retry,
+            timeout=timeout,
+            parent=parent,
+            command_id=str(uuid_utils.uuid7()) if command_id is None else command_id,
+        )
+        answer = self._decided(documents.SUBMIT, spec.as_input(), "submitJob")
+        return self._job_of(spec, answer["job"]["id"], answer["position"], answer["duplicate"])
+
+    def _job_of(self, spec: JobSpec, job_id: str, position: str, duplicate: bool) -> Job[Any]:
+        handler = spec.handler if isinstance(spec.handler, Handler) else None
+        return Job(self, job_id, position, duplicate, handler)
+
+    @overload
+    def run(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Coroutine[Any, Any, Result]],
+        payload: Payload | Mapping[str, Any],
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    def run(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Result],
+        payload: Payload | Mapping[str, Any],
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    def run(
+        self,
+        handler: Handler[[], Coroutine[Any, Any, Result]] | Handler[[Context], Coroutine[Any, Any, Result]],
+        payload: object = ...,
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    def run(
+        self,
+        handler: Handler[[], Result] | Handler[[Context], Result],
+        payload: object = ...,
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    def run(
+        self, handler: str, payload: object = ..., *, wait_timeout: float | None = ..., **options: Unpack[JobOptions]
+    ) -> Any: ...
+    def run(
+        self,
+        handler: Any,
+        payload: Any = NO_PAYLOAD,
+        *,
+        wait_timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Any:
+        """Submit a job as `submit` does, wait for its end and return its result as `job.result` does.
+
+        WaitTimeout after `wait_timeout` seconds names the job, which goes on.
+        """
+        job: Job[Any] = self.submit(handler, payload, **options)
+        return job.result(wait_timeout)
+
+    def submit_many(self, specs: Iterable[JobSpec]) -> list[Job[Any]]:
+        """Submit many jobs, a thousand to a request; their handles in order, `duplicate` among them.
+
+        Raises BulkError when some were not accepted, or are not known to be: it has the handles of all others. A part
+        that finds no API ends it: what comes after it is not sent.
+        """
+        bulk = Bulk(specs)
+        lost: JobledgerError | None = None
+        for part in bulk.parts():
+            if lost is None:
+                lost = self._submit_part(bulk, part)
+            else:
+                bulk.not_sent(part, lost)
+        if bulk.errors:
+            raise BulkError(bulk.jobs, bulk.errors)
+        return bulk.jobs
+
+    def _submit_part(self, bulk: Bulk, part: Part) -> JobledgerError | None:
+        """Send a part until each item is decided; the error when the API was away to the end."""
+        left = list(range(len(part.inputs)))
+        deadline, pauses = Deadline(self.timeout), Pauses()
+        sent = False
+        while True:
+            lost: JobledgerError | None = None
+            try:
+                inputs = [part.inputs[index] for index in left]
+                data = self.transport.execute(documents.SUBMIT_MANY, {"input": inputs}, deadline)
+                answer = data["submitJobs"]
+                if "code" in answer:
+                    raise error_from(answer)
+                sent = True
+                left = self._settle(bulk, part, left, answer)
+            except Unavailable as error:
+                lost = error
+                sent = sent or isinstance(error, ConnectionDropped)
+            except JobledgerError as error:
+                bulk.failed(part, left, error, sent=sent)
+                return None
+            if not left:
+                return None
+            if deadline.within(pauses.next):
+                unknown = lost or Unavailable("no outcome in time", "UNAVAILABLE")
+                bulk.failed(part, left, unknown, sent=sent)
+                return lost
+            self.pause(pauses)
+
+    def _settle(self, bulk: Bulk, part: Part, left: list[int], answer: Mapping[str, Any]) -> list[int]:
+        """Note handles and errors of those that are decided; the others."""
+        self.positions.note(answer["position"])
+        problems = {problem["index"]: problem["error"] for problem in answer["problems"]}
+        duplicates = set(answer["duplicateIndexes"])
+        pending: list[int] = []
+        for index, place in enumerate(left):
+            at = part.places[place]
+            if index not in problems:
+                job_id = answer["jobIds"][index]
+                bulk.jobs[at] = self._job_of(part.specs[place], job_id, answer["position"], index in duplicates)
+            elif problems[index] is not None:
+                bulk.errors[at] = error_from(problems[index])
+            else:
+                pending.append(place)
+        return pending
+
+    def job(self, job_id: str) -> Job[Any]:
+        """A job that was submitted before; asks nobody."""
+        return Job(self, job_id)
+
+    def job_view(self, job_id: str, after: str | None = None, *, deadline: Deadline | None = None) -> JobView:
+        """What the read model shows of a job, once it has seen position `after` too; raises NotFound."""
+        self.positions.note(after)
+        node = (self.ask(documents.JOB, {"id": job_id}, "after", deadline))["job"]
+        if node is None:
+            raise NotFound(f"There is no job {job_id}.", "NOT_FOUND", ["id"], job_id)
+        return job_view(node)
+
+    def jobs(
+        self,
+        *,
+        status: Sequence[JobStatus | str] = (),
+        queue: str | None = None,
+        handler: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        first: int = 50,
+        after: str | None = None,
+    ) -> JobPage:
+        """A page of jobs, newest first; with all that this client has submitted or changed."""
+        wanted: dict[str, Any] = {}
+        if status:
+            wanted["status"] = [str(one) for one in ([status] if isinstance(status, str) else status)]
+        if queue is not None:
+            wanted["queue"] = queue
+        if handler is not None:
+            wanted["handler"] = handler
+        if tags:
+            wanted["tags"] = [{"name": name, "value": value} for name, value in tags.items()]
+        variables = {"filter": wanted, "first": first, "after": after}
+        page = (self.ask(documents.JOBS, variables, "position"))["jobs"]
+        more = page["pageInfo"]["hasNextPage"]
+        return JobPage(
+            jobs=[job_view(edge["node"]) for edge in page["edges"]],
+            cursor=page["pageInfo"]["endCursor"] if more else None,
+            position=page["position"],
+        )
+
+    def as_completed(self, jobs: Iterable[Job[Result]], timeout: float | None = None) -> Generator[Job[Result], None]:
+        """The jobs as they end, however they end: those that have ended first. One subscription serves them all.
+
+        Raises WaitTimeout after `timeout` seconds in all, and NotFound.
+        """
+        deadline = Deadline(None if timeout is None else checked_timeout(timeout))
+        with closing(as_completed(self, list(jobs), timeout, deadline)) as ended:
+            for job in ended:
+                yield job
+
+    def cancel(self, job_id: str, reason: str | None = None, *, command_id: str | None = None) -> JobStatus | None:
+        """Cancel a job; its status after the decision. Raises AlreadyEnded, NotFound, OutcomeUnknown."""
+        given = {"id": job_id, "reason": reason, "commandId": command_id or str(uuid_utils.uuid7())}
+        answer = self._decided(documents.CANCEL, given, "cancelJob")
+        status = answer["job"]["status"]
+        return None if status is None else JobStatus(status)
+
+    # -- queues and workers -------------------------------------------------------------------------------------------
+
+    def create_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str = "") -> str:
+        """Create a queue; the position at which it is there. Raises AlreadyExists, InvalidInput."""
+        given: dict[str, Any] = {"name": name, "description": description, "commandId": str(uuid_utils.uuid7())}
+        if max_waiting_bytes is not None:
+            given["maxWaitingBytes"] = max_waiting_bytes
+        return str((self._decided(documents.CREATE_QUEUE, given, "createQueue"))["position"])
+
+    def update_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str | None = None) -> str:
+        """Change what is given; the position at which it holds. Raises NotFound, InvalidInput."""
+        given: dict[str, Any] = {"name": name, "commandId": str(uuid_utils.uuid7())}
+        if max_waiting_bytes is not None:
+            given["maxWaitingBytes"] = max_waiting_bytes
+        if description is not None:
+            given["description"] = description
+        return str((self._decided(documents.UPDATE_QUEUE, given, "updateQueue"))["position"])
+
+    def queues(self, after: str | None = None) -> list[QueueView]:
+        """All queues."""
+        self.positions.note(after)
+        return [queue_view(node) for node in (self.ask(documents.QUEUES, {}, "after"))["queues"]]
+
+    def workers(self, queue: str | None = None) -> list[WorkerView]:
+        """Workers that are registered."""
+        return [worker_view(node) for node in (self.ask(documents.WORKERS, {"queue": queue}, "after"))["workers"]]
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def execute(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Any GraphQL query or mutation; its `data`. Sent once."""
+        return self.transport.execute(query, variables or {})
+
+    def ask(
+        self, query: str, variables: Mapping[str, Any], position: str, deadline: Deadline | None = None
+    ) -> dict[str, Any]:
+        """A query's `data`, not older than what this client has seen: that goes along as the variable `position`."""
+
+        def once() -> dict[str, Any]:
+            given = {**variables, position: self.positions.to_read()}
+            return self.transport.execute(query, given, deadline)
+
+        left = None if deadline is None else deadline.left()
+        return self.retrying(once, self.timeout if left is None else min(left, self.timeout))
+
+    def retrying(self, call: Call[T], timeout: float | None = None) -> T:
+        """Repeat a call that may be repeated while the API is away or the read model is behind, up to the time-out."""
+        deadline, pauses = Deadline(self.timeout if timeout is None else timeout), Pauses()
+        while True:
+            try:
+                return call()
+            except JobledgerError as error:
+                passing = isinstance(error, Unavailable | ReadModelBehind)
+                if not passing or deadline.within(pauses.next):
+                    raise
+            self.pause(pauses)
+
+    def pause(self, pauses: Pauses) -> None:
+        """Wait before the next try."""
+        sleep(pauses.take())
+
+    def _decided(self, document: str, given: dict[str, Any], field: str) -> dict[str, Any]:
+        """Send a command until it is decided: the same command id, so it takes effect once."""
+        deadline, pauses = Deadline(self.timeout), Pauses()
+        job_id: str | None = None
+        unknown = False
+        while True:
+            try:
+                answer: dict[str, Any] = (self.transport.execute(document, {"input": given}, deadline))[field]
+                if answer["__typename"] == "Pending":
+                    unknown, job_id = True, answer.get("jobId") or job_id
+                elif "code" not in answer:
+                    self.positions.note(answer["position"])
+                    return answer
+                else:
+                    raise error_from(answer)
+            except Unavailable as error:
+                unknown = unknown or isinstance(error, ConnectionDropped)
+                if deadline.within(pauses.next) and not unknown:
+                    raise
+            if deadline.within(pauses.next):
+                raise OutcomeUnknown(given["commandId"], job_id)
+            self.pause(pauses)

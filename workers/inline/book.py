@@ -1,0 +1,255 @@
+"""All jobs of an inline client, its virtual clock, and what is due."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from jobledger.domain import job as jobs
+from jobledger.domain import job_commands as c
+from jobledger.domain import job_events as e
+from jobledger.domain.identity import job_stream
+from jobledger.domain.job_state import JobStatus
+from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.values import Lineage, Opaque, RetryPolicy
+from jobledger.eventlog.positions import encode_position
+from jobledger.workers.client.bulk import Bulk
+from jobledger.workers.client.errors import (
+    AlreadyExists,
+    IdempotencyKeyReused,
+    InvalidInput,
+    JobledgerError,
+    NotFound,
+)
+from jobledger.workers.client.models import JobPage, QueueView
+from jobledger.workers.client.spec import JobSpec, wrong
+from jobledger.workers.durations import seconds_of
+from jobledger.workers.handler import Handler
+from jobledger.workers.inline.record import CELL, TENANT, Record
+
+MAX_ATTEMPTS_RUN = 10_000
+MAX_PAGE = 100
+
+
+class Book:
+    """What an API, a log and a scheduler would keep."""
+
+    def __init__(self, handlers: Iterable[Handler[..., Any]], start: datetime | None) -> None:
+        self._handlers = {one.name: one for one in handlers}
+        self._records: dict[str, Record] = {}
+        self._digests: dict[str, tuple[str, Record]] = {}
+        self._queues: dict[str, tuple[str, int]] = {DEFAULT_QUEUE: ("", DEFAULT_MAX_WAITING_BYTES)}
+        self._seqs = itertools.count(1)
+        self._seq = 0
+        self.now_ms = int((start or datetime.now(UTC)).timestamp() * 1000)
+
+    def next_seq(self) -> int:
+        """The number of the next event."""
+        self._seq = next(self._seqs)
+        return self._seq
+
+    def position(self) -> str:
+        """The position of the last event."""
+        return encode_position(CELL, {0: self._seq})
+
+    # -- submitting ---------------------------------------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec) -> tuple[Record, bool]:
+        """Take a job in; the record, and whether it was there before."""
+        given = spec.as_input()
+        return self._take(spec, given)
+
+    def submit_many(
+        self, specs: Iterable[JobSpec]
+    ) -> tuple[list[tuple[Record, bool] | None], dict[int, JobledgerError]]:
+        """Take jobs in; what became of each, and errors by place."""
+        bulk = Bulk(specs)
+        for part in bulk.parts():
+            for place, spec, given in zip(part.places, part.specs, part.inputs, strict=True):
+                try:
+                    bulk.jobs[place] = self._take(spec, given)
+                except JobledgerError as error:
+                    bulk.errors[place] = error
+        return bulk.jobs, bulk.errors
+
+    def _take(self, spec: JobSpec, given: Mapping[str, Any]) -> tuple[Record, bool]:
+        if isinstance(spec.handler, Handler):
+            self._handlers[spec.handler.name] = spec.handler
+        if given["handler"] not in self._handlers:
+            raise InvalidInput(
+                f"No handler '{given['handler']}' here; give the function itself, or name it: inline(send_email).",
+                "INVALID",
+                ["handler"],
+                given["handler"],
+            )
+        known = self._known(given)
+        if known is not None:
+            return known, True
+        stream = job_stream(TENANT, given["commandId"])
+        decided: Any = jobs.decide(stream, None, self._command(spec, given), self.now_ms)
+        submitted = decided[0]
+        assert isinstance(submitted, e.JobSubmitted)
+        lineage = Lineage(parent=given.get("parentId"), tags=dict(spec.tags))
+        record = Record(self, jobs.create(stream, submitted, lineage), decided)
+        self._records[record.id] = record
+        for name in _names(given):
+            self._digests[name] = (_digest(given), record)
+        return record, False
+
+    def _known(self, given: Mapping[str, Any]) -> Record | None:
+        """The job of the same key or command id; raises IdempotencyKeyReused when that is another one."""
+        for name in _names(given):
+            digest, record = self._digests.get(name, ("", None))
+            if record is not None and digest != _digest(given):
+                kind, _, value = name.partition(" ")
+                raise IdempotencyKeyReused(
+                    f"{kind} '{value}' was used with another job; send the same job again, or use another one.",
+                    "IDEMPOTENCY_KEY_REUSED",
+                    [kind],
+                    value,
+                )
+            if record is not None:
+                return record
+        return None
+
+    def _command(self, spec: JobSpec, given: Mapping[str, Any]) -> c.SubmitJob:
+        due = None
+        if spec.at is not None:
+            due = int(spec.at.timestamp() * 1000)
+        elif "delaySeconds" in given:
+            due = self.now_ms + round(given["delaySeconds"] * 1000)
+        policy = spec.policy()
+        return c.SubmitJob(
+            handler=given["handler"],
+            queue=spec.queue,
+            payload=Opaque(given["payloadText"]),
+            priority=spec.priority,
+            due_at_ms=due,
+            retry=RetryPolicy() if policy is None else policy,
+            timeout_seconds=given.get("timeoutSeconds"),
+        )
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def handler_of(self, record: Record) -> Handler[..., Any]:
+        """What runs it."""
+        return self._handlers[record.state.handler]
+
+    def due(self) -> Record | None:
+        """The job that is to run now, in order of priority."""
+        for record in self._records.values():
+            record.wake()
+        waiting = [record for record in self._records.values() if record.state.status is JobStatus.QUEUED]
+        return min(waiting, key=lambda one: one.state.priority, default=None)
+
+    def soonest(self, records: Iterable[Record]) -> Record:
+        """Which of these, none of which has ended, comes next: by time, then by priority."""
+        return min(records, key=lambda one: (one.due_ms or 0, one.state.priority))
+
+    def move_to(self, record: Record) -> None:
+        """Move the clock to where a job is due."""
+        self.now_ms = max(self.now_ms, record.due_ms or 0)
+        record.wake()
+
+    def next_ms(self) -> int | None:
+        """When something comes due next."""
+        return min((record.due_ms for record in self._records.values() if record.due_ms is not None), default=None)
+
+    def until_ms(self, by: str | float | timedelta) -> int:
+        """Now and so much; raises InvalidInput."""
+        try:
+            return self.now_ms + round(seconds_of(by) * 1000)
+        except ValueError as error:
+            raise InvalidInput(f"by: {error}", "INVALID", ["by"], str(by)) from error
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def record(self, job_id: str) -> Record:
+        """A job by its id; raises NotFound."""
+        if job_id not in self._records:
+            raise NotFound(f"There is no job {job_id}.", "NOT_FOUND", ["id"], job_id)
+        return self._records[job_id]
+
+    def page(
+        self,
+        status: Sequence[JobStatus | str],
+        queue: str | None,
+        handler: str | None,
+        tags: Mapping[str, str] | None,
+        first: int,
+        after: str | None,
+    ) -> JobPage:
+        """A page of jobs, newest first. The cursor counts the jobs before it."""
+        if not 1 <= first <= MAX_PAGE:
+            raise wrong("first", first, f"1 to {MAX_PAGE}")
+        wanted = {str(one) for one in ([status] if isinstance(status, str) else status)}
+        found = [
+            view
+            for view in (record.view() for record in reversed(self._records.values()))
+            if (not wanted or view.status in wanted)
+            and queue in (None, view.queue)
+            and handler in (None, view.handler)
+            and (tags or {}).items() <= view.tags.items()
+        ]
+        start = int(after or 0)
+        end = start + first
+        return JobPage(jobs=found[start:end], cursor=str(end) if end < len(found) else None, position=self.position())
+
+    # -- queues -------------------------------------------------------------------------------------------------------
+
+    def create_queue(self, name: str, max_waiting_bytes: int | None, description: str) -> str:
+        """Note a queue; raises AlreadyExists."""
+        if name in self._queues:
+            problem = f"Queue '{name}' exists already; use another name, or update what exists."
+            raise AlreadyExists(problem, "ALREADY_EXISTS", ["name"], name)
+        self._queues[name] = (description, max_waiting_bytes or DEFAULT_MAX_WAITING_BYTES)
+        return self.position()
+
+    def update_queue(self, name: str, max_waiting_bytes: int | None, description: str | None) -> str:
+        """Change it; raises NotFound."""
+        if name not in self._queues:
+            raise NotFound(f"There is no queue '{name}'.", "NOT_FOUND", ["name"], name)
+        text, bound = self._queues[name]
+        self._queues[name] = (
+            text if description is None else description,
+            bound if max_waiting_bytes is None else max_waiting_bytes,
+        )
+        return self.position()
+
+    def queues(self) -> list[QueueView]:
+        """All that were created or used."""
+        waiting: dict[str, list[int]] = {name: [] for name in self._queues}
+        for record in self._records.values():
+            sizes = waiting.setdefault(record.state.queue, [])
+            if record.state.status is JobStatus.QUEUED:
+                sizes.append(len(record.state.payload.data))
+        return [
+            QueueView(
+                name=name,
+                description=self._queues.get(name, ("", 0))[0],
+                max_waiting_bytes=self._queues.get(name, ("", DEFAULT_MAX_WAITING_BYTES))[1],
+                waiting=len(sizes),
+                waiting_bytes=sum(sizes),
+                held=0,
+            )
+            for name, sizes in sorted(waiting.items())
+        ]
+
+
+def _names(given: Mapping[str, Any]) -> list[str]:
+    """What a submission is known by again."""
+    names = [f"command_id {given['commandId']}"]
+    if "idempotencyKey" in given:
+        names.insert(0, f"idempotency_key {given['idempotencyKey']}")
+    return names
+
+
+def _digest(given: Mapping[str, Any]) -> str:
+    """Of everything that makes a submission, but the command's id."""
+    rest = {name: value for name, value in given.items() if name != "commandId"}
+    return sha256(msgspec.json.encode(rest, order="deterministic")).hexdigest()
