@@ -54,4 +54,4 @@ subscription($filter: JobEventFilter!, $after: Position) {
   jobEvents(filter: $filter, after: $after) {
     __typename ... on JobEvent { jobId position } ... on Resync { message position } } }"""
 
-END_TYPES = ["job.succeeded", "job.dead_lettered", "job.cancelled"]
+END_TYPES = ["job.succeeded", "job.dead_lettered", "job.cancelled", "job.discarded"]

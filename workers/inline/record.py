@@ -63,8 +63,9 @@ class Record:
 
     @property
     def due_ms(self) -> int | None:
-        """When it wants to be woken; None: it waits for no time."""
-        return next_timer_ms(self.state)
+        """When it is to run (again); None: it waits for no time. Limits of attempts are kept by who runs them."""
+        waits = self.state.status in (JobStatus.SCHEDULED, JobStatus.RETRYING)
+        return next_timer_ms(self.state) if waits else None
 
     @property
     def attempts(self) -> int:
