@@ -11,7 +11,7 @@ import pytest
 
 import jobledger
 from jobledger.cli import calls
-from jobledger.workers.client.client import DEFAULT_URL
+from jobledger.workers.client import DEFAULT_URL
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_")}
 LIBRARIES = {"faust", "confluent_kafka", "psycopg", "strawberry", "starlette", "uvicorn", "eventsourcing"}

@@ -19,7 +19,6 @@ from jobledger.cli.program import build
 from jobledger.cli.reference import pages
 from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.identity import job_stream, queue_stream, tenant_stream
-from jobledger.graphql.types.errors import ErrorCode
 from jobledger.schemas.events import EVENT_CLASSES, type_name
 from jobledger.settings import KafkaSettings, Settings
 from jobledger.workers.runtime import DRAIN_SECONDS
@@ -170,12 +169,6 @@ def test_generated_pages_are_those_of_the_code() -> None:
     """`scripts/reference-pages` renews them."""
     for name, text in pages().items():
         assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == text, name
-
-
-def test_every_error_code_is_explained() -> None:
-    """And no other is."""
-    text = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE)) == {code.value for code in ErrorCode}
 
 
 def test_every_event_is_explained_to_consumers() -> None:

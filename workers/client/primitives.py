@@ -166,7 +166,7 @@ async def open_socket_async(url: str, headers: Mapping[str, str], timeout: float
 
 def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> Socket:
     """A WebSocket for subscriptions; raises OSError, TimeoutError, WebSocketException."""
-    return _connect(
+    socket = _connect(
         url,
         subprotocols=[SUBPROTOCOL],
         additional_headers=dict(headers),
@@ -174,6 +174,7 @@ def open_socket(url: str, headers: Mapping[str, str], timeout: float) -> Socket:
         max_size=MAX_MESSAGE_BYTES,
         proxy=None,
     )
+    return socket.__enter__()  # newer versions of the library warn about one that is only returned
 
 
 async def receive_async(socket: AsyncSocket, timeout: float) -> str | bytes:
