@@ -82,16 +82,49 @@ def derived_id(*parts: object) -> str:
     return str(uuid5(DERIVED_IDS, "/".join(map(str, parts))))
 
 
-#: Before this (2020-01-01) an id's time is no time, but digits that somebody chose.
-_FIRST_PLAUSIBLE_MS = 1_577_836_800_000
+#: How far the time in the id of a new job may lie ahead: clocks differ.
+ID_AHEAD_MS = 300_000
+_TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([78])[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
 def minted_ms(name: str) -> int | None:
-    """When an id was made, in ms since the epoch, as a UUIDv7 tells; None for a name that doesn't tell."""
-    if len(name) != 36 or name[14] != "7":
+    """When an id was made, in ms since the epoch, as a UUIDv7 or an id of `derived_job_id` tells; None for any other.
+
+    Ids have one spelling, lower case with hyphens: another one would be another stream.
+    """
+    return int(name[:8] + name[9:13], 16) if _TIMED.fullmatch(name) else None
+
+
+def derived_job_id(decided_at_ms: int, *cause: object) -> str:
+    """The id of a job that follows from a decision of the product: a fire of a schedule, a child of a workflow.
+
+    A UUIDv8 (RFC 9562, 5.8): 48 bits of the time of the decision, then a hash of what caused it. The same decision
+    gives the same id; nobody else can, since only the system's own commands may begin a job under a UUIDv8.
+    """
+    rest = uuid5(DERIVED_IDS, "/".join(map(str, (decided_at_ms, *cause)))).int & ((1 << 80) - 1)
+    rest &= ~(0xF << 76) & ~(0x3 << 62)
+    return str(UUID(int=decided_at_ms << 80 | 0x8 << 76 | 0x2 << 62 | rest))
+
+
+def fault_of_new_job_id(name: str, now_ms: int, window_ms: int | None = None, *, by_system: bool = False) -> str | None:
+    """Why no job can begin under this id, as a sentence; None: it can.
+
+    Stubs of ended jobs are kept for `window_ms` after an id was made or its job ended, whichever is later. So an id
+    that tells a time within it has a stub if it had a job, and any other may have had one that nothing tells of: the
+    stream would begin twice. `window_ms` None looks ahead only. An id that the system derived comes
+    through an outbox, which delivers once however long it takes, so it has no lower bound.
+    """
+    at = minted_ms(name)
+    if at is None or (name[14] == "8" and not by_system):
+        return f"Expected a UUIDv7 as the id of a new job, but got '{name[:120]}'; make one with a UUIDv7 library."
+    if at > now_ms + ID_AHEAD_MS:
+        return (
+            f"Expected an id made by now, but '{name}' says that it was made {(at - now_ms) / 1000:,.0f} s from now; "
+            f"check the clock of the machine that made it."
+        )
+    if window_ms is None or by_system or at + window_ms > now_ms:
         return None
-    try:
-        at = int(name[:8] + name[9:13], 16)
-    except ValueError:
-        return None
-    return at if at >= _FIRST_PLAUSIBLE_MS else None
+    return (
+        f"Expected an id made within the last {window_ms / 1000:,.0f} s, as long as repeats are recognised, "
+        f"but '{name}' is older; look whether that job exists, and submit under a new id if it does not."
+    )

@@ -21,9 +21,20 @@ from jobledger.domain.values import Answer, Code, Opaque, Rejection
 
 def _reject_state(action: str, job: Job) -> Rejection:
     code = Code.ALREADY_ENDED if job.status in TERMINAL else Code.INVALID_STATE
-    return Rejection(
-        code=code, message=f"Expected to {action} job '{job.id}', but it is {job.status}.", field="id", value=job.id
-    )
+    return _not_in(job.id, job.status, action, code)
+
+
+def _not_in(stream: str, status: str, action: str, code: Code) -> Rejection:
+    message = f"Expected to {action} job '{stream}', but it is {status}."
+    return Rejection(code=code, message=message, field="id", value=stream)
+
+
+_ACTIONS: dict[type[Any], str] = {c.CancelJob: "cancel", c.RedriveJob: "redrive", c.DiscardJob: "discard"}
+
+
+def ended_job(stream: str, status: str, command: Any) -> Rejection:
+    """The rejection of a user's command to a job of which only a stub is left."""
+    return _not_in(stream, status, _ACTIONS.get(type(command), "change"), Code.ALREADY_ENDED)
 
 
 def invalid_name(field: str, value: str) -> Rejection:

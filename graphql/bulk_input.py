@@ -30,6 +30,7 @@ class RetryPolicyFields(msgspec.Struct, rename="camel"):
     factor: float | None = None
     max_seconds: float | None = None
     jitter_ratio: float | None = None
+    give_up_on: list[str] | None = None
 
 
 class SubmitJobFields(msgspec.Struct, rename="camel"):

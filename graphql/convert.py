@@ -41,7 +41,7 @@ def job_of(row: JobRow) -> t.Job:
         "attempt": row.attempt,
         "retry_at": row.retry_at_ms,
         "timeout_seconds": row.timeout_seconds,
-        "retry": t.RetryPolicy(**msgspec.structs.asdict(row.retry)),
+        "retry": t.RetryPolicy(**{**msgspec.structs.asdict(row.retry), "give_up_on": list(row.retry.give_up_on)}),
         "tags": tags_of(row.tags),
         "parent_id": row.parent,
         "correlation_id": row.correlation_id,

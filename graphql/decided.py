@@ -7,7 +7,7 @@ from jobledger.domain.job_state import JobStatus
 from jobledger.domain.values import Code, Rejection
 from jobledger.eventlog.positions import encode_position
 from jobledger.graphql.scalars import Position
-from jobledger.graphql.types.errors import ErrorCode, UserError, shorten, user_error
+from jobledger.graphql.types.errors import Conflict, ErrorCode, UserError, shorten, user_error
 from jobledger.schemas.outcomes import Outcome
 
 _CODES: dict[Code, ErrorCode] = {
@@ -24,7 +24,7 @@ _CODES: dict[Code, ErrorCode] = {
 _REMEDIES: dict[ErrorCode, str] = {
     ErrorCode.ALREADY_ENDED: "an ended job stays as it is",
     ErrorCode.ALREADY_EXISTS: "use another name, or update what exists",
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: "send the same job again, or use another key",
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: "submit another job under an id or key of its own",
     ErrorCode.NOT_FOUND: "check the id",
     ErrorCode.UNDECIDABLE: "report it: the command was put aside for the operators",
 }
@@ -55,7 +55,10 @@ def error_of(outcome: Outcome, path: list[str], value: str | None) -> UserError:
         return user_error(ErrorCode.UNDECIDABLE, "The command was rejected without a reason", path=path)
     code = _CODES[rejection.code]
     remedy = _REMEDIES.get(code, "")
-    error = user_error(code, rejection.message.rstrip(".").replace(outcome.stream, name_of(outcome)), remedy, path)
+    problem = rejection.message.rstrip(".").replace(outcome.stream, name_of(outcome))
+    error = user_error(code, problem, "" if ";" in problem else remedy, path)
+    if isinstance(error, Conflict):
+        error.status = status_of(outcome)  # type: ignore[assignment]
     shown = rejection.value.replace(outcome.stream, name_of(outcome)) or value
     error.value = None if shown is None else shorten(shown)
     return error

@@ -16,7 +16,7 @@ from jobledger.graphql.scalars import Position
 from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
 from jobledger.graphql.types.results import JobRef, Pending, SubmitJobsProblem, SubmitJobsSuccess, SubmitJobSuccess
-from jobledger.graphql.validation import Refused, check_uuid, given, refuse, submit_body
+from jobledger.graphql.validation import Refused, check_new_job_id, check_uuid, given, refuse, submit_body
 from jobledger.projections.read_model import ReadModelUnavailableError
 from jobledger.schemas import limits
 from jobledger.schemas.commands import Command
@@ -134,7 +134,11 @@ class Submitting:
 
     def _command(self, context: RequestContext, item: SubmitItem, body: SubmitJob) -> Ready:
         """Without a key, command and job have one id: the same command id is the same job."""
-        command_id = check_uuid("commandId", item.command_id) if given(item.command_id) else self._new_id()
+        command_id = self._new_id()
+        if given(item.command_id) and body.key_digest is None:
+            command_id = check_new_job_id("commandId", item.command_id, self._clock_ms())
+        elif given(item.command_id):
+            command_id = check_uuid("commandId", item.command_id)
         job_id = command_id if body.key_digest is None else self._mint(context.tenant, body.key_digest)
         command = Command(
             id=command_id,

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from strawberry import UNSET
 
+from jobledger.domain.identity import fault_of_new_job_id
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 from jobledger.graphql.submit_item import SubmitItem, TagItem
@@ -76,6 +77,16 @@ def check_uuid(field: str, value: object) -> str:
         return str(UUID(str(value)))
     except ValueError:
         raise refuse(f"{field} {value!r:.80} is not a UUID", "use one such as a UUIDv7", field, value) from None
+
+
+def check_new_job_id(field: str, value: object, now_ms: int) -> str:
+    """The id of a new job: a UUIDv7 that was not made in the future. Whether it is too old, its owner knows."""
+    job_id = check_uuid(field, value)
+    fault = fault_of_new_job_id(job_id, now_ms)
+    if fault is None:
+        return job_id
+    problem, _, remedy = fault.removesuffix(".").partition("; ")
+    raise refuse(problem, remedy, field, value)
 
 
 def check_time(field: str, value: object) -> int:
@@ -206,7 +217,23 @@ def check_retry(retry: Any) -> RetryPolicy:
         value = getattr(retry, field)
         if given(value):
             values[field] = check_number(f"retry.{_CAMEL.get(field, field)}", value, low, high)
-    return RetryPolicy(**values)  # type: ignore[arg-type]
+    given_up = _error_types(retry.give_up_on) if given(retry.give_up_on) else ()
+    return RetryPolicy(**values, give_up_on=given_up)  # type: ignore[arg-type]
+
+
+def _error_types(names: Sequence[str]) -> tuple[str, ...]:
+    field = "retry.giveUpOn"
+    if len(names) > limits.MAX_GIVE_UP_ON:
+        raise refuse(f"{field} has {len(names)} entries", f"use at most {limits.MAX_GIVE_UP_ON}", field, len(names))
+    for index, name in enumerate(names):
+        if not name.isidentifier() or len(name) > limits.MAX_ERROR_TYPE_LENGTH:
+            raise refuse(
+                f"{field}.{index} {name!r:.80} is not the name of an error's type",
+                "write it like ValueError, without its module",
+                f"{field}.{index}",
+                name,
+            )
+    return tuple(dict.fromkeys(names))
 
 
 def digest(text: str | bytes) -> str:

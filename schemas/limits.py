@@ -19,3 +19,6 @@ MAX_ID_BYTES = 128
 MAX_STREAM_BYTES = 256
 #: One command, encoded: every record that follows from it then fits into a message.
 MAX_COMMAND_BYTES = 1024 * 1024
+#: Types of errors that a retry policy can name, and characters of such a name.
+MAX_GIVE_UP_ON = 32
+MAX_ERROR_TYPE_LENGTH = 200

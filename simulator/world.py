@@ -109,7 +109,8 @@ class World:
     def new_job(self, key: str | None = None) -> str:
         """A stream id for a job, on the partition of its idempotency key when it has one."""
         while True:
-            stream = job_stream(self.options.tenant, f"{self._next('job'):08x}-0000-7000-8000-000000000000")
+            made = f"{self.clock.now_ms():012x}"
+            stream = job_stream(self.options.tenant, f"{made[:8]}-{made[8:]}-7000-8000-{self._next('job'):012x}")
             if key is None:
                 return stream
             home = partition_of(key_stream(self.options.tenant, key), self.options.partitions)

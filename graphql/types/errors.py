@@ -8,6 +8,8 @@ import strawberry
 from graphql import GraphQLError
 from strawberry import UNSET
 
+from jobledger.graphql.types.inputs import GraphQLJobStatus
+
 
 @strawberry.enum(description="What was wrong. Messages are for people, codes for programs.")
 class ErrorCode(StrEnum):
@@ -72,6 +74,10 @@ class NotFound(UserError):
 @strawberry.type(description="The state of the job or queue does not allow it.")
 class Conflict(UserError):
     """ALREADY_ENDED, ALREADY_EXISTS, INVALID_STATE, UNDECIDABLE."""
+
+    status: GraphQLJobStatus | None = strawberry.field(  # type: ignore[valid-type]
+        default=None, description="Of the job that does not allow it: for ALREADY_ENDED, how it ended."
+    )
 
 
 @strawberry.type(description="The idempotency key stands for another job already.")

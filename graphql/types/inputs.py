@@ -26,6 +26,9 @@ class RetryPolicyInput:
     factor: float | None = strawberry.field(default=UNSET, description="Growth of the wait, 1 to 100; 2.")
     max_seconds: float | None = strawberry.field(default=UNSET, description="Longest wait; 300.")
     jitter_ratio: float | None = strawberry.field(default=UNSET, description="Stretches the wait by up to this; 0.1.")
+    give_up_on: list[str] | None = strawberry.field(
+        default=UNSET, description="Types of errors, 32 at most, after which no attempt is of use; none."
+    )
 
 
 @strawberry.input(description="A name and a value that jobs can be found by.")
@@ -57,7 +60,8 @@ class SubmitJobInput:
         default=UNSET, description="The same key with the same job again answers with the first job."
     )
     command_id: strawberry.ID | None = strawberry.field(
-        default=UNSET, description="A UUID of yours; the same one again is the same command."
+        default=UNSET,
+        description="A UUIDv7 of yours; the same one again is the same command. Without idempotencyKey, the job's id.",
     )
 
 

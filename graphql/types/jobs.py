@@ -51,6 +51,7 @@ class RetryPolicy:
     factor: float
     max_seconds: float
     jitter_ratio: float
+    give_up_on: list[str]
 
 
 @strawberry.type(description="One hand-out of a job to a worker, or of a job that waits in its queue for one.")

@@ -96,9 +96,9 @@ class Answers:
         rejection: Rejection | None = None,
         answer: Answer | None = None,
     ) -> Outcome:
-        """An outcome by what the batch sees of the stream; for a repeat whose stream has ended by its stub."""
+        """An outcome by what the batch sees of the stream; by its stub when it has ended."""
         state = self._peek(stream or command.stream)
-        stub = self.stub(stream or command.stream) if duplicate and state is None else None
+        stub = self.stub(stream or command.stream) if state is None else None
         version = head(state).version if state is not None else stub.version if stub else 0
         status_after = state.status.value if isinstance(state, Job) else stub.status if stub else None
         return Outcome(

@@ -11,7 +11,8 @@ from jobledger.domain.aggregates import AGGREGATES, State, head, mutate
 from jobledger.domain.commands import CREATING, REMEMBERED
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.events import AnyEvent
-from jobledger.domain.identity import minted_ms, partition_of, split_stream
+from jobledger.domain.identity import fault_of_new_job_id, minted_ms, partition_of, split_stream
+from jobledger.domain.job import ended_job
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.domain.job_events import JobSubmitted
 from jobledger.domain.job_state import Job, JobStatus
@@ -239,16 +240,13 @@ class Batch:
             return self._first_submission(command, body, state)
         if not isinstance(body, REMEMBERED):
             return None
-        if state is not None:
-            recent = head(state).recent
-        else:
-            stub = self._answers.stub(command.stream)
-            recent = stub.recent if stub else []
+        stub = self._answers.stub(command.stream) if state is None else None
+        recent = head(state).recent if state is not None else stub.recent if stub else []
         seq = self._machine.checkpoint.seq
         if command.id not in recent:
             unchanged = self._key(unchanged_key(command.stream, command.id))
             if unchanged is None:
-                return None
+                return ended_job(command.stream, stub.status, body) if stub else None
             seq = unchanged.seq
         elif state is not None and isinstance(body, CREATING):
             seq = head(state).created_seq
@@ -267,25 +265,15 @@ class Batch:
             )
         stub = self._answers.stub(command.stream)
         if stub is None:
-            return self._too_old(command)
+            return self._unfit_id(command)
         return self._same_request(command, body, stub.request_digest, command.stream, stub.seq, "commandId")
 
-    def _too_old(self, command: Command) -> Rejection | None:
-        """An id that was made longer ago than stubs are kept: its job may have been and gone, and nothing tells.
-
-        A stream must not begin twice: its versions would start over, which no reader can follow.
-        """
+    def _unfit_id(self, command: Command) -> Rejection | None:
+        """A stream must not begin twice: its versions would start over, which no reader can follow."""
         job = split_stream(command.stream)[2]
-        minted, window_ms = minted_ms(job), self._machine.limits.dedup_window_ms
-        if minted is None or minted + window_ms >= self._now:
-            return None
-        return Rejection(
-            code=Code.INVALID,
-            message=f"Expected an id made within the last {window_ms // 1000} s, as long as repeats are recognised, "
-            f"but '{job}' is older by the time in it; look whether that job exists, and if not use a new id.",
-            field="commandId",
-            value=job,
-        )
+        by_system = command.actor.kind is ActorKind.SYSTEM
+        fault = fault_of_new_job_id(job, self._stamp_ms, self._machine.limits.dedup_window_ms, by_system=by_system)
+        return None if fault is None else Rejection(code=Code.INVALID, message=fault, field="commandId", value=job)
 
     def _same_request(
         self, command: Command, body: SubmitJob, digest: str | None, stream: str, seq: int, field: str
@@ -293,8 +281,8 @@ class Batch:
         if digest and body.request_digest and digest != body.request_digest:
             return Rejection(
                 code=Code.IDEMPOTENCY_KEY_REUSED,
-                message=f"This {field} stands for another request already (job '{split_stream(stream)[2]}'); "
-                f"use a new one, or send the same request again.",
+                message=f"Expected the request that was first sent with this {field} (it is job "
+                f"'{split_stream(stream)[2]}'), but got another one.",
                 field=field,
                 value=split_stream(stream)[2],
             )
@@ -488,7 +476,9 @@ class Batch:
         self._machine.keep_job(stream, job, data)
 
     def _write_stub(self, stream: str, job: Job) -> None:
-        expires = self._stamp_ms + self._machine.limits.dedup_window_ms
+        # An id may be made by a clock that is ahead: its job's stub has to outlive the time in which it is taken.
+        made = minted_ms(split_stream(stream)[2]) or 0
+        expires = max(self._stamp_ms, made) + self._machine.limits.dedup_window_ms
         stub = Stub(
             seq=job.created_seq,
             version=job.version,

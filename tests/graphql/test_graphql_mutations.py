@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
+
+from jobledger.domain.identity import derived_job_id
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -25,7 +28,8 @@ RESULTS = (
 CANCEL = (
     "mutation($input: CancelJobInput!) { cancelJob(input: $input) { __typename ... on CancelJobSuccess { "
     "job { id status "
-    "} commandId position } ... on UserError { code message path value } ... on Pending { commandId jobId } } }"
+    "} commandId position } ... on UserError { code message path value } ... on Conflict { status } "
+    "... on Pending { commandId jobId } } }"
 )
 CREATE = (
     "mutation($input: CreateQueueInput!) { createQueue(input: $input) { __typename ... on QueueSuccess { "
@@ -72,9 +76,14 @@ BAD: list[tuple[dict[str, Any], str, list[str], str]] = [
     ({"payloadText": "1", "payload": 1}, "INVALID", ["payloadText"], "one of them"),
     ({"retry": {"maxAttempts": 0}}, "INVALID", ["retry", "maxAttempts"], "1 to 1,000"),
     ({"retry": {"factor": 0.5}}, "INVALID", ["retry", "factor"], "1 to 100"),
+    ({"retry": {"giveUpOn": ["a.b"]}}, "INVALID", ["retry", "giveUpOn", "0"], "without its module"),
+    ({"retry": {"giveUpOn": ["E"] * 33}}, "INVALID", ["retry", "giveUpOn"], "at most 32"),
     ({"timeoutSeconds": 0}, "INVALID", ["timeoutSeconds"], "range"),
     ({"parentId": "x"}, "INVALID", ["parentId"], "UUID"),
     ({"commandId": "x"}, "INVALID", ["commandId"], "UUID"),
+    ({"commandId": str(uuid.uuid4())}, "INVALID", ["commandId"], "UUIDv7"),
+    ({"commandId": derived_job_id(1_700_000_000_000, "x")}, "INVALID", ["commandId"], "UUIDv7"),
+    ({"commandId": "ffffffff-ffff-7c0a-9f4e-2d1c7e0b5a41"}, "INVALID", ["commandId"], "check the clock"),
     ({"idempotencyKey": ""}, "INVALID", ["idempotencyKey"], "1 to 256"),
     ({"idempotencyKey": "k" * 257}, "INVALID", ["idempotencyKey"], "1 to 256"),
     ({"tags": [{"name": "a", "value": "b"}] * 2}, "INVALID", ["tags", "1", "name"], "twice"),
@@ -101,6 +110,14 @@ async def _refused(api: Any, fields: dict[str, Any], code: str, path: list[str],
     assert problem["error"]["code"] == code and problem["error"]["path"] == ["input", "0", *path]
 
 
+async def test_a_policy_names_errors_to_give_up_on_and_null_is_a_payload(api: Any) -> None:
+    query = "query($id: ID!, $after: Position) { job(id: $id, after: $after) { payload run retry { giveUpOn } } }"
+    for payload in ({"payload": None}, {"payloadText": "null"}, {}):
+        answer = await api.submit(retry={"giveUpOn": ["CardDeclined", "KeyError"]}, **payload)
+        job = (await api.ask(query, {"id": answer["job"]["id"], "after": answer["position"]}))["job"]
+        assert job == {"payload": None, "run": 1, "retry": {"giveUpOn": ["CardDeclined", "KeyError"]}}
+
+
 async def test_a_due_time_in_the_past_runs_now_and_one_ahead_is_scheduled(api: Any) -> None:
     assert (await api.submit(at=later(days=-400)))["job"]["status"] == "QUEUED"
     assert (await api.submit(at=later(days=400)))["job"]["status"] == "SCHEDULED"
@@ -109,7 +126,7 @@ async def test_a_due_time_in_the_past_runs_now_and_one_ahead_is_scheduled(api: A
 
 async def test_the_same_command_id_five_times_is_one_job_and_the_first_outcome(system: Any) -> None:
     first, second = await system.api(), await system.api()
-    command = str(uuid.uuid4())
+    command = str(uuid7())
     answers = [await api.submit(commandId=command) for api in (first, second, first, second, first)]
     assert {answer["job"]["id"] for answer in answers} == {command}
     assert [answer["duplicate"] for answer in answers] == [False, True, True, True, True]
@@ -126,7 +143,7 @@ async def test_an_idempotency_key_gives_the_first_job_and_refuses_another_reques
 
 
 async def test_a_bulk_answers_for_each_item_in_order(api: Any) -> None:
-    command = str(uuid.uuid4())
+    command = str(uuid7())
     jobs = [{"handler": "work"}, {"handler": "not valid"}, {"handler": "work", "commandId": command}] * 2
     answer = (await api.ask(SUBMIT_MANY, {"input": jobs}))["submitJobs"]
     assert (answer["accepted"], answer["rejected"], answer["pending"]) == (4, 2, 0)
@@ -160,7 +177,8 @@ async def test_cancel_ends_a_waiting_job_and_says_what_it_can_not_cancel(api: An
     answer = (await api.ask(CANCEL, {"input": {"id": job, "reason": "no longer wanted"}}))["cancelJob"]
     assert answer["job"] == {"id": job, "status": "CANCELLED"}
     again = (await api.ask(CANCEL, {"input": {"id": job}}))["cancelJob"]
-    assert again["__typename"] in {"Conflict", "NotFound"} and again["value"] == job
+    assert (again["__typename"], again["code"], again["status"]) == ("Conflict", "ALREADY_ENDED", "CANCELLED")
+    assert again["message"] == f"Expected to cancel job '{job}', but it is CANCELLED; an ended job stays as it is."
     unknown = (await api.ask(CANCEL, {"input": {"id": str(uuid.uuid4())}}))["cancelJob"]
     assert unknown["code"] == "NOT_FOUND" and unknown["path"] == ["input", "id"]
     bad = (await api.ask(CANCEL, {"input": {"id": "7"}}))["cancelJob"]

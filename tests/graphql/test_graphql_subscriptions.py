@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+from uuid_utils.compat import uuid7
 
 from jobledger.eventlog.positions import decode_position, encode_position
 
@@ -209,7 +209,7 @@ async def test_mutations_over_websocket_and_an_end_when_the_api_stops(api: Any) 
     query = (
         'mutation { submitJob(input: {handler: "work", commandId: "%s"}) { ... on SubmitJobSuccess { job { id } } } }'
     )
-    command = str(uuid.uuid4())
+    command = str(uuid7())
     async with api.websocket(query % command) as items:
         answers = [payload async for payload in items]
     assert answers[0]["data"]["submitJob"]["job"]["id"] == command
