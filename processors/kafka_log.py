@@ -30,6 +30,8 @@ READ_BATCH = 2_000
 #: The end of a partition is told after an empty fetch: a long one would be waited for at each takeover.
 READ_WAIT_MS = 10
 TAIL_STEP = 64
+#: Commands that are read at a time past the feed: they wait in memory until they are decided.
+REFILL_BYTES = 4 * 1024 * 1024
 #: Stands for an offset that holds no record although nothing was lost: the mark of a transaction that somebody
 #: else has written to `commands`. What is gone from the beginning of the log is not filled in like this.
 NO_COMMANDS = b'{"commands":[]}'
@@ -222,6 +224,7 @@ class KafkaPartitionLog:
         if offset >= high:
             return []
         records: list[tuple[int, bytes]] = []
+        size = 0
         expected = max(low, offset)
         with contextlib.closing(self._read(Topic.COMMANDS, expected)) as messages:
             for message in messages:
@@ -229,7 +232,8 @@ class KafkaPartitionLog:
                 records += [(missing, NO_COMMANDS) for missing in range(expected, min(at, expected + limit))]
                 records.append((at, message.value() or b""))
                 expected = at + 1
-                if len(records) >= limit:
+                size += len(message.value() or b"")
+                if len(records) >= limit or size >= REFILL_BYTES:
                     return records[:limit]
         records += [(missing, NO_COMMANDS) for missing in range(expected, min(high, expected + limit))]
         return records[:limit]

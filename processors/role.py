@@ -27,6 +27,7 @@ from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.processors.observer import TelemetryObserver
 from jobledger.processors.relay import KafkaRelay
 from jobledger.processors.scheduler import OwnerSet
+from jobledger.processors.turns import TurnWatch
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
@@ -171,7 +172,7 @@ async def run(settings: Settings) -> int:
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     warn_if_exposed(settings.host, settings.health_port)
     return await run_until_signalled(
-        [server, *scheduler.parts],
+        [*([TurnWatch.logging()] if settings.dev else []), server, *scheduler.parts],
         stop_timeout=STOP_SECONDS,
         on_ready=lambda: health.set_ready(True),
         on_stopping=lambda: health.set_ready(False),

@@ -83,6 +83,13 @@ SCHEDULER_EVENTS = (
     ),
     LogEvent("outbox_resent", _N, "Outbox sent again after a failed delivery", _S, ("partition", "error")),
     LogEvent(
+        "loop_turn_long",
+        _N,
+        "One turn of the event loop held up everything else in the process (in dev)",
+        _S,
+        ("what", "duration_ms"),
+    ),
+    LogEvent(
         "outbox_gap",
         _E,
         "Commands of another partition are missing, and what came after them waits",

@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from jobledger.processors.core.batch import UndecidedError
 from jobledger.processors.core.leases import Leases
 from jobledger.processors.core.machine import Incoming, Limits, LostCommandError, Machine, UnknownCommandError
@@ -27,11 +25,13 @@ from jobledger.processors.core.recovery import ForeignStateError, LostTailError,
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import UnreadableStateError
 from jobledger.processors.core.watched_clock import ClockWrongError
-from jobledger.schemas.commands import BrokenCommand, Command, ReadRecord, read_record
+from jobledger.schemas.commands import Command, ReadRecord, take_record
 
 MAX_INBOX_RECORDS = 512
 MAX_INBOX_BYTES = 32 * 1024 * 1024
 REFILL_RECORDS = 256
+#: What is decoded at a stretch, some milliseconds of it; then others on the loop have their turn.
+SLICE_BYTES = 128 * 1024
 #: A partition that says so in health has failed this often without a commit in between.
 TROUBLED_AFTER = 3
 #: A gap in the numbers of an outbox closes by itself when its sender sends again; one that lasts is an alarm.
@@ -91,6 +91,7 @@ class Owner:
         self._commit_slots = commit_slots
         self._inbox: deque[tuple[int, bytes]] = deque()
         self._inbox_bytes = 0
+        self._refill: deque[tuple[int, bytes]] = deque()
         self._read: deque[tuple[int, ReadRecord]] = deque()
         self._internal: deque[Command] = deque()
         self._seen_until = 0
@@ -242,6 +243,7 @@ class Owner:
             self._machine.retained.close()
             self._machine = None
         self._inbox.clear()
+        self._refill.clear()
         self._read.clear()
         self._internal.clear()
         self._inbox_bytes = 0
@@ -288,7 +290,8 @@ class Owner:
                 await self._commit(machine, plan)
 
     async def _wait_for_work(self, machine: Machine) -> None:
-        if self._inbox or self._read or self._internal or machine.unfinished or self._behind(machine):
+        ready = self._inbox or self._refill or self._read or self._internal
+        if ready or machine.unfinished or self._behind(machine):
             return
         due = machine.next_due_ms()
         wait = min(IDLE_TURN_SECONDS, LEASE_CHECK_SECONDS if machine.queues else IDLE_TURN_SECONDS)
@@ -304,37 +307,49 @@ class Owner:
 
     def _behind(self, machine: Machine) -> bool:
         """Whether the feed has passed records that this owner did not take in."""
-        return not self._read and self._seen_until > machine.checkpoint.offset
+        return not self._read and not self._refill and self._seen_until > machine.checkpoint.offset
 
     async def _collect(self, machine: Machine) -> None:
-        """Read the records that wait, and what the feed dropped, up to about a batch; look at the leases."""
+        """Read the records that wait, and what the feed dropped, up to about a batch."""
+        await self._read_waiting(machine)
+        if self._read or self._seen_until <= machine.checkpoint.offset:
+            return
+        self._refill.extend(await self._log.commands_from(machine.checkpoint.offset, REFILL_RECORDS))
+        if not self._refill:
+            raise LostCommandError(
+                f"Partition {self.partition}: command records {machine.checkpoint.offset} to "
+                f"{self._seen_until - 1} are not in the log any more; the partition stays closed."
+            )
+        self._seen_until = max(self._seen_until, self._refill[-1][0] + 1)
+        await self._read_waiting(machine)
+
+    async def _read_waiting(self, machine: Machine) -> None:
+        """Decode what is here, in slices: others on the loop have their turn in between."""
         waiting = sum(len(record.commands) for _, record in self._read)
-        while self._inbox and waiting < machine.limits.commands:
-            expected = self._read[-1][0] + 1 if self._read else machine.checkpoint.offset
-            offset, value = self._inbox[0]
-            if offset > expected:
-                break
-            self._inbox.popleft()
+        slice_bytes = 0
+        while waiting < machine.limits.commands and (following := self._next_record(machine)) is not None:
+            offset, value = following
+            record = take_record(value)
+            self._read.append((offset, record))
+            waiting += len(record.commands)
+            slice_bytes += len(value)
+            if slice_bytes >= SLICE_BYTES:
+                slice_bytes = 0
+                await asyncio.sleep(0)
+
+    def _next_record(self, machine: Machine) -> tuple[int, bytes] | None:
+        """The next record of the log that is here already; None: there is none, or it has to be read from the log."""
+        expected = self._read[-1][0] + 1 if self._read else machine.checkpoint.offset
+        while self._refill:
+            offset, value = self._refill.popleft()
+            if offset >= expected:
+                return offset, value
+        while self._inbox and self._inbox[0][0] <= expected:
+            offset, value = self._inbox.popleft()
             self._inbox_bytes -= len(value)
             if offset == expected:
-                waiting += self._take(offset, value)
-        if not self._read and self._seen_until > machine.checkpoint.offset:
-            for offset, value in await self._log.commands_from(machine.checkpoint.offset, REFILL_RECORDS):
-                self._take(offset, value)
-                self._seen_until = max(self._seen_until, offset + 1)
-            if not self._read:
-                raise LostCommandError(
-                    f"Partition {self.partition}: command records {machine.checkpoint.offset} to "
-                    f"{self._seen_until - 1} are not in the log any more; the partition stays closed."
-                )
-
-    def _take(self, offset: int, value: bytes) -> int:
-        try:
-            record = read_record(value)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            record = ReadRecord(commands=[BrokenCommand(raw=value, reason=f"The record cannot be read: {error}")])
-        self._read.append((offset, record))
-        return len(record.commands)
+                return offset, value
+        return None
 
     def _check_leases(self, machine: Machine) -> None:
         now = self._clock.monotonic()
