@@ -15,7 +15,7 @@ from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.topics import Durability, ensure_topics
-from jobledger.processors.clock import SystemClock
+from jobledger.processors.clock import SystemClock, make_clock
 from jobledger.processors.clock_gate import ClockGate
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
@@ -163,7 +163,7 @@ async def run(settings: Settings) -> int:
         ensure_topics, settings.kafka.client_config(), settings.cell, settings.partitions, durability
     )
     metrics = Metrics("scheduler", instance_id=instance, version=version("jobledger"))
-    clock = SystemClock(settings.clock_offset_ms if settings.dev else 0)
+    clock = make_clock(settings)
     scheduler = Scheduler(settings, metrics, clock)
     health = Health(version("jobledger"))
     health.add("queue", scheduler.queue_check)

@@ -21,7 +21,14 @@ from jobledger.processors.core.ports import (
     RefusedRecordError,
     Relay,
 )
-from jobledger.processors.core.recovery import ForeignStateError, LostTailError, check_commands, check_tail, rebuild
+from jobledger.processors.core.recovery import (
+    ForeignStateError,
+    LatestState,
+    LostTailError,
+    build,
+    check_commands,
+    check_tail,
+)
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import UnreadableStateError
 from jobledger.processors.core.watched_clock import ClockWrongError
@@ -43,6 +50,9 @@ REOPEN_MAX_SECONDS = 5.0
 LEASE_CHECK_SECONDS = 0.25
 IDLE_TURN_SECONDS = 1.0
 CLOCK_CHECK_SECONDS = 0.1
+#: Commands that are told of and cannot be read: until they are asked for again, and until the log is opened anew.
+REFILL_PAUSE_SECONDS = 0.1
+MISSING_SECONDS = 30.0
 
 #: The log itself is at fault: trying again cannot help.
 _REFUSALS = (LostTailError, LostCommandError, ForeignStateError, UnreadableStateError, UnknownCommandError)
@@ -61,6 +71,10 @@ class OwnerConfig:
     confirm_seconds: float = 10.0
     #: Makes the cache of stubs and keys, anew at each opening.
     make_retained: Callable[[], Retained] = Retained
+
+
+class MissingCommandsError(RuntimeError):
+    """The log is behind what it has told: the owner opens it anew."""
 
 
 class Owner:
@@ -95,6 +109,7 @@ class Owner:
         self._read: deque[tuple[int, ReadRecord]] = deque()
         self._internal: deque[Command] = deque()
         self._seen_until = 0
+        self._missing_since: float | None = None
         self._wake = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -244,6 +259,8 @@ class Owner:
             self._machine = None
         self._inbox.clear()
         self._refill.clear()
+        self._seen_until = 0
+        self._missing_since = None
         self._read.clear()
         self._internal.clear()
         self._inbox_bytes = 0
@@ -252,28 +269,33 @@ class Owner:
     async def _open(self) -> None:
         started = self._clock.monotonic()
         self._clock.now_ms()  # raises while the clock is wrong: nobody is fenced for an owner that cannot decide
-        recovered = await self._log.open()
-        config = self._config
-        machine = await asyncio.to_thread(
-            rebuild,
-            self.partition,
-            config.cell,
-            config.partitions,
-            recovered.state,
-            config.limits,
-            config.make_retained(),
-        )
-        check_tail(self.partition, machine.checkpoint, recovered.last_event_seq)
-        check_commands(self.partition, machine.checkpoint, recovered.commands_end)
+        machine, commands_end = await self._recover()
         # What is in the log already is read from there, wherever the feed begins.
-        self._seen_until = max(self._seen_until, recovered.commands_end)
+        self._seen_until = max(self._seen_until, commands_end)
         machine.aside = self._aside
         self._machine = machine
-        self._leases = Leases(self._heartbeats, self._clock, config.lease_seconds)
+        self._leases = Leases(self._heartbeats, self._clock, self._config.lease_seconds)
         self._relay.register(self)
         self.serving = True
         self.settled.set()
         self._observer.opened(self.partition, self._clock.monotonic() - started, len(machine.jobs))
+
+    async def _recover(self) -> tuple[Machine, int]:
+        """The partition as the log has it, checked, and the end of its commands."""
+        config = self._config
+        retained = await asyncio.to_thread(config.make_retained)
+        try:
+            latest = LatestState(retained)
+            recovered = await self._log.open(latest.take)
+            machine = await asyncio.to_thread(
+                build, self.partition, config.cell, config.partitions, latest, config.limits
+            )
+            check_tail(self.partition, machine.checkpoint, recovered.last_event_seq)
+            check_commands(self.partition, machine.checkpoint, recovered.commands_end)
+        except BaseException:
+            retained.close()
+            raise
+        return machine, recovered.commands_end
 
     async def _serve(self) -> None:
         machine = self._machine
@@ -315,11 +337,9 @@ class Owner:
         if self._read or self._seen_until <= machine.checkpoint.offset:
             return
         self._refill.extend(await self._log.commands_from(machine.checkpoint.offset, REFILL_RECORDS))
+        await self._note_refill(found=bool(self._refill))
         if not self._refill:
-            raise LostCommandError(
-                f"Partition {self.partition}: command records {machine.checkpoint.offset} to "
-                f"{self._seen_until - 1} are not in the log any more; the partition stays closed."
-            )
+            return
         self._seen_until = max(self._seen_until, self._refill[-1][0] + 1)
         await self._read_waiting(machine)
 
@@ -350,6 +370,18 @@ class Owner:
             if offset == expected:
                 return offset, value
         return None
+
+    async def _note_refill(self, *, found: bool) -> None:
+        """Records that somebody has told of may not be there yet: a new leader can be behind what the old one knew."""
+        if found:
+            self._missing_since = None
+            return
+        now = self._clock.monotonic()
+        self._missing_since = self._missing_since or now
+        if now - self._missing_since > MISSING_SECONDS:
+            self._missing_since = None
+            raise MissingCommandsError(f"Commands up to {self._seen_until - 1} are told of, but cannot be read.")
+        await self._pause(REFILL_PAUSE_SECONDS)
 
     def _check_leases(self, machine: Machine) -> None:
         now = self._clock.monotonic()

@@ -15,7 +15,7 @@ from jobledger.domain.values import SYSTEM, Actor, ActorKind, Opaque
 from jobledger.processors.core.machine import Incoming, Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
-from jobledger.processors.core.ports import OutboxHolder, RefusedRecordError
+from jobledger.processors.core.ports import OutboxHolder, RefusedRecordError, TakeState
 from jobledger.processors.core.recovery import rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.kafka_log import RecoveredState
@@ -140,9 +140,10 @@ class MemoryLog:
         self.commits = 0
         self.before_commit: Callable[[Plan], Awaitable[None]] | None = None
 
-    async def open(self) -> RecoveredState:
+    async def open(self, take: TakeState) -> RecoveredState:
         self.opened += 1
-        return RecoveredState(dict(self.state), len(self.records), len(self.commands))
+        take(self.state.items())
+        return RecoveredState(len(self.records), len(self.commands))
 
     async def commit(self, plan: Plan) -> None:
         self.commits += 1

@@ -14,21 +14,15 @@ from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.machine import Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
-from jobledger.processors.core.ports import OutboxHolder
+from jobledger.processors.core.ports import OutboxHolder, TakeState
 from jobledger.processors.core.watched_clock import WatchedClock
+from jobledger.processors.kafka_log import RecoveredState
 from jobledger.schemas.commands import CommandRecord, encode_record
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.outcomes import Outcome
 from jobledger.simulator.log import MemoryLog
 
 CELL = "c"
-
-
-@dataclass
-class Recovered:
-    state: dict[bytes, bytes]
-    last_event_seq: int
-    commands_end: int
 
 
 class PartitionInMemory:
@@ -40,11 +34,12 @@ class PartitionInMemory:
         self._epoch = 0
         self.opened = 0
 
-    async def open(self) -> Recovered:
+    async def open(self, take: TakeState) -> RecoveredState:
         self.opened += 1
         self._epoch = self._log.open(self._partition)
         records = self._log.partitions[self._partition]
-        return Recovered(dict(records.state), len(records.events), len(records.commands))
+        take(records.state.items())
+        return RecoveredState(len(records.events), len(records.commands))
 
     async def commit(self, plan: Plan) -> None:
         self._log.commit(self._partition, self._epoch, plan)
