@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from jobledger.processors.core.machine import Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.ports import OutboxHolder, TakeState
+from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.processors.kafka_log import RecoveredState
 from jobledger.schemas.commands import CommandRecord, encode_record
@@ -70,6 +72,7 @@ class OwnerInMemory:
     """An owner of the only partition of a cell, with a clock that can be moved and a broker that knows the time."""
 
     max_skew_ms: int = 500
+    make_retained: Callable[[], Retained] = Retained
     log: MemoryLog = field(default_factory=lambda: MemoryLog(1))
     wall: SystemClock = field(default_factory=SystemClock)
 
@@ -81,7 +84,14 @@ class OwnerInMemory:
         self.clock = WatchedClock(self.wall, self.max_skew_ms)
         self.partition = PartitionInMemory(self.log)
         self._jobs = 0
-        config = OwnerConfig(cell=CELL, partitions=1, limits=Limits(), lease_seconds=60, confirm_seconds=0.1)
+        config = OwnerConfig(
+            cell=CELL,
+            partitions=1,
+            limits=Limits(),
+            lease_seconds=60,
+            confirm_seconds=0.1,
+            make_retained=self.make_retained,
+        )
         self.owner = Owner(
             0, config, self.partition, NoRelay(), Alive(), self.clock, self.observer, asyncio.Semaphore(1)
         )
