@@ -12,9 +12,9 @@ from jobledger.domain import values
 
 MAX_ATTEMPTS = 1_000
 MAX_GIVE_UP_ON = 32
-_DAY_SECONDS = 86_400.0
-#: Fields with their least and greatest values, as the API has them.
-_BOUNDS = (
+_DAY_SECONDS = 86_400
+#: Fields of a policy with their least and greatest values, as the API has them.
+RETRY_BOUNDS = (
     ("max_attempts", 1, MAX_ATTEMPTS),
     ("initial_seconds", 0, _DAY_SECONDS),
     ("factor", 1, 100),
@@ -56,7 +56,7 @@ def policy_of(given: object) -> RetryPolicy:
         policy = RetryPolicy(**msgspec.structs.asdict(given))
     else:
         raise ValueError(f"it is {given!r:.80}, but must be a RetryPolicy or a number of attempts.")
-    for name, least, most in _BOUNDS:
+    for name, least, most in RETRY_BOUNDS:
         value = getattr(policy, name)
         number = isinstance(value, int) if name == "max_attempts" else isinstance(value, int | float)
         if not number or isinstance(value, bool) or not math.isfinite(value) or not least <= value <= most:

@@ -13,23 +13,13 @@ from uuid import UUID
 import msgspec
 import uuid_utils
 
-from jobledger.domain.values import RetryPolicy
 from jobledger.schemas import limits
 from jobledger.workers.client.errors import InvalidInput, PayloadTooLarge
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.handler import Handler
+from jobledger.workers.retrying import MAX_ATTEMPTS, RETRY_BOUNDS, RetryPolicy
 from jobledger.workers.values import to_json
 
-MAX_ATTEMPTS = 1_000
-_DAY_SECONDS = 86_400
-#: Of the fields of a RetryPolicy, as the API has them.
-RETRY_BOUNDS = (
-    ("max_attempts", 1, MAX_ATTEMPTS),
-    ("initial_seconds", 0, _DAY_SECONDS),
-    ("factor", 1, 100),
-    ("max_seconds", 0, 30 * _DAY_SECONDS),
-    ("jitter_ratio", 0, 1),
-)
 _NAME = re.compile(limits.NAME_PATTERN)
 _NAME_RULE = "1 to 100 letters, digits, '_', '-' or '.', beginning with a letter or digit"
 
@@ -119,7 +109,7 @@ class JobSpec:
 
     def policy(self) -> RetryPolicy | None:
         """The policy that is sent: the one given, else the handler's; a number of attempts changes that alone."""
-        declared: RetryPolicy | None = getattr(self.handler, "retry", None)
+        declared = self.handler.retry if isinstance(self.handler, Handler) else None
         if self.retry is None:
             return declared
         if isinstance(self.retry, RetryPolicy):
@@ -255,4 +245,5 @@ def _retry(retry: RetryPolicy) -> dict[str, Any]:
         "factor": retry.factor,
         "maxSeconds": retry.max_seconds,
         "jitterRatio": retry.jitter_ratio,
+        **({"giveUpOn": list(retry.give_up_on)} if retry.give_up_on else {}),
     }

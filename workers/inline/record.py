@@ -188,6 +188,8 @@ class Record:
                 "error_type": end.error_type or "TaskCancelled",
                 "error": end.error or error_text("The handler stopped as if it were cancelled."),
                 "retryable": end.retryable,
+                "error_bases": end.error_bases,
+                "retry_after_seconds": end.retry_after_seconds,
             }
             self.decide(c.ReportFailed(**who, **times, ended_at_ms=now, **failed))
 
