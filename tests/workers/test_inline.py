@@ -149,8 +149,9 @@ def test_cancelled_job_never_runs() -> None:
         assert job.cancel("no more") is JobStatus.CANCELLED
         with pytest.raises(JobCancelled):
             job.result()
-        with pytest.raises(AlreadyEnded):
+        with pytest.raises(AlreadyEnded) as ended:
             job.cancel()
+        assert ended.value.status is JobStatus.CANCELLED
         assert job.attempts == 0
 
 
@@ -262,6 +263,8 @@ def test_a_command_id_stands_for_one_job() -> None:
         assert first.id == one
         with pytest.raises(IdempotencyKeyReused, match="command_id"):
             client.submit(square, 3, command_id=one)
+        with pytest.raises(InvalidInput, match="Expected a UUIDv7"):
+            client.submit(square, 3, command_id="6f1d1d2c-6f5b-5c0a-9f4e-2d1c7e0b5a41")
 
 
 async def test_the_asynchronous_twin_runs_handlers_in_the_loop_of_the_test() -> None:

@@ -21,6 +21,7 @@ from jobledger.workers.retrying import MAX_ATTEMPTS, RETRY_BOUNDS, RetryPolicy
 from jobledger.workers.values import to_json
 
 _NAME = re.compile(limits.NAME_PATTERN)
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NAME_RULE = "1 to 100 letters, digits, '_', '-' or '.', beginning with a letter or digit"
 
 
@@ -91,7 +92,7 @@ class JobSpec:
         timeout = self._timeout()
         if timeout is not None:
             given["timeoutSeconds"] = timeout
-        if tags := _tags(self.tags):
+        if self.tags and (tags := _tags(self.tags)):
             given["tags"] = tags
         if self.idempotency_key is not None:
             given["idempotencyKey"] = _key(self.idempotency_key)
@@ -154,6 +155,8 @@ def _priority(value: object) -> int:
 
 
 def _uuid(name: str, value: object) -> str:
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return value
     try:
         return str(UUID(str(value)))
     except ValueError:

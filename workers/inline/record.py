@@ -86,7 +86,9 @@ class Record:
         """Let the job's own code decide, and evolve by it; raises AlreadyEnded for what it rejects."""
         decided: Any = jobs.decide(self.state.id, self.state, command, self._book.now_ms)
         if isinstance(decided, Rejection):
-            raise AlreadyEnded(decided.message.replace(self.state.id, self.id), decided.code.value, ["id"], self.id)
+            error = AlreadyEnded(decided.message.replace(self.state.id, self.id), decided.code.value, ["id"], self.id)
+            error.status = self.state.status
+            raise error
         for event in decided:
             evolve(self.state, event)
             self._note(event)
