@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -124,3 +126,16 @@ async def test_ends_of_many_jobs_come_in_their_order(client: AsyncClient, stack:
     never = await client.submit("noop", in_="1h")
     with pytest.raises(WaitTimeout, match=f"{never.id} has not ended after 4 s; its status is SCHEDULED"):
         _ = [job async for job in client.as_completed([early, never], timeout=4)]
+
+
+async def test_null_is_a_payload(client: AsyncClient, stack: Stack) -> None:
+    """By the client and by the command line; without a payload it is an empty object."""
+    assert (await (await client.submit("noop", None, in_="1h")).view()).payload is None
+    assert (await (await client.submit("noop", in_="1h")).view()).payload == {}
+    command = [sys.executable, "-m", "jobledger.cli", "submit", "noop", "--payload", "null", "--in", "1h"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--output", "json", "--api-url", stack.url, stdout=asyncio.subprocess.PIPE
+    )
+    answer, _ = await process.communicate()
+    submitted = json.loads(answer)
+    assert (await client.job_view(submitted["jobId"], submitted["position"])).payload is None
