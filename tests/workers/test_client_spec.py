@@ -18,7 +18,7 @@ async def declared(payload: dict[str, Any]) -> None: ...
 async def plain(payload: dict[str, Any]) -> None: ...
 
 
-declared.retry = RetryPolicy(max_attempts=5, initial_seconds=7, give_up_on=("CardDeclined",))  # type: ignore[attr-defined]
+declared.retry = RetryPolicy(max_attempts=5, initial_seconds=7, give_up_on=("CardDeclined",))
 
 
 def _sent(**given: Any) -> dict[str, Any]:
