@@ -1,4 +1,4 @@
-"""A seeded world in memory: the scheduler's own decisions and batch loop under virtual time and faults.
+"""A seeded world in memory: the scheduler's own owners and relay under virtual time and faults.
 
 No Kafka, no threads, no real clock. Users' test fixtures and what-if replay build on `World`; the invariants
 that hold in it are in `checks`, the faults that a run can draw from in `chaos`.

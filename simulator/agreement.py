@@ -7,7 +7,7 @@ from jobledger.domain.job_state import Job, next_timer_ms
 from jobledger.domain.queue_state import QueueState
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.state_records import Stub, decode_state, encode_state, idempotency_key, stub_key
-from jobledger.simulator.checks import PartitionTrace, insist
+from jobledger.simulator.checks import PartitionTrace, ViolationError, insist
 
 
 def check_fold(trace: PartitionTrace, machine: Machine, tenant: str) -> None:
@@ -46,7 +46,8 @@ def check_rebuild(memory: Machine, rebuilt: Machine) -> None:
 
 
 def _same(what: str, one: object, other: object) -> None:
-    insist(one == other, f"{what} differ: {one!r:.1500} | {other!r:.1500}")
+    if one != other:
+        raise ViolationError(f"{what} differ: {one!r:.1500} | {other!r:.1500}")
 
 
 def _same_queue(where: str, one: QueueState, other: QueueState) -> None:
@@ -88,6 +89,8 @@ def _check_timers(where: str, states: dict[str, State], machine: Machine) -> Non
 def _check_kept(where: str, stream: str, job: Job, machine: Machine, tenant: str) -> None:
     """An ended job has left its stub, and a job with an idempotency key has the key's entry."""
     data = machine.retained.get(stub_key(stream))
+    if _is_forgotten(job, machine) and data is None:
+        return
     if not job.ended_with_stub:
         insist(data is None, f"{where}: {stream} lives and has a stub")
     else:
@@ -97,8 +100,15 @@ def _check_kept(where: str, stream: str, job: Job, machine: Machine, tenant: str
         _same(f"{where}: stub of {stream}", told, (job.created_seq, job.version, job.status.value, *_digests(job)))
     if job.key_digest is not None:
         entry = machine.retained.get(idempotency_key(tenant, job.key_digest))
-        insist(entry is not None, f"{where}: {stream} has lost its idempotency key")
-        _same(f"{where}: key of {stream}", decode_state(entry or b"").stream, stream)
+        insist(entry is not None or _is_forgotten(job, machine), f"{where}: {stream} has lost its idempotency key")
+        if not _is_forgotten(job, machine):
+            _same(f"{where}: key of {stream}", decode_state(entry or b"").stream, stream)
+
+
+def _is_forgotten(job: Job, machine: Machine) -> bool:
+    """Whether the window is over in which repeats are recognised."""
+    ended_at_ms = job.ended_at_ms
+    return ended_at_ms is not None and ended_at_ms + machine.limits.dedup_window_ms <= machine.checkpoint.now_ms
 
 
 def _digests(job: Job) -> tuple[str | None, str | None]:

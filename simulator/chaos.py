@@ -9,14 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as qc
-from jobledger.domain.identity import queue_stream, tenant_stream
+from jobledger.domain.identity import derived_id, job_stream, partition_of, queue_stream, tenant_stream
 from jobledger.domain.tenant import CreateTenant, UpdateTenant
-from jobledger.domain.values import RetryPolicy
+from jobledger.domain.values import Opaque, RetryPolicy
 from jobledger.processors.core.machine import Limits
-from jobledger.simulator.owner import CommitFault, SimOwner
+from jobledger.simulator.ports import CommitFault
+from jobledger.simulator.scheduler import SimScheduler
 from jobledger.simulator.worker import SimWorker, TaskKey
-from jobledger.simulator.world import NewJob, World, WorldOptions
+from jobledger.simulator.world import DAY_MS, NewJob, World, WorldOptions
 
 #: An action takes the world and two numbers, each 0 … CHOICES-1.
 CHOICES = 64
@@ -26,18 +28,23 @@ _RETRIES = (
     RetryPolicy(max_attempts=3, initial_seconds=0.5),
     RetryPolicy(max_attempts=2, initial_seconds=30.0, jitter_ratio=0.5),
 )
-_WINDOW = 10 * 366 * 86_400_000
-_LIMITS = (
-    Limits(dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
-    Limits(commands=2, records=4, dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
-    Limits(commands=5, records=9, dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
-    Limits(commands=40, bytes=3_000, dedup_window_ms=_WINDOW, ahead_ms=_WINDOW),
+#: Windows that end within a run, and one that does not.
+_WINDOWS_MS = (DAY_MS, 6_000, DAY_MS, 30_000)
+_LIMITS: tuple[dict[str, int], ...] = (
+    {},
+    {"commands": 2, "records": 4},
+    {"commands": 5, "records": 9},
+    {"commands": 40, "bytes": 3_000},
 )
+#: The largest payload that the api takes, nearly.
+_LARGE = '"' + "x" * 250_000 + '"'
 
 
 def make_world(choice: int) -> World:
-    """A small world; `choice` picks its size and the bounds of a batch."""
-    world = World(WorldOptions(partitions=2 + choice % 2, limits=_LIMITS[choice // 2 % len(_LIMITS)]))
+    """A small world; `choice` picks its size, the bounds of a batch, how long repeats are recognised."""
+    limits = Limits(**_LIMITS[choice // 2 % 4], dedup_window_ms=_WINDOWS_MS[choice // 8 % 4])
+    capacity = (0, 0, 0, 2)[choice % 4]
+    world = World(WorldOptions(partitions=2 + choice % 2, limits=limits, relay_capacity=capacity))
     for _ in range(choice // 8 % 3):
         world.start_worker()
     return world
@@ -106,64 +113,132 @@ def administer(world: World, a: int, b: int) -> None:
             world.ask(queue, qc.QueryQueue())
 
 
-# -- owners -----------------------------------------------------------------------------------------------------------
+def submit_odd_id(world: World, a: int, b: int) -> None:
+    """A client chooses the job's id: at random, derived from something, old, or of another time."""
+    now, number = world.clock.now_ms(), a % 3
+    made_ms = (0, 0, 0, now - 2 * world.options.limits.dedup_window_ms, now + 240_000, now + DAY_MS)[b % 6]
+    at = f"{made_ms:012x}"
+    name = (
+        f"{number:08x}-0000-4000-8000-000000000000",
+        derived_id("odd", number),
+        f"job-{number}",
+        *[f"{at[:8]}-{at[8:]}-7000-9000-{number:012x}"] * 3,
+    )[b % 6]
+    body = jc.SubmitJob(handler="work", queue=_queue(world, a), payload=Opaque("{}"))
+    world.ask(job_stream(world.options.tenant, name), body)
+
+
+def submit_large(world: World, a: int, b: int) -> None:
+    """A job or two with the largest payload there is."""
+    for n in range(1 + b % 2):
+        world.submit(NewJob(payload=_LARGE, queue=_queue(world, a + n), retry=_RETRIES[b % 3], priority=1 + a % 5))
+
+
+def write_nonsense(world: World, a: int, b: int) -> None:
+    """Somebody else writes to `commands`: no JSON, half a record, a stranger's command, the mark of a transaction."""
+    world.foreign(_partition(world, a), nonsense(a, b) if b % 6 else None)
+
+
+def nonsense(a: int, b: int) -> bytes:
+    """Bytes that no part of the product writes."""
+    head = b'{"commands":[{"id":"foreign-%d","stream":"%s","actor":{"kind":"user","id":"x"},"body":' % (a, b"%s")
+    cancel = b'{"type":"job.cancel.v1"}}]}'
+    match b % 6:
+        case 1:
+            return bytes([a, 0, 255 - a, b]) * (1 + b)
+        case 2:
+            return b'{"commands":[{"id":7},{"id":"foreign","stream":"job:default:x","body":{"type":"no.such.v1"}},17]}'
+        case 3:
+            return head % b"nothing:default:x" + cancel
+        case 4:
+            return head % b"job" + cancel
+        case _:
+            return b"[" * 4_000 + b"]" * 4_000
+
+
+# -- schedulers -------------------------------------------------------------------------------------------------------
 
 
 def turn(world: World, a: int, b: int) -> None:
-    """A turn of one owner; sometimes one command at a time, as after a failure."""
-    world.turn(_partition(world, a), single=b % 8 == 7)
+    """One owner does what it can."""
+    world.turn(_partition(world, a))
 
 
 def turn_all(world: World, a: int, b: int) -> None:
-    """A turn of every owner."""
+    """Every owner does what it can."""
     for offset in range(world.options.partitions):
         world.turn((a + offset) % world.options.partitions)
 
 
 def decide(world: World, a: int, b: int) -> None:
-    """An owner decides and has not yet committed; its time may be over after any command."""
-    left = iter([False] * (b % 6))
-    over_time = (lambda: next(left, True)) if b % 2 else (lambda: False)
-    world.owner(_partition(world, a)).decide(over_time=over_time)
+    """An owner decides and has not yet committed; its machine may be so slow that its time is soon over."""
+    scheduler = world.scheduler(_partition(world, a))
+    scheduler.clock.slow_ms = (0, 5, 0, 21)[b % 4]
+    world.decide(_partition(world, a))
+    scheduler.clock.slow_ms = 0
 
 
 def commit(world: World, a: int, b: int) -> None:
-    """An owner commits; what it was to send waits for `relay`."""
+    """An owner commits."""
     world.commit(_partition(world, a))
 
 
 def commit_badly(world: World, a: int, b: int) -> None:
-    """A commit whose outcome the owner does not learn: it happened, or it did not."""
+    """A commit whose outcome the owner does not learn: it happened, or it did not; then the broker may stay away."""
     partition = _partition(world, a)
-    world.owner(partition).decide()
+    world.decide(partition)
+    world.seat(partition).log.broken_calls = (0, 0, 1, 3)[b // 2 % 4]
     world.commit(partition, (CommitFault.UNKNOWN, CommitFault.LOST)[b % 2])
 
 
-def relay(world: World, a: int, b: int) -> None:
-    """Part of the outbox is sent; it may fly for a while, or one delivery may fail."""
-    owner = world.owner(_partition(world, a))
-    if b % 4 == 3:
-        _fail_one_delivery(owner, b)
+def broker_away(world: World, a: int, b: int) -> None:
+    """The next calls of an owner's log fail, but for commits; its feed may leave records out or stand still."""
+    seat = world.seat(_partition(world, a))
+    match b % 4:
+        case 0:
+            seat.log.broken_calls = 1 + b % 3
+        case 1:
+            seat.feed.skip = 1 + b % 3
+        case 2:
+            seat.feed.stalled = not seat.feed.stalled
+        case _:
+            seat.feed.seek(max(0, seat.feed.position - 4))
+
+
+def hold_outbox(world: World, a: int, b: int) -> None:
+    """What a relay sends stays on its way from now on, or no longer."""
+    name = world.scheduler(_partition(world, a)).transport.name
+    if b % 3:
+        world.network.held[name] = None
     else:
-        owner.relay(limit=b % 5 or None, hold=b % 4 == 1)
+        world.network.held.pop(name, None)
 
 
-def _fail_one_delivery(owner: SimOwner, choice: int) -> None:
-    """The first delivery of several to one destination fails; those behind it arrive."""
-    failing = [place for place, name in enumerate(owner.unsent) if name in owner.unsent[place + 1 :]]
-    owner.relay(fail_at=failing[choice % len(failing)] if failing else None)
+def fail_delivery(world: World, a: int, b: int) -> None:
+    """The first of several records of a relay is given up; those behind it may arrive. Meanwhile an owner decides."""
+    partition = _partition(world, a)
+    scheduler = world.scheduler(partition)
+    name = scheduler.transport.name
+    if not world.network.flying(name):
+        world.network.held[name] = None
+        fill_outbox(world, a, b)
+    world.network.fail(name, a)
+    if b % 2:
+        world.network.held.pop(name, None)
+    world.run()
+    if b % 3 == 0:
+        submit(world, a, b)
+        world.decide(partition)
+        tick(world, 1, 2)
+        world.run()
 
 
 def fill_outbox(world: World, a: int, b: int) -> None:
-    """Jobs come in and are committed one after the other, while what follows from them is not sent yet."""
+    """Jobs come in and are committed one after the other."""
     for n in range(2 + b % 2):
         submit(world, a + n, 5 * (b // 2))
         for partition in range(world.options.partitions):
-            world.owner(partition).decide()
-            world.commit(partition)
-    if b % 4 < 2:
-        for partition in range(world.options.partitions):
-            _fail_one_delivery(world.owner(partition), a)
+            world.turn(partition)
 
 
 def deliver(world: World, a: int, b: int) -> None:
@@ -173,21 +248,56 @@ def deliver(world: World, a: int, b: int) -> None:
 
 
 def crash(world: World, a: int, b: int) -> None:
-    """kill -9 of an owner, wherever it stands."""
-    world.crash(_partition(world, a))
+    """kill -9 of a scheduler, wherever its owners stand."""
+    world.crash(_partition(world, a), b)
 
 
 def take_over(world: World, a: int, b: int) -> None:
     """A second owner opens a partition; the first one may have decided something already."""
+    partition = _partition(world, a)
     if b % 2:
-        world.owner(_partition(world, a)).decide()
-    world.take_over(_partition(world, a))
+        world.decide(partition)
+    world.take_over(partition)
+
+
+def hand_over(world: World, a: int, b: int) -> None:
+    """A partition changes hands in good order, now and then while it is being decided or opened."""
+    partition = _partition(world, a)
+    if b % 4 == 1:
+        world.decide(partition)
+    if b % 4 == 2:
+        world.crash(partition, a)
+        world.place(partition, world.start_scheduler())
+    world.hand_over(partition)
 
 
 def zombie(world: World, a: int, b: int) -> None:
     """A deposed owner wakes up and goes on."""
     if world.zombies:
         world.zombie_commits(a)
+
+
+def stop_scheduler(world: World, a: int, b: int) -> None:
+    """A scheduler is stopped by a signal, or goes on."""
+    scheduler = world.schedulers[a % len(world.schedulers)] if world.schedulers else None
+    if scheduler is not None:
+        scheduler.paused = not scheduler.paused
+
+
+def spoil_disk(world: World, a: int, b: int) -> None:
+    """The disk of a scheduler is full, has room again, or damages what is open."""
+    scheduler = _scheduler(world, a)
+    match b % 3:
+        case 0:
+            scheduler.disk.full = True
+        case 1:
+            scheduler.disk.full = False
+        case _:
+            scheduler.disk.damaged += 1
+
+
+def _scheduler(world: World, a: int) -> SimScheduler:
+    return world.scheduler(_partition(world, a))
 
 
 # -- workers ----------------------------------------------------------------------------------------------------------
@@ -260,6 +370,45 @@ def misbehave(world: World, a: int, b: int) -> None:
             worker.leave(world.options.tenant)
 
 
+def lose_a_loaded_worker(world: World, a: int, b: int) -> None:
+    """A worker dies with many large tasks that it has not started."""
+    queue = _queue(world, a)
+    worker = world.start_worker(credits=12, queues=[queue])
+    home = partition_of(queue_stream(world.options.tenant, queue), world.options.partitions)
+    for _ in range(10):
+        world.submit(NewJob(payload=_LARGE, queue=queue), on=home)
+    turn_all(world, a, 0)
+    worker.poll()
+    worker.die()
+
+
+def suspend_worker(world: World, a: int, b: int) -> None:
+    """A worker's machine sleeps for longer than a lease, with tasks in hand, and goes on as if nothing were."""
+    worker = _worker(world, a)
+    if worker is None or not worker.running:
+        return
+    submit(world, a, b)
+    turn_all(world, a, b)
+    worker.poll()
+    worker.paused = True
+    long_silence(world, a, b)
+    worker.paused = False
+    key = _task(worker, b)
+    if key is not None:
+        worker.start(key)
+
+
+def register_anew(world: World, a: int, b: int) -> None:
+    """A worker that fears for its lease goes on under a new incarnation; it may still report on what it had."""
+    worker = _worker(world, a)
+    if worker is None or not worker.running:
+        return
+    heir = world.start_worker(name=worker.name, credits=1 + b % 3)
+    if b % 2:
+        worker.die()
+    heir.poll()
+
+
 def change_credits(world: World, a: int, b: int) -> None:
     """A worker takes more or fewer tasks at once."""
     worker = _worker(world, a)
@@ -287,9 +436,10 @@ def long_silence(world: World, a: int, b: int) -> None:
         turn_all(world, a, b)
 
 
-def set_clock_back(world: World, a: int, b: int) -> None:
-    """The wall clock jumps back."""
-    world.clock.set_back((1, 50, 5_000, 100_000)[b % 4])
+def clock_jumps(world: World, a: int, b: int) -> None:
+    """The wall clock of a scheduler jumps back or ahead, or is put right."""
+    clock = _scheduler(world, a).clock
+    clock.jump((-1, -50, -400, -600_000, 40, 400, 3_600_000, -clock.offset_ms)[b % 8])
 
 
 def heartbeats_stall(world: World, a: int, b: int) -> None:
@@ -304,6 +454,9 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "submit": (8, submit),
     "submit_with_key": (3, submit_with_key),
     "cancel": (4, cancel),
+    "submit_odd_id": (1, submit_odd_id),
+    "submit_large": (1, submit_large),
+    "write_nonsense": (1, write_nonsense),
     "ask_again": (4, ask_again),
     "administer": (2, administer),
     "turn": (8, turn),
@@ -311,20 +464,28 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "decide": (5, decide),
     "commit": (5, commit),
     "commit_badly": (3, commit_badly),
-    "relay": (6, relay),
+    "hold_outbox": (4, hold_outbox),
+    "fail_delivery": (3, fail_delivery),
+    "broker_away": (3, broker_away),
     "fill_outbox": (2, fill_outbox),
     "deliver": (5, deliver),
     "crash": (3, crash),
     "take_over": (3, take_over),
+    "hand_over": (2, hand_over),
+    "spoil_disk": (1, spoil_disk),
+    "stop_scheduler": (1, stop_scheduler),
     "zombie": (3, zombie),
     "start_worker": (4, start_worker),
     "work": (10, work),
     "go_round": (14, go_round),
     "misbehave": (4, misbehave),
+    "lose_a_loaded_worker": (1, lose_a_loaded_worker),
+    "register_anew": (2, register_anew),
+    "suspend_worker": (2, suspend_worker),
     "change_credits": (2, change_credits),
     "tick": (5, tick),
     "long_silence": (2, long_silence),
-    "set_clock_back": (1, set_clock_back),
+    "clock_jumps": (2, clock_jumps),
     "heartbeats_stall": (1, heartbeats_stall),
 }
 

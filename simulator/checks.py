@@ -50,6 +50,7 @@ class JobTrace:
     started: set[int] = field(default_factory=set)
     over: set[int] = field(default_factory=set)
     ended: int = 0
+    ended_at_ms: int | None = None
 
 
 @dataclass
@@ -64,7 +65,9 @@ class PartitionTrace:
 class History:
     """Folds committed events and checks each against everything that came before it."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, window_ms: int = 0) -> None:
+        """`window_ms`: for how long idempotency keys are remembered after their jobs; 0: for ever."""
+        self.window_ms = window_ms
         self.partitions = [PartitionTrace() for _ in range(partitions)]
         self.jobs: dict[str, JobTrace] = {}
         self.keys: dict[str, str] = {}
@@ -84,8 +87,11 @@ class History:
         state = self.state(stream)
         return state if isinstance(state, Job) else None
 
-    def apply(self, partition: int, out: EventOut) -> EventRecord:
-        """Take in one committed event as it stands in the log; raises ViolationError."""
+    def apply(self, partition: int, out: EventOut, latest_ms: int | None = None) -> EventRecord:
+        """Take in one committed event as it stands in the log; raises ViolationError.
+
+        `latest_ms`: the true time, and by how much a clock may be wrong.
+        """
         name = event_type(out)
         record = self._mapper.read(name, out.value)
         trace = self.partitions[partition]
@@ -93,6 +99,8 @@ class History:
         self.types[name] += 1
         insist(record.seq == trace.seq + 1, f"partition {partition}: seq {record.seq} after {trace.seq}")
         insist(record.at_ms >= trace.at_ms, f"partition {partition}: time ran back at seq {record.seq}")
+        early = latest_ms is not None and record.at_ms > latest_ms
+        insist(not early, f"partition {partition}: seq {record.seq} is {record.at_ms - (latest_ms or 0)} ms too early")
         insist(partition_of(stream, len(self.partitions)) == partition, f"{stream} is not of partition {partition}")
         self._check_effect(partition, record)
         before = trace.states.get(stream)
@@ -116,6 +124,11 @@ class History:
         )
         self._effects[record.command_id] = (partition, record.seq)
 
+    def forgotten(self, stream: str, at_ms: int) -> bool:
+        """Whether a job has ended so long ago that nothing of it needs to be remembered."""
+        ended_at_ms = self.jobs[stream].ended_at_ms
+        return self.window_ms > 0 and ended_at_ms is not None and ended_at_ms + self.window_ms <= at_ms
+
     def had_effect(self, command_id: str, until_seq: int) -> bool:
         """Whether a user's command has made events, up to `until_seq` of its partition."""
         known = self._effects.get(command_id)
@@ -133,8 +146,10 @@ class History:
             insist(state is None, f"{record.originator_id} submitted twice")
             self.jobs[record.originator_id] = JobTrace(not_before_ms=event.due_at_ms)
             if event.key_digest is not None:
-                first = self.keys.setdefault(event.key_digest, record.originator_id)
-                insist(first == record.originator_id, f"key {event.key_digest}: {first} and {record.originator_id}")
+                first = self.keys.get(event.key_digest)
+                free = first is None or self.forgotten(first, record.at_ms)
+                insist(free, f"key {event.key_digest}: {first} and {record.originator_id}")
+                self.keys[event.key_digest] = record.originator_id
 
     def _check_job(self, job: Job, record: EventRecord) -> None:
         event, trace, name = record.data, self.jobs[job.id], f"{job.id} seq {record.seq}"
@@ -155,6 +170,7 @@ class History:
         elif isinstance(event, _TERMINAL_EVENTS):
             insist(trace.live is None, f"{name}: ended while assignment {trace.live} is out")
             trace.ended += 1
+            trace.ended_at_ms = record.at_ms
 
     def _check_over(self, job: Job, event: Any, record: EventRecord, trace: JobTrace) -> None:
         name = f"{job.id} seq {record.seq}"

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from jobledger.domain import job_commands as jc
+from jobledger.domain.aggregates import AGGREGATES
+from jobledger.domain.values import Code
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
+from jobledger.schemas.quarantine import decode_quarantine
 from jobledger.simulator.checks import History, insist
+
+
+def _is_sane(command: Command) -> bool:
+    """Whether there is nothing wrong with a command as far as its form goes."""
+    return command.stream.partition(":")[0] in AGGREGATES and command.stream.count(":") == 2
+
+
+def check_set_aside(record: bytes) -> None:
+    """Nothing that the product itself or a user has sent stands in quarantine; raises ViolationError."""
+    for quarantined in decode_quarantine(record):
+        try:
+            command = msgspec.json.decode(quarantined.raw, type=Command)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        foreign = command.id.startswith("foreign") or not _is_sane(command)
+        insist(foreign, f"command {command.id} was set aside: {quarantined.reason}")
 
 
 class Answers:
@@ -25,12 +46,16 @@ class Answers:
         """An outcome was committed; raises ViolationError when it contradicts the first one or the log."""
         name = f"command {outcome.command_id}"
         insist(outcome.command_id in self.sent, f"{name} was answered but never sent")
+        undecidable = outcome.rejection is not None and outcome.rejection.code is Code.UNDECIDABLE
+        insist(not undecidable or not _is_sane(self.sent[outcome.command_id]), f"{name} was set aside: {outcome!r}")
         first = self.first.setdefault(outcome.command_id, outcome)
         effect = self._history.had_effect(outcome.command_id, outcome.seq)
         if first is outcome:
             self._check_first(name, outcome, effect)
             return
         self.repeats += 1
+        if self._is_forgotten(first, outcome.at_ms):
+            return
         if first.status is OutcomeStatus.ACCEPTED and (effect or first.duplicate):
             told = (outcome.status, outcome.stream, outcome.duplicate)
             insist(told == (first.status, first.stream, True), f"{name} was told {first!r}, and repeated {outcome!r}")
@@ -41,6 +66,15 @@ class Answers:
         if isinstance(self.sent[outcome.command_id].body, jc.SubmitJob) and not rejected:
             exists = self._history.job(outcome.stream) is not None
             insist(exists, f"{name} was accepted, but there is no job {outcome.stream}")
+
+    def _is_forgotten(self, first: Outcome, at_ms: int) -> bool:
+        """Whether the window is over in which a repeat gets the first outcome."""
+        window_ms = self._history.window_ms
+        if window_ms == 0:
+            return False
+        return first.at_ms + window_ms <= at_ms or (
+            first.stream in self._history.jobs and self._history.forgotten(first.stream, at_ms)
+        )
 
     def check_all_answered(self) -> None:
         """Every command of a user has an outcome."""

@@ -14,8 +14,8 @@ from jobledger.domain.values import Opaque
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.schemas.topics import TASK_PARTITIONS
 from jobledger.schemas.worker import decode_tasks
+from jobledger.simulator.broker import MemoryBroker
 from jobledger.simulator.clock import HeartbeatTable, VirtualClock
-from jobledger.simulator.log import MemoryLog
 
 Send = Callable[[str, AnyCommand, bool], None]
 Journal = Callable[["SimWorker", RunTask], None]
@@ -52,7 +52,7 @@ class SimWorker:
         self,
         name: str,
         incarnation: str,
-        log: MemoryLog,
+        log: MemoryBroker,
         clock: VirtualClock,
         heartbeats: HeartbeatTable,
         lease_seconds: float,

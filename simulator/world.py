@@ -1,4 +1,4 @@
-"""The simulated world: partitions with their owners, workers, users, a log, a network and a clock.
+"""The simulated world: schedulers with their owners, workers, users, a broker, a network and a clock.
 
 Nothing happens by itself: each method is one step, and the caller decides the order. `drain()` takes steps
 until nothing is left to do.
@@ -6,7 +6,8 @@ until nothing is left to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jobledger.domain import job_commands as jc
@@ -16,38 +17,51 @@ from jobledger.domain.identity import job_stream, key_stream, partition_of, queu
 from jobledger.domain.job_state import TERMINAL, Job, JobStatus
 from jobledger.domain.values import Actor, ActorKind, Lineage, Opaque, RetryPolicy
 from jobledger.domain.worker_messages import RunTask
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.machine import Limits, Machine
+from jobledger.processors.core.owner import Owner
 from jobledger.processors.core.plan import Plan
+from jobledger.processors.core.recovery import rebuild
+from jobledger.processors.core.retained import Retained
 from jobledger.schemas.commands import Command, CommandRecord, encode_record
 from jobledger.schemas.events import EventRecord
+from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 from jobledger.simulator.agreement import check_fold, check_rebuild
+from jobledger.simulator.broker import MemoryBroker
 from jobledger.simulator.checks import History, ViolationError, insist
 from jobledger.simulator.clock import START_MS, HeartbeatTable, VirtualClock
-from jobledger.simulator.log import MemoryLog, Network
-from jobledger.simulator.outcomes import Answers
-from jobledger.simulator.owner import CommitFault, OwnerSettings, SimOwner
+from jobledger.simulator.loop import TurningOnTheSpotError
+from jobledger.simulator.network import Network
+from jobledger.simulator.outcomes import Answers, check_set_aside
+from jobledger.simulator.ports import CommitFault, FaultyRetained
+from jobledger.simulator.scheduler import Cell, Seat, SimScheduler
 from jobledger.simulator.worker import SimWorker
 
 USER = Actor(ActorKind.USER, "somebody")
 #: Rounds without any progress after which the world counts as stuck.
 MAX_IDLE_ROUNDS = 4
 MAX_DRAIN_ROUNDS = 2_000
-_YEARS_MS = 10 * 366 * 86_400_000
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldOptions:
-    """How big the world is, and the bounds of its owners."""
+    """How big the world is, and the bounds of its owners.
+
+    `max_message_bytes` is the largest record that the broker takes, `relay_capacity` how many outbox records a
+    scheduler may have under way (0: any number).
+    """
 
     partitions: int = 3
     cell: str = "sim"
     tenant: str = "default"
     queues: tuple[str, ...] = ("default", "other")
     handlers: tuple[str, ...] = ("work", "report")
-    #: No broker's clock is here to say which time is wrong: a clock that was set back is waited for.
-    limits: Limits = field(default_factory=lambda: Limits(dedup_window_ms=_YEARS_MS, ahead_ms=_YEARS_MS))
+    limits: Limits = field(default_factory=lambda: Limits(dedup_window_ms=DAY_MS))
     lease_seconds: float = 10.0
+    max_clock_skew_ms: int = 500
     start_ms: int = START_MS
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    relay_capacity: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,32 +86,62 @@ class World:
         self.options = options or WorldOptions()
         self.clock = VirtualClock(self.options.start_ms)
         self.heartbeats = HeartbeatTable(self.clock)
-        self.log = MemoryLog(self.options.partitions)
+        self.log = MemoryBroker(self.options.partitions, self.options.max_message_bytes)
         self.log.listeners.append(self._committed)
         self.network = Network(self.log)
-        self.history = History(self.options.partitions)
+        self.history = History(self.options.partitions, self.options.limits.dedup_window_ms)
         self.answers = Answers(self.history)
         self.records: list[EventRecord] = []
         self.workers: list[SimWorker] = []
-        self.zombies: list[SimOwner] = []
+        #: Schedulers that are alive, oldest first.
+        self.schedulers: list[SimScheduler] = []
+        #: Which scheduler the group has given each partition to.
+        self.placed: list[SimScheduler | None] = [None] * self.options.partitions
+        #: Deposed owners that still believe in themselves.
+        self.zombies: list[tuple[SimScheduler, int]] = []
+        self.refusals: dict[int, str] = {}
+        self.reopenings: list[tuple[int, str, str]] = []
         #: Jobs on which a lying worker claimed an assignment that was never its own: others may start them in vain.
         self.forged: set[str] = set()
-        self._settings = OwnerSettings(
-            self.options.cell, self.options.partitions, self.options.limits, self.options.lease_seconds
-        )
-        self._counts = {"job": 0, "command": 0, "worker": 0, "owner": 0, "report": 0}
+        self._violation: ViolationError | None = None
+        self._counts = {"job": 0, "command": 0, "worker": 0, "scheduler": 0, "report": 0}
         self._request_ids: list[str] = []
-        self.owners: list[SimOwner | None] = [self._owner(p) for p in range(self.options.partitions)]
+        self._cell = Cell(
+            name=self.options.cell,
+            partitions=self.options.partitions,
+            limits=self.options.limits,
+            lease_seconds=self.options.lease_seconds,
+            max_clock_skew_ms=self.options.max_clock_skew_ms,
+            broker=self.log,
+            network=self.network,
+            clock=self.clock,
+            heartbeats=self.heartbeats,
+            relay_capacity=self.options.relay_capacity,
+        )
+        first = self.start_scheduler()
+        for partition in range(self.options.partitions):
+            self.place(partition, first)
+        self.run()
 
     def _next(self, what: str) -> int:
         self._counts[what] += 1
         return self._counts[what]
 
     def _committed(self, partition: int, plan: Plan) -> None:
-        for out in plan.events:
-            self.records.append(self.history.apply(partition, out))
-        for outcome in plan.outcomes:
-            self.answers.take(outcome)
+        latest_ms = self.clock.now_ms() + self.options.max_clock_skew_ms
+        with self._watching():
+            for out in plan.events:
+                self.records.append(self.history.apply(partition, out, latest_ms))
+            for outcome in plan.outcomes:
+                self.answers.take(outcome)
+
+    @contextmanager
+    def _watching(self) -> Generator[None, None, None]:
+        """A breach that is seen in the midst of an owner's doing ends the step: the owner must not swallow it."""
+        try:
+            yield
+        except ViolationError as error:
+            self._violation = self._violation or error
 
     # -- users ---------------------------------------------------------------------------------------------------
 
@@ -106,21 +150,24 @@ class World:
         """Ids of the users' commands so far, oldest first."""
         return self._request_ids
 
-    def new_job(self, key: str | None = None) -> str:
+    def new_job(self, key: str | None = None, on: int | None = None) -> str:
         """A stream id for a job, on the partition of its idempotency key when it has one."""
+        home = on if key is None else partition_of(key_stream(self.options.tenant, key), self.options.partitions)
         while True:
-            made = f"{self.clock.now_ms():012x}"
-            stream = job_stream(self.options.tenant, f"{made[:8]}-{made[8:]}-7000-8000-{self._next('job'):012x}")
-            if key is None:
-                return stream
-            home = partition_of(key_stream(self.options.tenant, key), self.options.partitions)
-            if partition_of(stream, self.options.partitions) == home:
+            stream = job_stream(self.options.tenant, self._new_id("job"))
+            if home is None or partition_of(stream, self.options.partitions) == home:
                 return stream
 
-    def submit(self, job: NewJob | str = "work", *, hold: bool = False) -> str:
+    def _new_id(self, what: str) -> str:
+        """A UUIDv7 of this moment."""
+        at = f"{self.clock.now_ms():012x}"
+        return f"{at[:8]}-{at[8:]}-7000-8000-{self._next(what):012x}"
+
+    def submit(self, job: NewJob | str = "work", *, hold: bool = False, on: int | None = None) -> str:
         """A user submits a job (or one with a handler of that name); returns its stream id.
 
-        With an idempotency key that was used before, no job of that id comes to be.
+        `on` names the partition it shall live on. With an idempotency key that was used before, no job of
+        that id comes to be.
         """
         new = NewJob(handler=job) if isinstance(job, str) else job
         body = jc.SubmitJob(
@@ -134,7 +181,7 @@ class World:
             key_digest=new.key,
             request_digest=new.request,
         )
-        stream = self.new_job(new.key)
+        stream = self.new_job(new.key, on)
         self.ask(stream, body, hold=hold)
         return stream
 
@@ -160,66 +207,182 @@ class World:
 
     def _send(self, producer: str, command: Command, hold: bool) -> None:
         destination = f"c{partition_of(command.stream, self.options.partitions)}"
-        self.network.send(
-            producer, destination, encode_record(CommandRecord(commands=[command])), lambda: None, hold=hold
-        )
+        self.network.send(producer, destination, encode_record(CommandRecord(commands=[command])), hold=hold)
 
-    # -- owners --------------------------------------------------------------------------------------------------
+    def foreign(self, partition: int, value: bytes | None) -> None:
+        """Somebody who is no part of the system writes to `commands`; None: the mark of a transaction."""
+        records = self.log.partitions[partition]
+        records.foreign.add(len(records.commands))
+        records.commands.append(value)
 
-    def _owner(self, partition: int) -> SimOwner:
-        name = f"owner-{self._next('owner')}"
-        return SimOwner(name, partition, self._settings, self.log, self.network, self.clock, self.heartbeats)
+    # -- schedulers ----------------------------------------------------------------------------------------------
 
-    def owner(self, partition: int) -> SimOwner:
-        """The owner of a partition; a new one takes over when there is none."""
-        owner = self.owners[partition]
-        if owner is None or not owner.alive:
-            owner = self.owners[partition] = self._open(partition)
-        return owner
+    def start_scheduler(self) -> SimScheduler:
+        """One more process; it owns nothing yet."""
+        scheduler = SimScheduler(f"s{self._next('scheduler')}", self._cell, self)
+        self.schedulers.append(scheduler)
+        return scheduler
 
-    def _open(self, partition: int) -> SimOwner:
-        owner = self._owner(partition)
-        check_fold(self.history.partitions[partition], owner.machine, self.options.tenant)
-        return owner
+    def place(self, partition: int, scheduler: SimScheduler) -> Seat:
+        """The group gives a partition to a process, which opens it with its next step."""
+        self.placed[partition] = scheduler
+        return scheduler.own(partition)
 
-    def turn(self, partition: int, *, single: bool = False) -> bool:
-        """One whole turn of the owner of a partition; False when it had nothing to do."""
-        return self.owner(partition).turn(single=single)
+    def seat(self, partition: int) -> Seat:
+        """Who owns a partition; somebody takes over when there is none."""
+        scheduler = self.placed[partition]
+        if scheduler is None:
+            spare = next((one for one in reversed(self.schedulers) if one.running and partition not in one.seats), None)
+            seat = self.place(partition, spare or self.start_scheduler())
+            self.run(partition)
+            return seat
+        return scheduler.seats[partition]
+
+    def scheduler(self, partition: int) -> SimScheduler:
+        """The process that owns a partition."""
+        self.seat(partition)
+        scheduler = self.placed[partition]
+        assert scheduler is not None
+        return scheduler
+
+    def owner(self, partition: int) -> Owner:
+        """The owner of a partition."""
+        return self.seat(partition).owner
+
+    def machine(self, partition: int) -> Machine | None:
+        """The memory of a partition; None while it is not served."""
+        return self.owner(partition).machine
+
+    def run(self, partition: int | None = None) -> None:
+        """Every scheduler (or that of one partition) does what it can do at this moment; raises ViolationError."""
+        for scheduler in list(self.schedulers) if partition is None else [self.scheduler(partition)]:
+            self._run(scheduler)
+
+    def _run(self, scheduler: SimScheduler) -> None:
+        try:
+            scheduler.run()
+        except TurningOnTheSpotError as error:
+            self._violation = ViolationError(str(error))
+        if self._violation is not None:
+            self.close()
+            raise self._violation
+
+    def close(self) -> None:
+        """End every process; nothing can be done with the world any more but to look at it."""
+        for scheduler in list(self.schedulers):
+            self.kill(scheduler)
+
+    def turn(self, partition: int) -> bool:
+        """The owner of a partition does all it can do at this moment; False when nothing was committed."""
+        self.seat(partition)
+        before = self.log.partitions[partition].transactions
+        self.run(partition)
+        return self.log.partitions[partition].transactions > before
+
+    def decide(self, partition: int) -> bool:
+        """The owner of a partition decides, and its commit waits for `commit`; False: there was nothing to decide."""
+        seat = self.seat(partition)
+        seat.log.held = True
+        self.run(partition)
+        return seat.log.plan is not None
 
     def commit(self, partition: int, fault: CommitFault = CommitFault.NONE) -> None:
-        """The owner commits what it has decided; after a fault the next one recovers from `state`."""
-        owner = self.owner(partition)
-        if not owner.commit(fault):
-            self.owners[partition] = None
+        """The commit that waits goes through, or not; then the owner goes on."""
+        self.seat(partition).log.release(fault)
+        self.run(partition)
 
-    def crash(self, partition: int) -> None:
-        """kill -9 of an owner: its memory and what it had decided are gone; what it had sent may still arrive."""
-        owner = self.owners[partition]
-        if owner is not None:
-            owner.alive = False
-        self.owners[partition] = None
+    def crash(self, partition: int, choice: int = 0) -> None:
+        """kill -9 of the scheduler that owns a partition; what it had sent may still arrive."""
+        scheduler = self.placed[partition]
+        if scheduler is not None:
+            self.kill(scheduler, choice)
+
+    def kill(self, scheduler: SimScheduler, choice: int = 0) -> None:
+        """kill -9 of a scheduler: the group will place its partitions elsewhere."""
+        scheduler.kill(choice)
+        self.schedulers.remove(scheduler)
+        self.placed = [None if one is scheduler else one for one in self.placed]
+        self.zombies = [zombie for zombie in self.zombies if zombie[0] is not scheduler]
 
     def take_over(self, partition: int) -> None:
-        """Another owner opens the partition while the old one still believes in itself."""
-        old = self.owners[partition]
-        if old is not None and old.alive:
-            self.zombies.append(old)
-        self.owners[partition] = self._open(partition)
+        """Another process opens the partition while the owner of before still believes in itself."""
+        old = self.placed[partition]
+        if old is not None:
+            self.zombies.append((old, partition))
+        self.place(partition, self.start_scheduler())
+        self.run(partition)
+
+    def hand_over(self, partition: int) -> None:
+        """The group takes a partition away in good order; another process opens it."""
+        old = self.scheduler(partition)
+        old.release(partition)
+        self._run(old)
+        self.place(partition, self.start_scheduler())
+        self.run(partition)
 
     def zombie_commits(self, choice: int) -> None:
-        """A deposed owner goes on where it was stopped: it must not get anything into the log."""
-        zombie = self.zombies.pop(choice % len(self.zombies))
-        if zombie.decide() and zombie.commit():
-            raise ViolationError(f"partition {zombie.partition}: a deposed owner committed")
-        zombie.relay()
+        """A deposed owner goes on where it was stopped, then learns of it: it must not get anything into the log."""
+        scheduler, partition = self.zombies.pop(choice % len(self.zombies))
+        seat, records = scheduler.seats[partition], self.log.partitions[partition]
+        deposed, before = seat.log.epoch < records.epoch, records.transactions
+        seat.log.release()
+        scheduler.loop.call_soon(scheduler.release, partition)
+        self._run(scheduler)
+        insist(not deposed or before == records.transactions, f"partition {partition}: a deposed owner committed")
+        self.run()
+
+    def retire(self) -> None:
+        """Deposed owners learn that they are, and processes that own nothing end."""
+        for scheduler, partition in self.zombies:
+            scheduler.release(partition)
+        self.zombies.clear()
+        self.run()
+        for scheduler in [one for one in self.schedulers if one not in self.placed]:
+            if not self.network.flying(scheduler.transport.name):
+                self.kill(scheduler)
+
+    # -- Witness -------------------------------------------------------------------------------------------------
+
+    def opened(self, process: SimScheduler, partition: int) -> None:
+        """A partition is served: its memory must be the fold of its events."""
+        self.refusals.pop(partition, None)
+        machine = process.seats[partition].owner.machine
+        assert machine is not None
+        with self._watching():
+            check_fold(self.history.partitions[partition], machine, self.options.tenant)
+
+    def reopened(self, process: SimScheduler, partition: int, reason: str, error: str) -> None:
+        """An owner forgets its memory and starts over."""
+        self.reopenings.append((partition, reason, error))
+
+    def refused(self, process: SimScheduler, partition: int, error: str) -> None:
+        """A partition stays closed."""
+        self.refusals[partition] = error
+
+    def decided(self, process: SimScheduler, partition: int, plan: Plan) -> None:
+        """The owner knows that a transaction is committed."""
+
+    # -- agreement -----------------------------------------------------------------------------------------------
+
+    def rebuilt(self, partition: int) -> Machine:
+        """A machine from what is committed in `state`, its keys in another order."""
+        state = dict(reversed(self.log.partitions[partition].state.items()))
+        options = self.options
+        return rebuild(partition, options.cell, options.partitions, state, options.limits, Retained(":memory:"))
 
     def check_agreement(self) -> None:
         """fold(events) == memory == rebuild(state) on every partition that is not between decision and commit."""
-        for partition, owner in enumerate(self.owners):
-            if owner is None or owner.plan is not None or not self.log.may_commit(partition, owner.epoch):
+        for partition, scheduler in enumerate(self.placed):
+            if scheduler is None:
                 continue
-            check_fold(self.history.partitions[partition], owner.machine, self.options.tenant)
-            check_rebuild(owner.machine, owner.rebuilt())
+            seat = scheduler.seats[partition]
+            machine = seat.owner.machine
+            if machine is None or seat.log.plan or not self.log.may_commit(partition, seat.log.epoch):
+                continue
+            if isinstance(machine.retained, FaultyRetained) and machine.retained.damaged:
+                continue
+            check_fold(self.history.partitions[partition], machine, self.options.tenant)
+            check_rebuild(machine, self.rebuilt(partition))
 
     # -- workers -------------------------------------------------------------------------------------------------
 
@@ -271,8 +434,12 @@ class World:
         return [s for trace in self.history.partitions for s in trace.states.values() if isinstance(s, Job)]
 
     def step_all(self) -> bool:
-        """A turn of every owner, then every worker does all its work; whether anything happened."""
-        busy = [self.turn(partition) for partition in range(self.options.partitions)].count(True) > 0
+        """Every scheduler does all it can, then every worker does all its work; whether anything happened."""
+        before = self.log.transactions
+        for partition in range(self.options.partitions):
+            self.seat(partition)
+        self.run()
+        busy = self.log.transactions > before
         for worker in self.workers:
             if worker.running:
                 worker.beat()
@@ -284,9 +451,17 @@ class World:
 
     def heal(self) -> None:
         """All faults end: what flies arrives, deposed owners are gone, workers that misbehave are restarted."""
+        for scheduler in list(self.schedulers):
+            scheduler.paused = False
+            scheduler.clock.offset_ms = scheduler.clock.slow_ms = 0
+            scheduler.disk.full = False
+            for seat in scheduler.seats.values():
+                seat.log.release()
+                seat.log.broken_calls = 0
+                seat.feed.skip, seat.feed.stalled = 0, False
         self.network.deliver_all()
         self.heartbeats.resume()
-        self.zombies.clear()
+        self.retire()
         for worker in self.workers:
             if not worker.honest or worker.stalled or worker.paused:
                 worker.die()
@@ -308,18 +483,19 @@ class World:
         raise ViolationError(f"still not idle after {MAX_DRAIN_ROUNDS} rounds: {self.undone()}")
 
     def _pass_time(self) -> None:
-        """To the next timer; when there is none, by steps that bring every silent worker's lease to its end."""
-        dues = [due for p in range(self.options.partitions) if (due := self.owner(p).machine.next_due_ms())]
+        """To the next timer, or until something happens, by steps that bring every silent worker's lease to its end."""
+        machines = [machine for p in range(self.options.partitions) if (machine := self.machine(p))]
+        dues = [due for machine in machines if (due := machine.next_due_ms())]
         step = round(self.options.lease_seconds * 1000 / 2)
-        ahead = max(1, min(dues) - self.clock.now_ms()) if dues else step
-        while ahead > 0:
+        ahead = max(1, min(dues) - self.clock.now_ms()) if dues and len(machines) == len(self.placed) else step
+        before = self.log.transactions
+        while ahead > 0 and self.log.transactions == before:
             self.clock.advance(min(ahead, step))
             ahead -= step
             for worker in self.workers:
                 worker.beat()
             if ahead > 0:
-                for partition in range(self.options.partitions):
-                    self.turn(partition)
+                self.run()
 
     def undone(self) -> list[str]:
         """What is left although all faults are healed; a job that no worker serves may wait for ever."""
@@ -329,18 +505,29 @@ class World:
             if job.status not in TERMINAL and (served or job.status is not JobStatus.QUEUED):
                 waiting.append(f"{job.id} is {job.status}")
         for partition in range(self.options.partitions):
-            machine = self.owner(partition).machine
+            machine = self.machine(partition)
+            if machine is None:
+                reason = self.refusals.get(partition) or self.reopenings[-1:]
+                waiting.append(f"partition {partition} is not served: {reason}")
+                continue
             waiting += [f"outbox of {partition}: {key!r}" for key in [*machine.outbox, *machine.acknowledged]]
-            waiting += [f"pending in {partition}: {one.command.id}" for one in machine.pending]
+            if machine.unfinished:
+                waiting.append(f"pending in {partition}")
         return waiting
 
     def check_end(self) -> None:
         """After `heal` and `drain`: all that must hold of a world at rest; raises ViolationError."""
+        insist(not self.refusals, f"refused: {self.refusals}")
         self.answers.check_all_answered()
+        for record in self.log.quarantine:
+            check_set_aside(record)
         for job in self.jobs():
             insist(job.status not in TERMINAL or self.history.jobs[job.id].ended == 1, f"{job.id} has ended not once")
         for partition in range(self.options.partitions):
-            for stream, queue in self.owner(partition).machine.queues.items():
+            machine = self.machine(partition)
+            insist(machine is not None, f"partition {partition} is not served")
+            assert machine is not None
+            for stream, queue in machine.queues.items():
                 insist(not queue.lanes.held, f"{stream}: slots are taken for ever: {queue.lanes.held}")
                 for task in queue.lanes.tasks.values():
                     insist(task.handler not in self.options.handlers, f"{stream}: {task.key} waits for ever")

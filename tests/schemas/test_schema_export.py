@@ -99,10 +99,11 @@ def test_recorded_commands_tasks_and_outcomes_validate(worlds: list[World]) -> N
     bodies: dict[str, Any] = {}
     for world in worlds:
         for partition in world.log.partitions:
-            for value in partition.commands:
+            ours = [value for n, value in enumerate(partition.commands) if value and n not in partition.foreign]
+            for value in ours:
                 for command in json.loads(value)["commands"]:
                     bodies[command["body"]["type"]] = command["body"]
-            for value in partition.commands[:1]:
+            for value in ours[:1]:
                 commands.validate(json.loads(value))
             for outcome in partition.outcomes[:2]:
                 outcomes.validate(json.loads(encode_outcome(outcome)))

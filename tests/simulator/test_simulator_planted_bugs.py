@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +14,16 @@ from jobledger.domain import queue as queues
 from jobledger.domain import queue_events as qe
 from jobledger.domain.job_state import TERMINAL, Job
 from jobledger.domain.queue_state import QueueState
-from jobledger.processors.core import batch, machine, recovery
+from jobledger.processors.core import batch, recovery
 from jobledger.processors.core.batch import Batch
 from jobledger.processors.core.machine import Incoming, Machine
-from jobledger.simulator import log, owner, worker
+from jobledger.processors.core.owner import Owner
+from jobledger.processors.core.plan import Plan
+from jobledger.processors.core.relay import OutboxRelay
+from jobledger.simulator import scheduler, worker
+from jobledger.simulator.broker import MemoryBroker
 from jobledger.simulator.chaos import run_seed
-from jobledger.simulator.log import MemoryLog
-from jobledger.simulator.owner import CommitFault, SimOwner
+from jobledger.simulator.ports import LogFaultError, MemoryPartitionLog
 from jobledger.simulator.worker import SimWorker
 
 MAX_SEEDS = 250
@@ -37,31 +41,45 @@ def _first_violation() -> str | None:
 
 
 def skip_the_fence(patch: Patch) -> None:
-    patch.setattr(MemoryLog, "may_commit", lambda self, partition, epoch: True)
+    patch.setattr(MemoryBroker, "may_commit", lambda self, partition, epoch: True)
 
 
 def send_before_the_commit(patch: Patch) -> None:
-    def commit(self: SimOwner, fault: CommitFault = CommitFault.NONE) -> bool:
-        plan, self.plan = self.plan, None
-        if plan is None:
-            return True
-        for entry in plan.outbox:
-            self._log.append(entry.destination, entry.value)
-        self.plan = plan
-        return original(self, fault)
+    async def commit(self: Owner, machine: Machine, plan: Plan) -> None:
+        self._relay.send(self, [(entry.key, entry) for entry in plan.outbox])
+        await original(self, machine, plan)
 
-    original = SimOwner.commit
-    patch.setattr(SimOwner, "commit", commit)
+    original = Owner._commit
+    patch.setattr(Owner, "_commit", commit)
+
+
+def show_the_relay_what_is_not_committed(patch: Patch) -> None:
+    def finish(self: Batch) -> Plan:
+        plan = original(self)
+        self._machine.outbox.update((entry.key, entry) for entry in plan.outbox)
+        return plan
+
+    original = Batch.finish
+    patch.setattr(Batch, "finish", finish)
+
+
+def forget_an_acknowledgement_before_the_commit(patch: Patch) -> None:
+    """What arrives while a transaction is under way is taken for deleted by it."""
+
+    def committed(self: Machine, plan: Plan) -> None:
+        self.outbox.update((entry.key, entry) for entry in plan.outbox)
+        self.acknowledged.clear()
+
+    patch.setattr(Machine, "committed", committed)
 
 
 def go_on_after_a_lost_commit(patch: Patch) -> None:
-    def commit(self: SimOwner, fault: CommitFault = CommitFault.NONE) -> bool:
-        original(self, fault)
-        self.alive = True
-        return True
+    async def commit(self: MemoryPartitionLog, plan: Plan) -> None:
+        with contextlib.suppress(LogFaultError):
+            await original(self, plan)
 
-    original = SimOwner.commit
-    patch.setattr(SimOwner, "commit", commit)
+    original = MemoryPartitionLog.commit
+    patch.setattr(MemoryPartitionLog, "commit", commit)
 
 
 def take_every_outbox_record(patch: Patch) -> None:
@@ -69,7 +87,28 @@ def take_every_outbox_record(patch: Patch) -> None:
 
 
 def acknowledge_beyond_a_gap(patch: Patch) -> None:
-    patch.setattr(SimOwner, "_unacknowledged", SimOwner._acknowledged)
+    def arrived(self: OutboxRelay, transport: Any, holder: Any, key: bytes, done: Any) -> None:
+        if done.exception() is None:
+            holder.acknowledge(key)
+        else:
+            original(self, transport, holder, key, done)
+
+    original = OutboxRelay._arrived
+    patch.setattr(OutboxRelay, "_arrived", arrived)
+
+
+def send_nothing_again(patch: Patch) -> None:
+    patch.setattr(OutboxRelay, "register", lambda self, holder: self._holders.setdefault(holder))
+
+
+def never_look_behind_the_feed(patch: Patch) -> None:
+    async def collect(self: Owner, machine: Machine) -> None:
+        if not self._inbox:
+            self._seen_until = machine.checkpoint.offset
+        await original(self, machine)
+
+    original = Owner._collect
+    patch.setattr(Owner, "_collect", collect)
 
 
 def accept_stale_reports(patch: Patch) -> None:
@@ -143,20 +182,20 @@ def assign_to_lost_workers(patch: Patch) -> None:
 
 
 def retry_at_once(patch: Patch) -> None:
-    patch.setattr(jobs, "retry_at_ms", lambda policy, attempt, execution, failed: failed)
+    patch.setattr(jobs, "retry_at_ms", lambda policy, attempt, execution, failed, after=None: failed)
 
 
 def retry_once_too_often(patch: Patch) -> None:
-    def at(policy: Any, attempt: int, execution: str, failed: int) -> int | None:
-        return retry.retry_at_ms(policy, attempt - 1, execution, failed)
+    def at(policy: Any, attempt: int, execution: str, failed: int, after: float | None = None) -> int | None:
+        return retry.retry_at_ms(policy, attempt - 1, execution, failed, after)
 
     patch.setattr(jobs, "retry_at_ms", at)
 
 
 def start_early(patch: Patch) -> None:
-    def fire(self: Machine, group: Batch, now: int) -> int:
+    def fire(self: Machine, group: Batch, now: int, floor: int) -> int:
         group._now = now + 500
-        fired = original(self, group, now + 500)
+        fired = original(self, group, now + 500, floor)
         group._now = now
         return fired
 
@@ -225,9 +264,13 @@ def outlive_the_lease(patch: Patch) -> None:
 BUGS = [
     skip_the_fence,
     send_before_the_commit,
+    show_the_relay_what_is_not_committed,
+    forget_an_acknowledgement_before_the_commit,
     go_on_after_a_lost_commit,
     take_every_outbox_record,
     acknowledge_beyond_a_gap,
+    send_nothing_again,
+    never_look_behind_the_feed,
     accept_stale_reports,
     forget_what_had_no_room,
     forget_the_pending_dispatch,
@@ -259,6 +302,7 @@ def test_a_planted_bug_is_found(plant: Callable[[Patch], None], monkeypatch: Pat
     plant(monkeypatch)
     found = _first_violation()
     assert found is not None, f"{MAX_SEEDS} seeds ran without noticing {plant.__name__}"
+    assert "TypeError" not in found, f"{plant.__name__} was not planted as it was meant: {found}"
     print(found)
 
 
@@ -269,4 +313,4 @@ def test_without_a_bug_the_same_seeds_pass() -> None:
 
 def test_the_planted_bugs_touch_what_they_mean_to() -> None:
     """The modules that are patched above are those that the simulated world runs."""
-    assert (log.MemoryLog, owner.Machine, worker.SimWorker) == (MemoryLog, machine.Machine, SimWorker)
+    assert (scheduler.Owner, scheduler.OutboxRelay, worker.SimWorker) == (Owner, OutboxRelay, SimWorker)
