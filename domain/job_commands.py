@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from jobledger.domain.values import Lineage, Opaque, RetryPolicy, Value
+from jobledger.domain.values import Id, Lineage, Opaque, RetryPolicy, Value
 
 Priority = Annotated[int, Meta(ge=1, le=5)]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
@@ -20,16 +20,16 @@ class JobCommand(Value, frozen=True, kw_only=True, tag_field="type", forbid_unkn
 class SubmitJob(JobCommand, frozen=True, kw_only=True, tag="job.submit.v1"):
     """Create a job. `due_at_ms` None or in the past: it is due at once."""
 
-    handler: str
-    queue: str
+    handler: Id
+    queue: Id
     payload: Opaque
     priority: Priority = 3
     due_at_ms: Millis | None = None
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None
     lineage: Lineage = Lineage()
-    key_digest: str | None = None
-    request_digest: str | None = None
+    key_digest: Id | None = None
+    request_digest: Id | None = None
 
 
 class RedriveJob(JobCommand, frozen=True, kw_only=True, tag="job.redrive.v1"):
@@ -53,17 +53,17 @@ class CancelJob(JobCommand, frozen=True, kw_only=True, tag="job.cancel.v1"):
 class MarkDue(JobCommand, frozen=True, kw_only=True, tag="job.mark_due.v1"):
     """A timer of the job has come due: its start time, the end of its back-off, or the limit of its attempt."""
 
-    task: str
+    task: Id
     due_at_ms: Millis
 
 
 class TaskReport(JobCommand, frozen=True, kw_only=True):
     """What a worker says of one assignment; `assignment` is the fencing token."""
 
-    task: str
+    task: Id
     assignment: int
-    worker: str
-    incarnation: str
+    worker: Id
+    incarnation: Id
 
 
 class ReportStarted(TaskReport, frozen=True, kw_only=True, tag="job.report_started.v1"):
@@ -145,16 +145,16 @@ class ReportReturned(TaskReport, frozen=True, kw_only=True, tag="job.report_retu
 class AttemptLost(JobCommand, frozen=True, kw_only=True, tag="job.attempt_lost.v1"):
     """From the queue: the lease of the worker that held this assignment has expired."""
 
-    task: str
+    task: Id
     assignment: int
-    worker: str
-    incarnation: str
+    worker: Id
+    incarnation: Id
 
 
 class TaskWithdrawn(JobCommand, frozen=True, kw_only=True, tag="job.task_withdrawn.v1"):
     """From the queue: the task was still waiting and has been taken out; no worker ever had it."""
 
-    task: str
+    task: Id
     assignment: int
 
 

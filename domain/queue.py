@@ -14,6 +14,7 @@ from jobledger.domain import queue_events as e
 from jobledger.domain.effects import Effect, FollowUp, ToWorker
 from jobledger.domain.identity import is_name, split_stream
 from jobledger.domain.job import invalid_name
+from jobledger.domain.job_state import MAIN_TASK
 from jobledger.domain.queue_state import PRIORITIES, Lanes, Queue, QueueState, QueueTask, QueueWorker, task_key
 from jobledger.domain.values import Answer, Code, Opaque, Rejection
 from jobledger.domain.worker_messages import CancelTask, RunTask
@@ -249,7 +250,7 @@ def _dispatch(state: QueueState, command: c.DispatchTasks, now: int) -> list[e.Q
 
 
 def _why_waiting(state: QueueState, job: str) -> str:
-    task = next((task for task in state.lanes.tasks.values() if task.job == job), None)
+    task = state.lanes.tasks.get(task_key(job, MAIN_TASK))
     if task is None:
         return "not in this queue"
     if task.incarnation is not None:

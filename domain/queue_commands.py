@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from jobledger.domain.job_commands import Millis, Priority
-from jobledger.domain.values import Opaque, Value
+from jobledger.domain.values import Id, Opaque, Passed, StreamId, Value
 
 
 class QueueCommand(Value, frozen=True, kw_only=True, tag_field="type"):
@@ -30,24 +30,24 @@ class UpdateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.update.v1"
 class TaskRef(QueueCommand, frozen=True, kw_only=True):
     """Names one assignment of one task of a job."""
 
-    job: str
-    task: str
+    job: StreamId
+    task: Id
     assignment: int
 
 
 class EnqueueTask(TaskRef, frozen=True, kw_only=True, tag="queue.enqueue_task.v1"):
     """From a job: a task is ready and may be handed out once, under this assignment number."""
 
-    execution_id: str
+    execution_id: Id
     attempt: int
-    handler: str
+    handler: Id
     priority: Priority
     payload: Opaque
     due_at_ms: Millis
     ready_at_ms: Millis
     timeout_seconds: float | None = None
-    traceparent: str | None = None
-    correlation_id: str | None = None
+    traceparent: Passed | None = None
+    correlation_id: Passed | None = None
     checkpoint: Opaque | None = None
     start_first: bool = False
 
@@ -76,25 +76,25 @@ class SetCredits(QueueCommand, frozen=True, kw_only=True, tag="queue.set_credits
     `handlers` names what it can run; `credits` 0 means: nothing more, I am stopping.
     """
 
-    worker: str
-    incarnation: str
-    pool: str
+    worker: Id
+    incarnation: Id
+    pool: Id
     credits: int
-    handlers: list[str]
+    handlers: list[Id]
 
 
 class RemoveWorker(QueueCommand, frozen=True, kw_only=True, tag="queue.remove_worker.v1"):
     """From a worker that has ended all its tasks and leaves."""
 
-    worker: str
-    incarnation: str
+    worker: Id
+    incarnation: Id
 
 
 class ExpireLease(QueueCommand, frozen=True, kw_only=True, tag="queue.expire_lease.v1"):
     """From the owner: a worker has not been heard of for a whole lease."""
 
-    worker: str
-    incarnation: str
+    worker: Id
+    incarnation: Id
 
 
 class DispatchTasks(QueueCommand, frozen=True, kw_only=True, tag="queue.dispatch.v1"):
@@ -104,7 +104,7 @@ class DispatchTasks(QueueCommand, frozen=True, kw_only=True, tag="queue.dispatch
 class QueryQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.query.v1"):
     """What the owner knows of the queue now: depth, workers, and why `job` waits when it is given."""
 
-    job: str | None = None
+    job: StreamId | None = None
 
 
 AnyQueueCommand = (

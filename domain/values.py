@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of immutable values; fields that hold their default are left out when written."""
+
+
+#: Ids of workers, tasks and the like, and names of streams, as a record of somebody else may hold them.
+Id = Annotated[str, msgspec.Meta(max_length=128)]
+StreamId = Annotated[str, msgspec.Meta(max_length=256)]
+#: What is handed on from one record to the next without being read.
+Passed = Annotated[str, msgspec.Meta(max_length=512)]
 
 
 class Opaque(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -34,7 +42,7 @@ class Actor(msgspec.Struct, frozen=True):
     """Who caused a command: a user of the api, a worker, or the scheduler itself."""
 
     kind: ActorKind
-    id: str
+    id: Passed
 
 
 SYSTEM = Actor(ActorKind.SYSTEM, "scheduler")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobledger.domain.values import Opaque, Value
+from jobledger.domain.values import Id, Opaque, Value
 
 
 class WorkerMessage(Value, frozen=True, kw_only=True, tag_field="type"):
@@ -47,8 +47,8 @@ class CancelTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.cancel_ta
 class Heartbeat(Value, frozen=True, kw_only=True):
     """One record per worker and interval on the heartbeats topic, for all its queues and tasks."""
 
-    worker: str
-    incarnation: str
+    worker: Id
+    incarnation: Id
     sent_at_ms: int
     running: int = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -50,6 +51,10 @@ class RecordProducer:
         await asyncio.to_thread(self._thread.join)
         self._thread = None
 
+    def flush(self, seconds: float) -> int:
+        """Wait, in the calling thread, for all deliveries, at most so long; how many are still under way."""
+        return self._producer.flush(seconds)
+
     def send(self, topic: str, partition: int, value: bytes, key: bytes | None = None) -> asyncio.Future[int]:
         """Produce a record; the future gives its offset, or raises KafkaException when it can't be delivered.
 
@@ -62,11 +67,25 @@ class RecordProducer:
         def delivered(error: KafkaError | None, message: Message) -> None:
             loop.call_soon_threadsafe(_settle, future, error, message.offset())
 
+        self.post(topic, partition, value, delivered, key)
+        return future
+
+    def post(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes,
+        delivered: Callable[[KafkaError | None, Message], None],
+        key: bytes | None = None,
+    ) -> None:
+        """Produce a record from any thread, also while the loop stands; `delivered` is called in the producer's own.
+
+        Raises BackpressureError when the client's own queue is full.
+        """
         try:
             self._producer.produce(topic, value, key, partition, on_delivery=delivered)
         except BufferError as error:
             raise BackpressureError("Too many records wait for Kafka; try again later.") from error
-        return future
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
@@ -115,6 +134,16 @@ class CommandProducer:
             self._busy.add(partition)
             asyncio.get_running_loop().call_soon(self._flush, partition)
         return future
+
+    def post(self, command: Command) -> None:
+        """Send a command from any thread, also while the loop stands: at once, in a record of its own.
+
+        Nobody hears what becomes of it. Raises BackpressureError when the client's own queue is full.
+        """
+        partition = partition_of(command.stream, self._partitions)
+        self._producer.post(
+            self._topic, partition, join_record([encode_command(command)]), lambda _error, _record: None
+        )
 
     def _flush(self, partition: int) -> None:
         group = self._next_group(partition)

@@ -89,7 +89,7 @@ class LogReader:
             try:
                 return consumer.get_watermark_offsets(at, timeout=OFFSET_TIMEOUT_SECONDS)
             except KafkaException as error:
-                if error.args[0].code() not in _PASSING or time.monotonic() > deadline or self._stopping.is_set():
+                if error.args[0].code() not in PASSING or time.monotonic() > deadline or self._stopping.is_set():
                     raise
             time.sleep(0.05)
 
@@ -121,7 +121,7 @@ class LogReader:
                     reached.add(partition)
             elif error.code() == KafkaError._PARTITION_EOF:
                 reached.add(partition)
-            elif not error.retriable() and error.code() not in _PASSING:
+            elif not error.retriable() and error.code() not in PASSING:
                 raise KafkaException(error)
         return batch, reached
 
@@ -146,7 +146,7 @@ class LogReader:
 
 
 #: Errors that librdkafka recovers from by itself while a broker is away.
-_PASSING = {
+PASSING = {
     KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._RESOLVE,

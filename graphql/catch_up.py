@@ -3,72 +3,103 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 
-from confluent_kafka import Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.positions import Vector
-from jobledger.eventlog.reader import LogReader
+from jobledger.eventlog.reader import PASSING
 from jobledger.graphql.offsets import probing, sequence_of
 
 #: How many subscribers may read the log at once; the others wait for their turn.
 MAX_AT_ONCE = 4
-MAX_BATCHES_WAITING = 2
+#: What a subscriber gets in one turn. It is handed over after the turn, however slowly it is taken.
+TURN_BYTES = 1024 * 1024
+TURN_SECONDS = 5.0
+RECORDS_AT_ONCE = 500
+#: At the end of the log: until it is looked at again.
+PAUSE_SECONDS = 0.2
+
+#: (partition, seq, key, value)
+LoggedEvent = tuple[int, int, bytes, bytes]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What was read in a turn, and the offsets at which the next one goes on."""
+
+    places: dict[int, int]
+    events: list[LoggedEvent] = field(default_factory=list)
 
 
 class CatchUp:
-    """Readers of single subscribers, bounded in number."""
+    """Reads for single subscribers, by turns: who does not take what was read for him keeps nobody else waiting."""
 
     def __init__(self, config: ClientConfig, topic: str) -> None:
-        self._config = config
+        self._config: ClientConfig = {**config, "queued.max.messages.kbytes": 2 * TURN_BYTES // 1024}
         self._topic = topic
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
 
-    async def read(self, behind: Vector) -> AsyncGenerator[list[tuple[int, int, bytes, bytes]], None]:
-        """Batches of (partition, seq, key, value) behind the given numbers, until the caller stops.
+    async def read(self, behind: Vector) -> AsyncGenerator[list[LoggedEvent], None]:
+        """Batches of events behind the given numbers, until the caller stops; an empty one at the end of the log.
 
-        The reader waits while its batches are not taken.
+        Raises KafkaException when the log cannot be read for `TURN_SECONDS`.
         """
-        batches: asyncio.Queue[list[Message]] = asyncio.Queue(MAX_BATCHES_WAITING)
-        async with self._turns:
-            starts = await asyncio.to_thread(self._locate, behind)
-            reader = LogReader(self._config, self._topic, starts, batches.put)
-            taking = None
-            try:
-                await reader.start()
-                ended = asyncio.ensure_future(reader.wait())
-                while True:
-                    taking = asyncio.ensure_future(batches.get())
-                    await asyncio.wait([taking, ended], return_when=asyncio.FIRST_COMPLETED)
-                    if not taking.done():
-                        await ended
-                        return
-                    yield _events(taking.result())
-            finally:
-                if taking is not None:
-                    taking.cancel()
-                await self._stop(reader, batches)
+        places: dict[int, int] | None = None
+        while True:
+            async with self._turns:
+                turn = await asyncio.to_thread(self._take_turn, behind, places)
+            places = turn.places
+            yield turn.events
+            if not turn.events:
+                await asyncio.sleep(PAUSE_SECONDS)
 
-    @staticmethod
-    async def _stop(reader: LogReader, batches: asyncio.Queue[list[Message]]) -> None:
-        """Its thread may wait for room in the queue: make room until it has ended."""
-        stopping = asyncio.ensure_future(reader.stop())
-        while not stopping.done():
-            while not batches.empty():
-                batches.get_nowait()
-            await asyncio.wait([stopping], timeout=0.01)
+    def _take_turn(self, behind: Vector, places: Mapping[int, int] | None) -> _Turn:
+        turn = _Turn(dict(places) if places is not None else self._locate(behind))
+        consumer = Consumer(self._config)
+        try:
+            consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in turn.places.items()])
+            self._fill(consumer, turn)
+        finally:
+            consumer.close()
+        return turn
+
+    def _fill(self, consumer: Consumer, turn: _Turn) -> None:
+        """Read until there is enough, or nothing more; raises KafkaException."""
+        unread = set(turn.places)
+        size, deadline = 0, time.monotonic() + TURN_SECONDS
+        while unread and size < TURN_BYTES:
+            batch = consumer.consume(RECORDS_AT_ONCE, 0.1)
+            for message in batch:
+                size += _take(message, turn, unread)
+            if batch and turn.events and time.monotonic() > deadline:
+                return
+            if time.monotonic() > deadline:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{self._topic} does not answer"))
 
     def _locate(self, behind: Vector) -> dict[int, int]:
         with probing(self._config, self._topic) as probe:
             return {partition: probe.locate(partition, seq) for partition, seq in behind.items()}
 
 
-def _events(batch: list[Message]) -> list[tuple[int, int, bytes, bytes]]:
-    found = []
-    for message in batch:
+def _take(message: Message, turn: _Turn, unread: set[int]) -> int:
+    """Take in a record, or the end of a partition; gives the bytes that it adds."""
+    error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
+    if error is None:
         key, value = message.key() or b"", message.value() or b""
         key = key.encode() if isinstance(key, str) else key
         value = value.encode() if isinstance(value, str) else value
-        found.append((message.partition() or 0, sequence_of(message), key, value))
-    return found
+        turn.places[partition] = offset + 1
+        if b":" not in key:
+            return 0  # somebody else's bytes: an event names its stream
+        turn.events.append((partition, sequence_of(message), key, value))
+        return len(value)
+    if error.code() == KafkaError._PARTITION_EOF:
+        turn.places[partition] = max(turn.places[partition], offset)
+        unread.discard(partition)
+    elif not error.retriable() and error.code() not in PASSING:
+        raise KafkaException(error)
+    return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
 
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job_events import JobSubmitted
@@ -34,6 +36,7 @@ PAUSE_SECONDS = 0.02
 HISTORY_PAGE = 500
 MAX_JOBS_REMEMBERED = 100_000
 MAX_SUBSCRIPTIONS = 2_000
+LOG_LOST = "The api lost its connection to the log; subscribe again after the position."
 
 log = get_logger()
 
@@ -58,11 +61,11 @@ class EventStreams:
         if self._open >= MAX_SUBSCRIPTIONS:
             problem = f"This api process has {MAX_SUBSCRIPTIONS:,} subscriptions"
             raise QueryError(user_error(ErrorCode.UNAVAILABLE, problem, "try again, or use another one"))
-        seen = await self._begin(context, want, after)
         self._open += 1
         self._metrics.set("jobledger_subscriptions", self._open)
         log.debug("subscription_opened")
         try:
+            seen = await self._begin(context, want, after)
             async with aclosing(self._items(context, want, seen, from_start)) as items:
                 async for item in items:
                     yield item
@@ -96,40 +99,47 @@ class EventStreams:
         self, context: RequestContext, want: WantedEvents, seen: Vector, from_start: bool
     ) -> AsyncGenerator[JobEventItem, None]:
         if from_start:
-            async for record, partition in self._history(context.tenant, want, seen):
-                yield self._event(record, partition, seen)
-        async with aclosing(self._missed(want, seen)) as missed:
-            async for record, partition in missed:
-                if await self._in_queue(want, record):
+            async with aclosing(self._history(context.tenant, want, seen)) as history:
+                async for record, partition in history:
                     yield self._event(record, partition, seen)
+        try:
+            async with aclosing(self._missed(want, seen)) as missed:
+                async for record, partition in missed:
+                    if await self._in_queue(want, record):
+                        yield self._event(record, partition, seen)
+        except KafkaException:
+            yield self._resync(LOG_LOST, seen)
+            return
         async with aclosing(self._live(want, seen)) as live:
             async for item in live:
                 yield item
 
+    def _resync(self, reason: str, seen: Vector) -> Resync:
+        return Resync(message=reason, position=Position(encode_position(self._cell, seen)))
+
     def _event(self, record: EventRecord, partition: int, seen: Vector) -> JobEvent:
         return event_of(record, partition, encode_position(self._cell, seen))
 
-    async def _history(self, tenant: str, want: WantedEvents, seen: Vector) -> AsyncIterator[tuple[EventRecord, int]]:
+    async def _history(
+        self, tenant: str, want: WantedEvents, seen: Vector
+    ) -> AsyncGenerator[tuple[EventRecord, int], None]:
         """All of one job's events in the read model; `seen` is then what that has seen."""
         assert want.job is not None
         (partition,) = seen
-        version = 0
-        with read_model_errors():
-            async with self._model.snapshot() as view:
-                upto = view.vector.get(partition, 0)
-                rows = []
-                while True:
+        version, more = 0, True
+        while more:
+            # Each page and its position are of one instant; none is held open while a subscriber takes its time.
+            with read_model_errors():
+                async with self._model.snapshot() as view:
+                    upto = view.vector.get(partition, 0)
                     page = await view.job_events(tenant, want.job, after=version, first=HISTORY_PAGE)
-                    rows += page.items
-                    if not page.has_next:
-                        break
-                    version = page.items[-1].version
-        for row in rows:
-            record = row.record()
-            seen[partition] = row.seq
-            if want.matches(record):
-                yield record, partition
-        seen[partition] = upto
+            for row in page.items:
+                record = row.record()
+                version, seen[partition] = row.version, row.seq
+                if want.matches(record):
+                    yield record, partition
+            more = page.has_next
+        seen[partition] = max(seen[partition], upto)
 
     async def _missed(self, want: WantedEvents, seen: Vector) -> AsyncGenerator[tuple[EventRecord, int], None]:
         """What is older than the tail's memory, from the log; ends when the memory covers the rest."""
@@ -165,8 +175,7 @@ class EventStreams:
                     yield self._event(event.record, event.partition, seen)
         finally:
             self._tail.leave(subscriber)
-        reason = subscriber.ended or "The stream ended."
-        yield Resync(message=reason, position=Position(encode_position(self._cell, seen)))
+        yield self._resync(subscriber.ended or "The stream ended.", seen)
 
     async def _in_queue(self, want: WantedEvents, record: EventRecord) -> bool:
         """Whether the event's job goes to the wanted queue; only a job's first event names it."""

@@ -198,7 +198,13 @@ class EventTail(Tail):
                 one.offer(event)
 
     def covers(self, partition: int, seq: int) -> bool:
-        """Whether everything behind event `seq` of a partition is in memory."""
+        """Whether everything behind event `seq` of a partition is in memory.
+
+        Nothing is known of what is not until the tail has read to the end of the log: with an empty memory it cannot
+        tell a partition without events from one that it has not read yet.
+        """
+        if not self.running:
+            return False
         kept = self._kept[partition]
         oldest = kept[0].seq if kept else self.vector[partition] + 1
         return oldest <= seq + 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from jobledger.eventlog.boot_clock import boot_seconds
+from jobledger.settings import Settings
 
 
 class SystemClock:
@@ -24,3 +26,24 @@ class SystemClock:
     def move(self, ms: int) -> None:
         """Let the wall time jump."""
         self._offset_ms += ms
+
+
+class FollowingClock(SystemClock):
+    """A clock for dev and tests that another process moves: a file holds by how many ms it is wrong at the moment."""
+
+    def __init__(self, offset_ms: int, path: Path) -> None:
+        super().__init__(offset_ms)
+        self._path = path
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return super().now_ms() + int(self._path.read_text() or 0)
+
+
+def make_clock(settings: Settings) -> SystemClock:
+    """The clock of a process; only in dev it can be moved."""
+    if not settings.dev:
+        return SystemClock()
+    if settings.clock_offset_file:
+        return FollowingClock(settings.clock_offset_ms, Path(settings.clock_offset_file))
+    return SystemClock(settings.clock_offset_ms)

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from jobledger.eventlog.clients import ClientConfig, KafkaConnection, consumer_config, transactional_config
 from jobledger.processors.calls import call_or_leave
+from jobledger.processors.core.machine import LostCommandError
 from jobledger.processors.core.plan import Plan
-from jobledger.processors.core.ports import FencedError, RefusedRecordError
+from jobledger.processors.core.ports import FencedError, RefusedRecordError, TakeState
 from jobledger.schemas.outcomes import encode_outcome
 from jobledger.schemas.topics import Topic, topic_name
 
@@ -30,8 +31,10 @@ READ_BATCH = 2_000
 #: The end of a partition is told after an empty fetch: a long one would be waited for at each takeover.
 READ_WAIT_MS = 10
 TAIL_STEP = 64
+#: Commands that are read at a time past the feed: they wait in memory until they are decided.
+REFILL_BYTES = 4 * 1024 * 1024
 #: Stands for an offset that holds no record although nothing was lost: the mark of a transaction that somebody
-#: else has written to `commands`. What is gone from the beginning of the log is not filled in like this.
+#: else has written to `commands`. What is gone from the log, or not there yet, is not filled in like this.
 NO_COMMANDS = b'{"commands":[]}'
 #: The group's offset is for lag tools and a start near the checkpoint; the checkpoint in `state` is the truth.
 GROUP_OFFSET_SECONDS = 1.0
@@ -52,9 +55,8 @@ class LogReadError(RuntimeError):
 
 @dataclass(frozen=True)
 class RecoveredState:
-    """The last `state` value of each key, the number of the last event, and the end of the commands."""
+    """The number of the last event, and the end of the commands."""
 
-    state: dict[bytes, bytes] = field(default_factory=dict)
     last_event_seq: int = 0
     commands_end: int = 0
 
@@ -76,29 +78,25 @@ class KafkaPartitionLog:
         self._group: Consumer | None = None
         self._reader: Consumer | None = None
         self._group_offset_at = 0.0
+        #: Behind everything that the last reading has passed: records, and marks of transactions.
+        self._read_until = 0
 
     # -- opening -------------------------------------------------------------------------------------------------
 
-    async def open(self) -> RecoveredState:
-        """Fence older owners for good, then read `state` and the end of `events`."""
-        return await self._bounded(self._open, OPEN_SECONDS)
+    async def open(self, take: TakeState) -> RecoveredState:
+        """Fence older owners for good, then read `state` and the end of `events`; see PartitionLog."""
+        return await self._bounded(lambda: self._open(take), OPEN_SECONDS)
 
-    def _open(self) -> RecoveredState:
+    def _open(self, take: TakeState) -> RecoveredState:
         self._close()
         self._producer = Producer(self._producer_config)
         self._producer.init_transactions(INIT_SECONDS)
         self._group = Consumer(self._group_config)
         self._reader = Consumer(self._consumer_config)
-        state: dict[bytes, bytes] = {}
         low, _ = self._watermarks(Topic.STATE)
         for batch in self._batches(Topic.STATE, low):
-            for message in batch:
-                key, value = message.key() or b"", message.value()
-                if value is None:
-                    state.pop(key, None)
-                else:
-                    state[key] = value
-        return RecoveredState(state, self._last_event_seq(), self._watermarks(Topic.COMMANDS)[1])
+            take([(message.key() or b"", message.value()) for message in batch])
+        return RecoveredState(self._last_event_seq(), self._watermarks(Topic.COMMANDS)[1])
 
     def _watermarks(self, topic: Topic) -> tuple[int, int]:
         assert self._reader is not None
@@ -117,12 +115,14 @@ class KafkaPartitionLog:
         assert self._reader is not None
         self._reader.assign([TopicPartition(topic_name(self._cell, topic), self._partition, start)])
         deadline = time.monotonic() + READ_SECONDS
+        self._read_until = 0
         try:
             while True:
                 batch = self._reader.consume(READ_BATCH, 0.05)
                 good = [message for message in batch if message.error() is None]
                 yield good
-                if len(good) < len(batch) and _ended(batch):
+                if len(good) < len(batch) and (end := _end(batch)) is not None:
+                    self._read_until = end
                     return
                 if batch:
                     deadline = time.monotonic() + READ_SECONDS
@@ -219,19 +219,27 @@ class KafkaPartitionLog:
 
     def _commands_from(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
         low, high = self._watermarks(Topic.COMMANDS)
+        if offset < low:
+            raise LostCommandError(
+                f"Partition {self._partition}: command records {offset} to {low - 1} are not in the log any more; "
+                f"the partition stays closed."
+            )
         if offset >= high:
             return []
         records: list[tuple[int, bytes]] = []
-        expected = max(low, offset)
+        size = 0
+        expected = offset
         with contextlib.closing(self._read(Topic.COMMANDS, expected)) as messages:
             for message in messages:
                 at = message.offset() or 0
                 records += [(missing, NO_COMMANDS) for missing in range(expected, min(at, expected + limit))]
                 records.append((at, message.value() or b""))
                 expected = at + 1
-                if len(records) >= limit:
+                size += len(message.value() or b"")
+                if len(records) >= limit or size >= REFILL_BYTES:
                     return records[:limit]
-        records += [(missing, NO_COMMANDS) for missing in range(expected, min(high, expected + limit))]
+        # Up to where the reader has come, not to the watermark: that may be of another leader, which knew of more.
+        records += [(missing, NO_COMMANDS) for missing in range(expected, min(self._read_until, expected + limit))]
         return records[:limit]
 
     async def close(self) -> None:
@@ -250,17 +258,18 @@ def scheduler_group(cell: str) -> str:
     return f"{cell}-scheduler"
 
 
-def _ended(batch: list[Message]) -> bool:
-    """Whether the end of the partition is among what was read; raises KafkaException for an error that stays."""
-    errors = [error for message in batch if (error := message.error()) is not None]
-    for error in errors:
-        if (
-            error.code() != KafkaError._PARTITION_EOF
-            and not error.retriable()
-            and error.code() != KafkaError._TRANSPORT
-        ):
+def _end(batch: list[Message]) -> int | None:
+    """The end of the partition if it is among what was read; raises KafkaException for an error that stays."""
+    found: int | None = None
+    for message in batch:
+        error = message.error()
+        if error is None:
+            continue
+        if error.code() == KafkaError._PARTITION_EOF:
+            found = message.offset() or 0
+        elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
             raise KafkaException(error)
-    return any(error.code() == KafkaError._PARTITION_EOF for error in errors)
+    return found
 
 
 def _sequence(message: Message) -> int:

@@ -15,7 +15,7 @@ from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.topics import Durability, ensure_topics
-from jobledger.processors.clock import SystemClock
+from jobledger.processors.clock import SystemClock, make_clock
 from jobledger.processors.clock_gate import ClockGate
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
@@ -27,6 +27,7 @@ from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.processors.observer import TelemetryObserver
 from jobledger.processors.relay import KafkaRelay
 from jobledger.processors.scheduler import OwnerSet
+from jobledger.processors.turns import TurnWatch
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
@@ -162,7 +163,7 @@ async def run(settings: Settings) -> int:
         ensure_topics, settings.kafka.client_config(), settings.cell, settings.partitions, durability
     )
     metrics = Metrics("scheduler", instance_id=instance, version=version("jobledger"))
-    clock = SystemClock(settings.clock_offset_ms if settings.dev else 0)
+    clock = make_clock(settings)
     scheduler = Scheduler(settings, metrics, clock)
     health = Health(version("jobledger"))
     health.add("queue", scheduler.queue_check)
@@ -171,7 +172,7 @@ async def run(settings: Settings) -> int:
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     warn_if_exposed(settings.host, settings.health_port)
     return await run_until_signalled(
-        [server, *scheduler.parts],
+        [*([TurnWatch.logging()] if settings.dev else []), server, *scheduler.parts],
         stop_timeout=STOP_SECONDS,
         on_ready=lambda: health.set_ready(True),
         on_stopping=lambda: health.set_ready(False),

@@ -8,9 +8,9 @@ from importlib.metadata import version
 import msgspec
 
 from jobledger.domain.commands import AnyCommand
-from jobledger.domain.values import Actor, Value
+from jobledger.domain.values import Actor, Passed, Value
 from jobledger.schemas.decoding import decoder
-from jobledger.schemas.limits import MAX_COMMAND_BYTES, MAX_ID_BYTES, MAX_STREAM_BYTES
+from jobledger.schemas.limits import MAX_COMMAND_BYTES, MAX_COMMANDS_PER_RECORD, MAX_ID_BYTES, MAX_STREAM_BYTES
 
 
 class Command(Value, frozen=True, kw_only=True):
@@ -24,9 +24,9 @@ class Command(Value, frozen=True, kw_only=True):
     actor: Actor
     body: AnyCommand
     reply: bool = False
-    causation_id: str | None = None
-    correlation_id: str | None = None
-    traceparent: str | None = None
+    causation_id: Passed | None = None
+    correlation_id: Passed | None = None
+    traceparent: Passed | None = None
 
 
 class CommandRecord(Value, frozen=True, kw_only=True):
@@ -115,8 +115,19 @@ def read_record(value: bytes) -> ReadRecord:
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass  # which of the commands it is shows below
     raw = _decode_raw(value)
+    if len(raw.commands) > MAX_COMMANDS_PER_RECORD:
+        found = len(raw.commands)
+        raise msgspec.ValidationError(f"Expected at most {MAX_COMMANDS_PER_RECORD} commands, but there are {found}")
     commands = [_read_command(bytes(one), raw.writer) for one in raw.commands]
     return ReadRecord(commands=commands, source=raw.source, number=raw.number)
+
+
+def take_record(value: bytes) -> ReadRecord:
+    """`read_record` of whatever bytes: what cannot be read at all is one broken command."""
+    try:
+        return read_record(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return ReadRecord(commands=[BrokenCommand(raw=value, reason=f"The record cannot be read: {error}")])
 
 
 def _read_command(data: bytes, writer: str | None) -> Command | BrokenCommand | ForeignCommand:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from jobledger.processors.core.machine import LostCommandError
 from jobledger.processors.core.plan import OutboxEntry, Plan
+from jobledger.processors.core.ports import TakeState
 from jobledger.processors.core.relay import TransportError
 from jobledger.processors.core.retained import Retained
 from jobledger.simulator.broker import MemoryBroker
@@ -17,6 +19,8 @@ from jobledger.simulator.network import Network
 #: Stands for an offset that holds no record although nothing was lost.
 NO_COMMANDS = b'{"commands":[]}'
 FLUSH_SECONDS = 5.0
+#: Records of `state` that an opening hands over at once.
+STATE_PIECE = 50
 
 
 class LogFaultError(RuntimeError):
@@ -35,7 +39,6 @@ class CommitFault(Enum):
 class Recovered:
     """What an opening finds; see `processors.core.ports.Recovered`."""
 
-    state: dict[bytes, bytes]
     last_event_seq: int
     commands_end: int
 
@@ -58,17 +61,21 @@ class MemoryPartitionLog:
         self.plan: Plan | None = None
         self._released: asyncio.Future[None] | None = None
 
-    async def open(self) -> Recovered:
-        """See PartitionLog.
+    async def open(self, take: TakeState) -> Recovered:
+        """See PartitionLog; the state comes in pieces.
 
         Compaction and rewriting leave the keys in any order: a recovery must not depend on it.
         """
         await self._call("open")
         self.epoch = self._broker.open(self._partition)
-        await asyncio.sleep(0)
         records = self._broker.partitions[self._partition]
-        state = dict(reversed(records.state.items())) if self.epoch % 2 else dict(records.state)
-        return Recovered(state, len(records.events), len(records.commands))
+        state: list[tuple[bytes, bytes | None]] = list(records.state.items())
+        if self.epoch % 2:
+            state.reverse()
+        for start in range(0, len(state), STATE_PIECE):
+            await asyncio.sleep(0)
+            take(state[start : start + STATE_PIECE])
+        return Recovered(len(records.events), len(records.commands))
 
     async def _call(self, name: str) -> None:
         await asyncio.sleep(0)
@@ -106,10 +113,11 @@ class MemoryPartitionLog:
         """See PartitionLog."""
         await self._call("commands_from")
         records = self._broker.partitions[self._partition]
-        start = max(offset, records.commands_begin)
+        if offset < records.commands_begin:
+            raise LostCommandError(f"command records {offset} to {records.commands_begin - 1} are not in the log")
         return [
-            (start + place, NO_COMMANDS if value is None else value)
-            for place, value in enumerate(records.commands[start : start + limit])
+            (offset + place, NO_COMMANDS if value is None else value)
+            for place, value in enumerate(records.commands[offset : offset + limit])
         ]
 
     async def close(self) -> None:

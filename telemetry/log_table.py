@@ -83,6 +83,13 @@ SCHEDULER_EVENTS = (
     ),
     LogEvent("outbox_resent", _N, "Outbox sent again after a failed delivery", _S, ("partition", "error")),
     LogEvent(
+        "loop_turn_long",
+        _N,
+        "One turn of the event loop held up everything else in the process (in dev)",
+        _S,
+        ("what", "duration_ms"),
+    ),
+    LogEvent(
         "outbox_gap",
         _E,
         "Commands of another partition are missing, and what came after them waits",
@@ -115,6 +122,10 @@ WORKER_EVENTS = (
         ("worker_id", "running"),
     ),
     LogEvent("pool_process_died", _E, "A process of the handler pool died", _W, ("execution_id", "error")),
+    LogEvent("loop_blocked", _N, "A handler blocks the event loop", _W, (*_JOB, "handler", "seconds", "stack")),
+    LogEvent("worker_crashed", _E, "Worker died while it ran handlers", _W, ("worker_id", "running")),
+    LogEvent("keeper_lost", _E, "The process that would tell of the worker's death is gone", _W, ("error",)),
+    LogEvent("worker_draining", _I, "Worker waits for handlers", _W, ("worker_id", "running", "count", "seconds")),
     LogEvent("report_resent", _N, "Report to a job sent again", _W, ("execution_id", "error")),
 )
 

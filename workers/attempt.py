@@ -12,9 +12,12 @@ import msgspec
 
 from jobledger.domain.values import Opaque
 from jobledger.workers.context import CancelFlag, Context, TaskInfo
-from jobledger.workers.errors import NonRetryable, TaskCancelled
+from jobledger.workers.errors import NonRetryable, Retry, TaskCancelled
 from jobledger.workers.handler import Handler
 from jobledger.workers.values import describe_error, encode_result, error_text, read_payload
+
+#: Names of base classes that go with a failure.
+MAX_BASES = 16
 
 
 class EndStatus(StrEnum):
@@ -35,13 +38,19 @@ class StopReason(StrEnum):
 
 
 class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The end of a call. `error_type` and `error` stand only in a failed one."""
+    """The end of a call. What is behind `result` stands only in a failed one.
+
+    `error_bases`: the classes that the error's class is derived from, nearest first. `retry_after_seconds`: the wait
+    that the handler asked for.
+    """
 
     status: EndStatus
     result: Opaque | None = None
     error_type: str = ""
     error: Opaque | None = None
     retryable: bool = True
+    error_bases: tuple[str, ...] = ()
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +147,15 @@ def failed(error: BaseException) -> AttemptEnd:
         error_type=type(error).__name__,
         error=describe_error(error),
         retryable=not isinstance(error, NonRetryable),
+        error_bases=_bases(type(error)),
+        retry_after_seconds=error.after_seconds if isinstance(error, Retry) else None,
     )
+
+
+def _bases(error: type[BaseException]) -> tuple[str, ...]:
+    """Names of the classes behind this one, up to Exception."""
+    names = [base.__name__ for base in error.__mro__[1:] if issubclass(base, Exception)]
+    return tuple(names[:MAX_BASES])
 
 
 def failure(error_type: str, message: str, *, retryable: bool = True) -> AttemptEnd:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from jobledger.workers.durations import seconds_of
+
 
 class Retry(Exception):
-    """Raise it in a handler: this attempt failed in an expected way; the retry policy decides about the next one."""
+    """Raise it in a handler: this attempt failed in an expected way; the retry policy decides about the next one.
+
+    `after` (seconds, a timedelta, "30s"; at most 30 days) is waited before the next attempt, if the policy has one
+    left, in place of its back-off: `raise Retry("the bank is closed", after="30m")`. Raises ValueError for no length of
+    time.
+    """
+
+    def __init__(self, *reason: object, after: str | float | timedelta | None = None) -> None:
+        super().__init__(*reason)
+        self.after_seconds = None if after is None else seconds_of(after)
 
 
 class NonRetryable(Exception):

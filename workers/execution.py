@@ -17,9 +17,10 @@ from jobledger.domain.values import Opaque
 from jobledger.domain.worker_messages import RunTask
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.traces import Tracing
-from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus, StopReason, call, call_async, failed
+from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus, StopReason, call, call_async, failed, failure
 from jobledger.workers.context import CancelFlag, TaskInfo
 from jobledger.workers.handler import Handler
+from jobledger.workers.journal import Journal, Running
 from jobledger.workers.measures import Measures
 from jobledger.workers.pool import PoolProcess, ProcessPool
 from jobledger.workers.pool_protocol import Run
@@ -64,6 +65,7 @@ class Surroundings:
     lease: LeaseView
     measures: Measures
     tracing: Tracing
+    journal: Journal
     clock: Callable[[], float] = time.time
 
 
@@ -90,8 +92,36 @@ class Execution:
         self._process: PoolProcess | None = None
         self._checkpoint: Opaque | None = None
         self._saving = False
-        self._acquiring = False
+        self._place: int | None = None
+        self._start_sent = False
+        self._before_handler = False
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def handler_name(self) -> str:
+        """The handler that it runs."""
+        return self._handler.name
+
+    @property
+    def job_id(self) -> str:
+        """Id of its job."""
+        return self._job_id
+
+    @property
+    def tenant(self) -> str:
+        """Tenant of its job."""
+        return self._tenant
+
+    @property
+    def overdue_seconds(self) -> float:
+        """Seconds by which its handler has overrun its limit; negative while it has not, or has none."""
+        if self.stage is not Stage.RUNNING or self._limit is None:
+            return -1.0
+        return (self._now() - self._started_ms) / 1000 - self._limit
+
+    def is_run_by(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether this asyncio task runs it in the loop."""
+        return task is not None and task is self._task
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -109,9 +139,10 @@ class Execution:
         if self._reason is None or reason is StopReason.LEASE:
             self._reason = reason
         self._cancel.set(reason.value)
-        if self.stage is Stage.WAITING:
-            if self._acquiring:  # else it has not come to its first step, where it looks at the reason
-                self._task.cancel()
+        if self._before_handler:
+            self._task.cancel()
+        elif self.stage is Stage.WAITING:
+            pass  # it has not come to its first step, where it looks at the reason
         elif self._process is not None:
             self._stop_process(self._process, reason)
         elif self._handler.run_in == "loop":
@@ -158,13 +189,13 @@ class Execution:
         return await self._in_process()
 
     async def _in_loop(self) -> AttemptEnd | None:
-        if not self._begin():
+        if not self._begin() or not await self._start_known():
             return None
         with execution_span(self._around.tracing, self.run, self._around.worker) as trace:
             return marked(trace, await call_async(self._attempt(trace), lambda: self._around.lease.valid))
 
     async def _in_thread(self) -> AttemptEnd | None:
-        if not self._begin():
+        if not self._begin() or not await self._start_known():
             return None
         loop = asyncio.get_running_loop()
         future: asyncio.Future[AttemptEnd] = loop.create_future()
@@ -187,13 +218,13 @@ class Execution:
     async def _in_process(self) -> AttemptEnd | None:
         pool = self._around.pool
         assert pool is not None, "a pool is made when a handler wants one"
-        self._acquiring = True
+        self._before_handler = True
         try:
             process = await pool.acquire()
         finally:
-            self._acquiring = False
+            self._before_handler = False
         try:
-            if not self._begin():
+            if not self._begin() or not await self._start_known():
                 return None
             self._process = process
             with execution_span(self._around.tracing, self.run, self._around.worker) as trace:
@@ -209,6 +240,7 @@ class Execution:
             return False
         self.stage = Stage.RUNNING
         self._started_ms = int(self._around.clock() * 1000)
+        self._place = self._around.journal.begin(self._running())
         self._around.measures.started()
         self._after(STARTED_AFTER_SECONDS, self._report_started)
         limit = self._limit
@@ -216,6 +248,30 @@ class Execution:
             self._after(limit, lambda: self.stop(StopReason.TIMEOUT))
         log.info("task_started", **self._ids(), traceparent=self.run.traceparent or "")
         return True
+
+    async def _start_known(self) -> bool:
+        """Whether the handler may run: where its start has to be on the log before, this waits for that."""
+        if not self.run.start_first:
+            return True
+        known = asyncio.Event()
+        self._report_started(known.set)
+        self._before_handler = True
+        try:
+            await known.wait()
+        finally:
+            self._before_handler = False
+        return self._reason is None and self._around.lease.valid
+
+    def _running(self) -> Running:
+        return Running(
+            job=self.run.job,
+            task=self.run.task,
+            assignment=self.run.assignment,
+            handler=self.run.handler,
+            incarnation=self.run.incarnation,
+            assigned_at_ms=self.run.assigned_at_ms,
+            started_at_ms=self._started_ms,
+        )
 
     @property
     def _limit(self) -> float | None:
@@ -285,16 +341,29 @@ class Execution:
 
     # -- reports ------------------------------------------------------------------------------------------------------
 
-    def _report_started(self) -> None:
-        if self.stage is Stage.RUNNING and self._reason is not StopReason.LEASE:
-            started = jc.ReportStarted(
-                **self._who(), assigned_at_ms=self.run.assigned_at_ms, started_at_ms=self._started_ms
-            )
-            self._send(started)
+    def _report_started(self, delivered: Callable[[], None] | None = None) -> None:
+        if self.stage is Stage.RUNNING and self._reason is not StopReason.LEASE and not self._start_sent:
+            self._start_sent = True
+            self._send(self._start(), delivered)
+
+    def _start(self) -> jc.ReportStarted:
+        return jc.ReportStarted(**self._who(), assigned_at_ms=self.run.assigned_at_ms, started_at_ms=self._started_ms)
+
+    def post_start(self) -> None:
+        """Report the start if that is not done yet; from another thread, while the loop stands."""
+        if self.stage is Stage.RUNNING and not self._start_sent:
+            self._start_sent = self._around.reports.post(self.run.job, self._start())
+
+    def post_failed(self, kind: jc.FailureKind, error_type: str, message: str) -> None:
+        """Report a failed end; from another thread, of a handler that nothing but the end of the process can stop."""
+        failed_now = self._failure(kind, error_type, error_text(message), retryable=True)
+        if self._around.reports.post(self.run.job, failed_now):
+            self._noted()
 
     def _conclude(self, end: AttemptEnd | None, started: bool) -> None:
         """Report the end, unless the lease is over: then others have been told already, or will be."""
         if self._reason is StopReason.LEASE or not self._around.lease.valid:
+            self._noted()
             log.warning("task_dropped", execution_id=self.run.execution_id, reason="The worker's lease is over.")
         elif not started:
             self._report_unstarted(end)
@@ -308,10 +377,10 @@ class Execution:
             stopped = error_text("The worker stopped before the handler had ended.")
             self._report_failed(jc.FailureKind.FAILED, "WorkerStopping", stopped, retryable=True)
         else:
-            assert end is not None
+            end = end or failure("LeaseOver", "The worker's lease was over when the handler was to begin.")
             error = end.error or error_text("The handler stopped as if it were cancelled, but nobody had asked it to.")
             error_type = end.error_type or "TaskCancelled"
-            self._report_failed(jc.FailureKind.FAILED, error_type, error, retryable=end.retryable)
+            self._report_failed(jc.FailureKind.FAILED, error_type, error, retryable=end.retryable, end=end)
 
     def _report_unstarted(self, end: AttemptEnd | None) -> None:
         if self._reason is StopReason.CANCEL:
@@ -325,7 +394,7 @@ class Execution:
 
     def _report_success(self, end: AttemptEnd) -> None:
         now = self._now()
-        self._send(jc.ReportSucceeded(**self._who(), **self._times(now), result=end.result))
+        self._send(jc.ReportSucceeded(**self._who(), **self._times(now), result=end.result), self._noted)
         duration = now - self._started_ms
         self._around.measures.completed("SUCCESS", self._handler.name, duration / 1000)
         log.info("task_completed", **self._ids(), duration_ms=duration, status="SUCCESS", **self._traced())
@@ -337,24 +406,43 @@ class Execution:
         log.warning("task_timeout", **self._ids(), duration_ms=duration, limit_ms=limit_ms, **self._traced())
         self._report_failed(jc.FailureKind.TIMEOUT, "Timeout", error, retryable=True)
 
-    def _report_failed(self, kind: jc.FailureKind, error_type: str, error: Opaque, *, retryable: bool) -> None:
+    def _report_failed(
+        self, kind: jc.FailureKind, error_type: str, error: Opaque, *, retryable: bool, end: AttemptEnd | None = None
+    ) -> None:
         if self._checkpoint is not None:
             self._send_checkpoint()  # before the end: afterwards nobody would take it
-        now = self._now()
-        failure = jc.ReportFailed(
-            **self._who(), **self._times(now), kind=kind, error_type=error_type, error=error, retryable=retryable
-        )
-        self._send(failure)
-        self._around.measures.completed(kind.value, self._handler.name, (now - self._started_ms) / 1000)
+        report = self._failure(kind, error_type, error, retryable=retryable, end=end)
+        self._send(report, self._noted)
+        seconds = (report.ended_at_ms - self._started_ms) / 1000
+        self._around.measures.completed(kind.value, self._handler.name, seconds)
         if kind is jc.FailureKind.FAILED:
             log.error("task_failed", **self._ids(), error=error_type, attempt=self.run.attempt, **self._traced())
 
+    def _failure(
+        self, kind: jc.FailureKind, error_type: str, error: Opaque, *, retryable: bool, end: AttemptEnd | None = None
+    ) -> jc.ReportFailed:
+        return jc.ReportFailed(
+            **self._who(),
+            **self._times(self._now()),
+            kind=kind,
+            error_type=error_type,
+            error=error,
+            retryable=retryable,
+            error_bases=end.error_bases if end else (),
+            retry_after_seconds=end.retry_after_seconds if end else None,
+        )
+
     def _report_cancelled(self) -> None:
         now = self._now()
-        self._send(jc.ReportCancelled(**self._who(), ended_at_ms=now))
+        self._send(jc.ReportCancelled(**self._who(), ended_at_ms=now), self._noted)
         if self._started_ms:
             self._around.measures.completed("CANCELLED", self._handler.name, (now - self._started_ms) / 1000)
         log.info("task_cancelled", **self._ids(), reason="Somebody cancelled the job.", **self._traced())
+
+    def _noted(self) -> None:
+        """The log has the end, or others have been told: it needn't be remembered for a later death."""
+        place, self._place = self._place, None
+        self._around.journal.end(place)
 
     def _send(self, body: Any, delivered: Callable[[], None] | None = None) -> None:
         self._around.reports.send(

@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
@@ -16,6 +16,7 @@ from jobledger.schemas.limits import NAME_PATTERN
 from jobledger.workers.context import Context
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.retrying import RetryPolicy, policy_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,17 +29,26 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class Handler(Generic[P, R]):
     """A handler. Calling it calls the function itself, as if it were not decorated.
 
-    `run_in`: `loop` for async functions; `process` or `thread` for plain ones. `timeout_seconds` applies to jobs that
-    name none themselves.
+    `run_in`: `loop` for async functions; `process` or `thread` for plain ones. `timeout_seconds` and `retry` apply to
+    jobs that name none themselves. `lines`: where its module has decorated functions of this name.
     """
 
-    def __init__(self, function: Callable[P, R], name: str, timeout_seconds: float | None, run_in: RunIn) -> None:
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str,
+        timeout_seconds: float | None,
+        run_in: RunIn,
+        retry: RetryPolicy | None = None,
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name
         self.timeout_seconds = timeout_seconds
         self.run_in = run_in
+        self.retry = retry
         self.takes_payload, self.takes_context = _shape(function, name)
+        self.lines = _note_line(function, name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, with no validation and no worker."""
@@ -58,37 +68,94 @@ class Handler(Generic[P, R]):
         return [*given, context] if self.takes_context else given
 
 
-def handler(
-    name: str, *, timeout: str | float | timedelta | None = None, run_in: Literal["process", "thread"] | None = None
-) -> Callable[[Callable[P, R]], Handler[P, R]]:
-    """Make a function the handler of jobs submitted under `name`.
+@overload
+def handler(name: Callable[P, R], /) -> Handler[P, R]: ...
 
-        @handler("send_email", timeout="30s")
+
+@overload
+def handler(
+    name: str | None = None,
+    *,
+    timeout: str | float | timedelta | None = None,
+    retry: RetryPolicy | int | None = None,
+    run_in: Literal["process", "thread"] | None = None,
+) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
+
+
+def handler(
+    name: str | Callable[P, R] | None = None,
+    *,
+    timeout: str | float | timedelta | None = None,
+    retry: RetryPolicy | int | None = None,
+    run_in: Literal["process", "thread"] | None = None,
+) -> Callable[[Callable[P, R]], Handler[P, R]] | Handler[P, R]:
+    """Make a function the handler of jobs submitted under `name`; without one, under the function's own name.
+
+        @handler("send_email", timeout="30s", retry=RetryPolicy(max_attempts=5, give_up_on=[BadAddress]))
         async def send_email(payload: Email, ctx: Context) -> Receipt: ...
 
+        @handler
+        def resize(payload: Picture) -> str: ...
+
     The first parameter is the payload, validated as its annotation says; a parameter annotated `Context` gets the
-    context; both may be left out. `timeout`: seconds, a timedelta, or text such as "30s", "5m", "1h30m". Async
-    functions run in the worker's event loop. Plain ones run in a process of their own that can be killed, or with
-    `run_in="thread"` in a thread, which can only be asked to stop. Raises HandlerLoadError for what can't work.
+    context; both may be left out. `timeout` (of one attempt): seconds, a timedelta, or text such as "30s", "5m",
+    "1h30m". `retry`: a RetryPolicy, or a number of attempts. Both apply to jobs that name none themselves: the client
+    sends `retry` with each job that is submitted by the function and not by its name. Async functions run in the
+    worker's event loop. Plain ones run in a process of their own that can be killed, or with `run_in="thread"` in a
+    thread, which can only be asked to stop. Raises HandlerLoadError for what can't work.
     """
     if callable(name):
-        raise HandlerLoadError(f'@handler needs a name in brackets: @handler("{getattr(name, "__name__", "name")}").')
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise HandlerLoadError(
-            f"Handler name {name!r} is not valid: use 1 to 100 letters, digits, '_', '.', '-', "
-            f'such as @handler("send_email").'
-        )
+        return _decorated(name, None, None, None, None)
+
+    def decorate(function: Callable[P, R]) -> Handler[P, R]:
+        return _decorated(function, name, timeout, retry, run_in)
+
+    _check_name(name)
+    return decorate
+
+
+def _decorated(
+    function: Callable[P, R],
+    name: str | None,
+    timeout: str | float | timedelta | None,
+    retry: RetryPolicy | int | None,
+    run_in: RunIn | None,
+) -> Handler[P, R]:
+    name = getattr(function, "__name__", "") if name is None else name
+    _check_name(name)
     try:
         limit = None if timeout is None else seconds_of(timeout)
     except ValueError as error:
         raise HandlerLoadError(f"timeout of handler '{name}': {error}") from error
+    try:
+        policy = None if retry is None else policy_of(retry)
+    except ValueError as error:
+        raise HandlerLoadError(f"retry of handler '{name}': {error}") from error
     if run_in not in (None, "process", "thread"):
         raise HandlerLoadError(f"run_in of handler '{name}' is {run_in!r}, but must be 'process' or 'thread'.")
+    return Handler(function, name, limit, _placement(function, name, run_in), policy)
 
-    def decorate(function: Callable[P, R]) -> Handler[P, R]:
-        return Handler(function, name, limit, _placement(function, name, run_in))
 
-    return decorate
+#: Lines at which a module has decorated functions of one name: a later one hides an earlier one.
+_lines: dict[tuple[str, str], set[int]] = {}
+
+
+def _note_line(function: Callable[..., object], name: str) -> set[int]:
+    code = getattr(function, "__code__", None)
+    if code is None or "<locals>" in function.__qualname__:
+        return set()
+    lines = _lines.setdefault((function.__module__, name), set())
+    lines.add(code.co_firstlineno)
+    return lines
+
+
+def _check_name(name: object) -> None:
+    if name is None or (isinstance(name, str) and _NAME.match(name)):
+        return
+    raise HandlerLoadError(
+        f"Handler name {name!r} is not valid: use 1 to 100 letters, digits, '_', '.', '-', "
+        f'and give it in brackets: @handler("send_email").'
+    )
 
 
 def _placement(function: Callable[..., object], name: str, run_in: RunIn | None) -> RunIn:

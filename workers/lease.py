@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 import tempfile
+import threading
 from collections.abc import Callable
 
 from jobledger.eventlog.boot_clock import boot_seconds
@@ -51,7 +52,8 @@ def deadline_reader(descriptor: int) -> Callable[[], float]:
 class Lease:
     """Valid until the last acknowledged heartbeat was sent, plus the lease, minus a safety margin.
 
-    The owners count from when they read that heartbeat, which is later: so this end comes first.
+    The owners count from when they read that heartbeat, which is later: so this end comes first. May be used from any
+    thread.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Lease:
         self._length = seconds * (1 - SAFETY_RATIO)
         self._shared = shared
         self._monotonic = monotonic
+        self._moving = threading.Lock()
         self._deadline = 0.0
 
     @property
@@ -74,11 +77,13 @@ class Lease:
 
     def confirm(self, sent_at: float) -> None:
         """A heartbeat sent at `sent_at` (boot clock) has been acknowledged."""
-        self._move(max(self._deadline, sent_at + self._length))
+        with self._moving:
+            self._move(max(self._deadline, sent_at + self._length))
 
     def revoke(self) -> None:
         """The lease is over now, whatever was acknowledged."""
-        self._move(0.0)
+        with self._moving:
+            self._move(0.0)
 
     def _move(self, deadline: float) -> None:
         self._deadline = deadline

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from jobledger.domain.worker_messages import Heartbeat
 from jobledger.eventlog.boot_clock import boot_seconds
@@ -23,10 +24,10 @@ log = get_logger()
 
 
 class Liveness:
-    """Sends a heartbeat every interval and watches the lease.
+    """Sends a heartbeat every interval, from a thread of its own, and watches the lease.
 
-    `incarnation` and `running` are asked for each heartbeat. `on_lost` is awaited when the lease has run out;
-    heartbeats go on meanwhile, under whatever incarnation is then named.
+    A handler that blocks the event loop doesn't hold up the heartbeats of the worker's other tasks. `on_lost` is
+    awaited when the lease has run out; heartbeats go on meanwhile, under whatever incarnation is then named.
     """
 
     def __init__(
@@ -46,16 +47,21 @@ class Liveness:
         self._measures = measures
         self._interval = interval_seconds
         self._clock = clock
+        self._lock = threading.Lock()
         self._unacknowledged = 0
         self._confirmed = asyncio.Event()
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.incarnation = ""
         self.connected = False
         self.acknowledged_at = 0.0
 
     async def first(self, incarnation: str) -> None:
         """Beat for a new incarnation until a heartbeat of it is acknowledged: from then on the lease is valid."""
-        self.incarnation = incarnation
+        self._loop = asyncio.get_running_loop()
         self._confirmed.clear()
+        self.incarnation = incarnation
         while not self._confirmed.is_set():
             self.beat()
             try:
@@ -63,10 +69,19 @@ class Liveness:
             except TimeoutError:
                 self._notice_silence("no heartbeat is acknowledged")
 
-    async def run(self) -> None:
-        """Beat for ever."""
-        while True:
-            await asyncio.sleep(self._interval)
+    def start(self) -> None:
+        """Beat until `stop`."""
+        self._thread = threading.Thread(target=self._beat_on, name="heartbeats", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Beat no more; may be called twice."""
+        self._ending.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _beat_on(self) -> None:
+        while not self._ending.wait(self._interval):
             self.beat()
             if boot_seconds() - self.acknowledged_at > 2 * self._interval + 0.5:
                 self._notice_silence("heartbeats are not acknowledged")
@@ -81,39 +96,47 @@ class Liveness:
                 await on_lost()
 
     def beat(self) -> None:
-        """Send one heartbeat."""
-        if self._unacknowledged >= MAX_UNACKNOWLEDGED or not self.incarnation:
-            return
-        sent_at, incarnation = boot_seconds(), self.incarnation
+        """Send one heartbeat; from any thread."""
+        incarnation = self.incarnation
+        with self._lock:
+            if self._unacknowledged >= MAX_UNACKNOWLEDGED or not incarnation:
+                return
+            self._unacknowledged += 1
+        sent_at = boot_seconds()
         record = Heartbeat(
             worker=self._worker,
             incarnation=incarnation,
             sent_at_ms=int(self._clock() * 1000),
             running=self._measures.running,
         )
-        try:
-            future = self._producer.send(self._topic, 0, encode_heartbeat(record))
-        except (BackpressureError, KafkaException) as error:
-            self._notice_silence(str(error))
-            return
-        self._unacknowledged += 1
-        future.add_done_callback(lambda done: self._acknowledged(done, sent_at, incarnation))
 
-    def _acknowledged(self, done: asyncio.Future[int], sent_at: float, incarnation: str) -> None:
-        self._unacknowledged -= 1
-        error = None if done.cancelled() else done.exception()
-        if done.cancelled() or error is not None:
-            self._notice_silence(str(error or "cancelled"))
+        def delivered(error: KafkaError | None, _record: object) -> None:
+            self._delivered(error, sent_at, incarnation)
+
+        try:
+            self._producer.post(self._topic, 0, encode_heartbeat(record), delivered)
+        except (BackpressureError, KafkaException) as error:
+            with self._lock:
+                self._unacknowledged -= 1
+            self._notice_silence(str(error))
+
+    def _delivered(self, error: KafkaError | None, sent_at: float, incarnation: str) -> None:
+        """In the thread of the producer: the lease grows also while the loop stands."""
+        with self._lock:
+            self._unacknowledged -= 1
+        if error is not None:
+            self._notice_silence(error.str())
             return
         self.acknowledged_at = boot_seconds()
         self._measures.heartbeat()
         if not self.connected:
             self.connected = True
             log.info("queue_connection_restored")
-        if incarnation == self.incarnation:
-            self._lease.confirm(sent_at)
-            if self._lease.valid:
-                self._confirmed.set()
+        if incarnation != self.incarnation:
+            return
+        self._lease.confirm(sent_at)
+        if self._lease.valid and self._loop is not None and not self._confirmed.is_set():
+            self._loop.call_soon_threadsafe(self._confirmed.set)
 
     def _notice_silence(self, error: str) -> None:
         if self.connected:

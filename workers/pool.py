@@ -15,6 +15,7 @@ from jobledger.domain.values import Opaque
 from jobledger.telemetry.logs import get_logger
 from jobledger.workers.attempt import AttemptEnd, failure
 from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.keeper import Keeper
 from jobledger.workers.pool_protocol import (
     LENGTH,
     MAX_FRAME_BYTES,
@@ -151,8 +152,9 @@ class PoolProcess:
 class ProcessPool:
     """Up to `size` processes, started when needed and kept; `lease_descriptor` leads to the shared deadline."""
 
-    def __init__(self, setup: Setup, lease_descriptor: int, size: int) -> None:
+    def __init__(self, setup: Setup, lease_descriptor: int, size: int, keeper: Keeper) -> None:
         self._setup = setup
+        self._keeper = keeper
         self._lease = lease_descriptor
         self._idle: list[PoolProcess] = []
         self._all: set[PoolProcess] = set()
@@ -171,7 +173,7 @@ class ProcessPool:
     async def stop(self) -> None:
         """Kill all processes; may be called twice."""
         processes, self._all, self._idle = self._all, set(), []
-        await asyncio.gather(*(process.close() for process in processes))
+        await asyncio.gather(*(self._end(process) for process in processes))
 
     async def acquire(self) -> PoolProcess:
         """A process that is ready for a call, to be given back by `release`; waits while all are taken."""
@@ -199,7 +201,11 @@ class ProcessPool:
 
     async def _discard(self, process: PoolProcess) -> None:
         self._all.discard(process)
+        await self._end(process)
+
+    async def _end(self, process: PoolProcess) -> None:
         await process.close()
+        self._keeper.ended(process.pid)
 
     async def _spawn(self) -> PoolProcess:
         ours, theirs = socket.socketpair()
@@ -213,6 +219,7 @@ class ProcessPool:
             popen = subprocess.Popen(  # noqa: ASYNC220 - returns once the program is started, within milliseconds
                 command, pass_fds=(theirs.fileno(), self._lease), stdin=subprocess.DEVNULL, start_new_session=True
             )
+        self._keeper.began(popen.pid)
         process = PoolProcess(popen)
         self._all.add(process)
         try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +14,7 @@ from jobledger.workers.errors import HandlerLoadError
 from jobledger.workers.handler import Handler
 
 MAX_HANDLERS = 500
+MAX_ERROR_CHARACTERS = 500
 
 
 class Registry:
@@ -69,8 +73,11 @@ def _not_found(name: str) -> str:
 
 
 def _import(name: str) -> ModuleType:
-    if name.startswith("."):
-        raise HandlerLoadError(_not_found(name))
+    if not all(part.isidentifier() for part in name.split(".")):
+        guess = re.sub(r"[^\w.]+", "_", re.sub(r"[./\\]+", ".", name.removesuffix(".py"))).strip(".") or "tasks"
+        raise HandlerLoadError(
+            f"Handler module '{name}' is not the name of a module; write it as in `import`, such as '{guess}'."
+        )
     try:
         return importlib.import_module(name)
     except HandlerLoadError as error:
@@ -85,13 +92,38 @@ def _import(name: str) -> ModuleType:
             f'put what a script does under `if __name__ == "__main__":`.'
         ) from error
     except Exception as error:  # whatever the user's module does at import
-        raise HandlerLoadError(f"Handler module '{name}' failed at import: {type(error).__name__}: {error}") from error
+        raise HandlerLoadError(
+            f"Handler module '{name}' failed at import: {type(error).__name__}: {_one_line(error)}{_where(name, error)}"
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "(no text)"
+    return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[:MAX_ERROR_CHARACTERS]} …"
+
+
+def _where(name: str, error: BaseException) -> str:
+    """The last line of the user's own module, or of what it imports, that was reached."""
+    if isinstance(error, SyntaxError):  # its text says where
+        return ""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith("<frozen")]
+    own = [one for one in frames[1:] if Path(one.filename).stem in (name.rpartition(".")[2], "__init__")]
+    last = (own or frames)[-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _handlers_of(module: ModuleType) -> list[Handler[Any, Any]]:
     found = [value for value in vars(module).values() if isinstance(value, Handler)]
     if not found:
         raise HandlerLoadError(f"Handler module '{module.__name__}' has no handlers; decorate functions with @handler.")
+    names = [one.name for one in found]
+    for one in found:
+        if len(one.lines) > 1 and names.count(one.name) == 1:  # the other one is hidden by a function of its name
+            lines = " and ".join(map(str, sorted(one.lines)))
+            raise HandlerLoadError(
+                f"Handler '{one.name}' is defined twice in module '{one.function.__module__}', at lines {lines}; "
+                f"rename one."
+            )
     return found
 
 

@@ -26,6 +26,10 @@ class CommandSender(Protocol):
         """Send a command; the future is done when the broker has it."""
         ...
 
+    def post(self, command: Command) -> None:
+        """Send a command from any thread; nobody hears what becomes of it."""
+        ...
+
 
 class Reports:
     """Sends a worker's commands. A report is kept, and sent again with the same command id, until Kafka has it.
@@ -74,6 +78,16 @@ class Reports:
         self._pending[command.id] = command
         self._empty.clear()
         self._try(command, delivered)
+
+    def post(self, stream: str, body: AnyCommand) -> bool:
+        """Send a command once, from any thread, also while the loop stands; whether it could be."""
+        command = Command(id=self._new_id(), stream=stream, actor=self._actor, body=body)
+        try:
+            self._sender.post(command)
+        except (BackpressureError, KafkaException) as error:
+            log.warning("report_resent", execution_id=stream, error=str(error))
+            return False
+        return True
 
     async def drained(self, timeout: float) -> bool:
         """Wait until Kafka has everything, at most `timeout` seconds; whether it has."""

@@ -26,6 +26,8 @@ from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.traces import Tracing
 from jobledger.workers.attempt import StopReason
 from jobledger.workers.execution import Execution, Surroundings
+from jobledger.workers.journal import Head, Journal
+from jobledger.workers.keeper import Keeper
 from jobledger.workers.lease import Lease, SharedDeadline
 from jobledger.workers.liveness import Liveness
 from jobledger.workers.measures import Measures
@@ -34,12 +36,18 @@ from jobledger.workers.pool import ProcessPool
 from jobledger.workers.pool_protocol import Setup
 from jobledger.workers.registry import Registry
 from jobledger.workers.reports import Reports
+from jobledger.workers.watchdog import Watchdog, Watched
 
 DRAIN_SECONDS = 30.0
 FLUSH_SECONDS = 5.0
 #: How long a handler may take to end after it was stopped: for a drain that is over, and for a lease that is lost.
 STOP_SECONDS = 10.0
 CONNECT_RETRY_SECONDS = 1.0
+#: While handlers are waited for, they are named this often, and at most so many at a time.
+DRAIN_TOLD_SECONDS = 5.0
+MAX_TOLD = 100
+#: How long a handler may block the event loop before the worker ends itself.
+BLOCKED_LIMIT_SECONDS = 300.0
 #: RemoveWorker is refused while the queue still counts a task as held, so it is sent again this much later.
 LEAVE_PAUSES = (0.0, 0.3, 0.7)
 
@@ -64,6 +72,7 @@ class WorkerConfig:
     lease_seconds: float = 10.0
     heartbeat_interval_seconds: float = 2.0
     drain_seconds: float = DRAIN_SECONDS
+    blocked_limit_seconds: float = BLOCKED_LIMIT_SECONDS
     log_level: str = "INFO"
 
     def credits(self) -> dict[str, int]:
@@ -146,6 +155,8 @@ class Worker:
         await self._producer.start()
         commands = CommandProducer(self._producer, topic_name(config.cell, Topic.COMMANDS), config.partitions)
         self._reports = Reports(commands, config.worker, self._new_id, self._fail)
+        self._journal = self._make_journal()
+        self._keeper = Keeper(self._journal)
         self._pool = self._make_pool(self._shared)
         if self._pool is not None:
             await self._pool.start()
@@ -156,6 +167,7 @@ class Worker:
             lease=self._lease,
             measures=self._measures,
             tracing=self._tracing,
+            journal=self._journal,
             clock=self._clock,
         )
         self._reader = await self._open_inbox()
@@ -169,7 +181,9 @@ class Worker:
             self._clock,
         )
         await self._register()
-        self._spawn(self._liveness.run())
+        self._liveness.start()
+        self._watchdog = self._make_watchdog()
+        self._watchdog.start()
         self._spawn(self._liveness.watch(self._lease_lost))
         self._spawn(self._reader.wait())
 
@@ -184,7 +198,28 @@ class Worker:
             instance_id=self._config.worker,
             log_level=self._config.log_level,
         )
-        return ProcessPool(setup, shared.descriptor, self._config.slots)
+        return ProcessPool(setup, shared.descriptor, self._config.slots, self._keeper)
+
+    def _make_journal(self) -> Journal:
+        config = self._config
+        head = Head(
+            worker=config.worker,
+            pool=config.pool,
+            handlers=self._registry.names,
+            queues=[queue_stream(config.tenant, queue) for queue in self._credits],
+            topic=topic_name(config.cell, Topic.COMMANDS),
+            partitions=config.partitions,
+            kafka=self._kafka.client_config(),
+        )
+        return Journal(head, config.slots)
+
+    def _make_watchdog(self) -> Watchdog:
+        watched = Watched(
+            executions=self._executions.values,
+            lease_valid=lambda: self._lease.valid,
+            flush=self._producer.flush,
+        )
+        return Watchdog(watched, self._config.blocked_limit_seconds)
 
     async def _open_inbox(self) -> LogReader:
         """Read the inbox from its end, fixed before anybody hears of this incarnation."""
@@ -334,13 +369,19 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if hasattr(self, "_reader"):
-            await self._reader.stop()
-        if getattr(self, "_pool", None) is not None:
-            assert self._pool is not None
-            await self._pool.stop()
-        if hasattr(self, "_producer"):
-            await self._producer.stop()
+        for name in (
+            "_watchdog",
+            "_liveness",
+            "_reader",
+            "_pool",
+            "_producer",
+        ):  # a start that failed made some of them
+            part = getattr(self, name, None)
+            if part is not None:
+                await part.stop()
+        if hasattr(self, "_keeper"):
+            await asyncio.to_thread(self._keeper.stop)
+            self._journal.close()
         if self._shared is not None:
             self._shared.close()
         log.info("worker_drained", worker_id=self._config.worker, incarnation=self.incarnation)
@@ -350,9 +391,8 @@ class Worker:
             self._send_credits(queue, 0)
         for execution in list(self._executions.values()):
             execution.stop_if_waiting()
-        try:
-            await asyncio.wait_for(self._idle.wait(), self._config.drain_seconds)
-        except TimeoutError:
+        await self._wait_for_handlers()
+        if self._executions:
             await self._stop_executions(StopReason.DRAIN)
         if not await self._reports.drained(FLUSH_SECONDS):
             return  # Kafka is away: the lease's end tells the queues
@@ -361,6 +401,18 @@ class Worker:
             for queue in self._credits:
                 self._to_queue(queue, qc.RemoveWorker(worker=self._config.worker, incarnation=self.incarnation))
             await self._reports.drained(FLUSH_SECONDS)
+
+    async def _wait_for_handlers(self) -> None:
+        """Give them the drain time; a line says at once, and every few seconds, what is waited for."""
+        left = self._config.drain_seconds
+        while self._executions and left > 0:
+            names = [f"{one.handler_name} of job {one.job_id}" for one in self._executions.values()]
+            worker = self._config.worker
+            log.info("worker_draining", worker_id=worker, running=names[:MAX_TOLD], count=len(names), seconds=left)
+            try:
+                await asyncio.wait_for(self._idle.wait(), min(left, DRAIN_TOLD_SECONDS))
+            except TimeoutError:
+                left -= DRAIN_TOLD_SECONDS
 
     # -- failure ------------------------------------------------------------------------------------------------------
 

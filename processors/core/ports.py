@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from jobledger.processors.core.plan import OutboxEntry, Plan
@@ -16,11 +16,13 @@ class RefusedRecordError(RuntimeError):
     """A record of the plan was refused for what it is, not for the state of the broker."""
 
 
-class Recovered(Protocol):
-    """What the log holds of a partition: last `state` value per key, number of its last event, end of its commands."""
+#: Takes (key, value) records of `state` in their order; None: the key is gone. Called in a thread of the log's.
+TakeState = Callable[[Iterable[tuple[bytes, bytes | None]]], None]
 
-    @property
-    def state(self) -> Mapping[bytes, bytes]: ...  # noqa: D102
+
+class Recovered(Protocol):
+    """What the log holds of a partition beside its state: number of its last event, end of its commands."""
+
     @property
     def last_event_seq(self) -> int: ...  # noqa: D102
     @property
@@ -30,8 +32,8 @@ class Recovered(Protocol):
 class PartitionLog(Protocol):
     """The log as one owner sees it."""
 
-    async def open(self) -> Recovered:
-        """Fence older owners for good, then read the partition's state to its end."""
+    async def open(self, take: TakeState) -> Recovered:
+        """Fence older owners for good, then hand the partition's state to `take`, to its end, some at a time."""
 
     async def commit(self, plan: Plan) -> None:
         """Write the plan in one transaction. Any exception: the outcome is unknown, open anew.
@@ -40,7 +42,10 @@ class PartitionLog(Protocol):
         """
 
     async def commands_from(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` command records from `offset` on; fewer at the end of the log."""
+        """Up to `limit` command records from `offset` on; fewer at the end of the log, none when there are none yet.
+
+        Raises LostCommandError when the log begins behind `offset`.
+        """
 
     async def close(self) -> None:
         """Let go of the clients."""

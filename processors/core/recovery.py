@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from jobledger.domain.job_state import Job, next_timer_ms
 from jobledger.domain.queue_state import Lanes, Queue, QueueState, QueueTask, QueueWorker
@@ -15,6 +16,8 @@ from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, PendingPart, decode_job, decode_state
 
 _BATCH = 10_000
+#: Idempotency keys, stubs of ended streams, commands that changed nothing: what is kept for a time only.
+_RETAINED = (b"k|", b"e|", b"n|")
 
 
 class LostTailError(RuntimeError):
@@ -49,6 +52,35 @@ def check_tail(partition: int, checkpoint: Checkpoint, last_event_seq: int) -> N
         )
 
 
+class LatestState:
+    """The last value of each key, taken record by record while `state` is read.
+
+    Stubs and idempotency keys go to the cache at once, so that memory holds what is live and no more: they are many
+    times as many. `records` has the rest.
+    """
+
+    def __init__(self, retained: Retained) -> None:
+        self.retained = retained
+        self.records: dict[bytes, bytes] = {}
+
+    def take(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take (key, value) records in the order of the log; None: the key is gone. Raises UnreadableStateError."""
+        kept: dict[bytes, bytes | None] = {}
+        for key, value in records:
+            if key.startswith(_RETAINED):
+                kept[key] = value
+            elif value is None:
+                self.records.pop(key, None)
+            else:
+                self.records[key] = value
+        if gone := [key for key, value in kept.items() if value is None]:
+            self.retained.remove_many(gone)
+        # In the order of the keys: most of them then go to the same place of the cache, one behind the other.
+        rows = [(key, value, decode_state(value).expires_at_ms) for key, value in sorted(kept.items()) if value]
+        if rows:
+            self.retained.put_many(rows)
+
+
 def rebuild(
     partition: int, cell: str, partitions: int, records: Mapping[bytes, bytes], limits: Limits, retained: Retained
 ) -> Machine:
@@ -56,14 +88,21 @@ def rebuild(
 
     Raises ForeignStateError, or UnreadableStateError for records of another release.
     """
-    machine = Machine(partition, read_checkpoint(records, cell, partitions), limits, retained)
+    latest = LatestState(retained)
+    for batch in _batches(records.items()):
+        latest.take(batch)
+    return build(partition, cell, partitions, latest, limits)
+
+
+def build(partition: int, cell: str, partitions: int, latest: LatestState, limits: Limits) -> Machine:
+    """`rebuild` from what was taken while the state was read."""
+    machine = Machine(partition, read_checkpoint(latest.records, cell, partitions), limits, latest.retained)
     queues: dict[str, Queue] = {}
     tasks: dict[str, list[QueueTask]] = {}
     workers: dict[str, dict[str, QueueWorker]] = {}
-    kept: list[tuple[bytes, bytes, int]] = []
     timers: list[tuple[int, str]] = []
     parts: dict[int, PendingPart] = {}
-    for key, value in records.items():
+    for key, value in latest.records.items():
         letter, _, rest = key.partition(b"|")
         if letter == b"s":
             _take_snapshot(machine, queues, timers, rest.decode(), value)
@@ -76,12 +115,8 @@ def rebuild(
             machine.outbox[key] = read_outbox(key, value)
         elif letter == b"p":
             parts[int(rest)] = read_part(value)
-        elif letter in (b"k", b"e", b"n"):
-            kept.append((key, value, decode_state(value).expires_at_ms))
     for stream, queue in queues.items():
         machine.queues[stream] = QueueState(queue, Lanes(tasks.get(stream)), workers.get(stream, {}))
-    for batch in _batches(kept):
-        retained.put_many(batch)
     machine.timers.load(timers)
     machine.pending = PendingQueue(machine.checkpoint, parts)
     machine.outbox = dict(sorted(machine.outbox.items(), key=lambda item: item[1].number))
@@ -105,9 +140,10 @@ def _take_snapshot(
         machine.tenants[stream] = state
 
 
-def _batches(rows: list[tuple[bytes, bytes, int]]) -> Iterable[list[tuple[bytes, bytes, int]]]:
-    for start in range(0, len(rows), _BATCH):
-        yield rows[start : start + _BATCH]
+def _batches(items: Iterable[tuple[bytes, bytes]]) -> Iterable[list[tuple[bytes, bytes]]]:
+    left = iter(items)
+    while batch := list(islice(left, _BATCH)):
+        yield batch
 
 
 def check_commands(partition: int, checkpoint: Checkpoint, commands_end: int) -> None:

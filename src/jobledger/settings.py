@@ -96,6 +96,9 @@ class Settings(BaseSettings):
         default=0.5, gt=0, description="A scheduler whose clock is further from the broker's opens nothing."
     )
     clock_offset_ms: int = Field(default=0, description="Moves the scheduler's clock; dev only.")
+    clock_offset_file: str = Field(
+        default="", description="File with a further offset in ms, read at each look at the clock; dev only."
+    )
     mutation_timeout_seconds: float = Field(default=5.0, gt=0, le=60, description="Then a mutation answers PENDING.")
 
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field(default="INFO", description="Least level logged.")

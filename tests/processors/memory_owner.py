@@ -15,11 +15,11 @@ from jobledger.domain.values import SYSTEM, Actor, ActorKind, Opaque
 from jobledger.processors.core.machine import Incoming, Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
-from jobledger.processors.core.ports import OutboxHolder, RefusedRecordError
+from jobledger.processors.core.ports import OutboxHolder, RefusedRecordError, TakeState
 from jobledger.processors.core.recovery import rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.kafka_log import RecoveredState
-from jobledger.schemas.commands import Command, CommandRecord, encode_record, read_record
+from jobledger.schemas.commands import Command, CommandRecord, encode_record, take_record
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 from jobledger.schemas.outcomes import Outcome, encode_outcome
@@ -101,7 +101,7 @@ class Decider:
         self.raw(encode_record(CommandRecord(commands=list(commands), **given)))
 
     def raw(self, value: bytes) -> None:
-        self.incoming.records.append((self.offset, read_record(value)))
+        self.incoming.records.append((self.offset, take_record(value)))
         self.offset += 1
 
     def turn(self, now: int = NOW, over_time: Callable[[], bool] = lambda: False, **given: Any) -> Plan:
@@ -140,12 +140,14 @@ class MemoryLog:
         self.commits = 0
         self.before_commit: Callable[[Plan], Awaitable[None]] | None = None
 
-    async def open(self) -> RecoveredState:
+    async def open(self, take: TakeState) -> RecoveredState:
         self.opened += 1
-        return RecoveredState(dict(self.state), len(self.records), len(self.commands))
+        take(self.state.items())
+        return RecoveredState(len(self.records), len(self.commands))
 
     async def commit(self, plan: Plan) -> None:
         self.commits += 1
+        await asyncio.sleep(0)  # as one in Kafka is not part of the turn that decides
         if self.before_commit is not None:
             await self.before_commit(plan)
         check_sizes(plan)

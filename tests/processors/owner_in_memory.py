@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,21 +15,16 @@ from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.machine import Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
-from jobledger.processors.core.ports import OutboxHolder
+from jobledger.processors.core.ports import OutboxHolder, TakeState
+from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.watched_clock import WatchedClock
+from jobledger.processors.kafka_log import RecoveredState
 from jobledger.schemas.commands import CommandRecord, encode_record
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.outcomes import Outcome
 from jobledger.simulator.log import MemoryLog
 
 CELL = "c"
-
-
-@dataclass
-class Recovered:
-    state: dict[bytes, bytes]
-    last_event_seq: int
-    commands_end: int
 
 
 class PartitionInMemory:
@@ -40,11 +36,12 @@ class PartitionInMemory:
         self._epoch = 0
         self.opened = 0
 
-    async def open(self) -> Recovered:
+    async def open(self, take: TakeState) -> RecoveredState:
         self.opened += 1
         self._epoch = self._log.open(self._partition)
         records = self._log.partitions[self._partition]
-        return Recovered(dict(records.state), len(records.events), len(records.commands))
+        take(records.state.items())
+        return RecoveredState(len(records.events), len(records.commands))
 
     async def commit(self, plan: Plan) -> None:
         self._log.commit(self._partition, self._epoch, plan)
@@ -75,6 +72,7 @@ class OwnerInMemory:
     """An owner of the only partition of a cell, with a clock that can be moved and a broker that knows the time."""
 
     max_skew_ms: int = 500
+    make_retained: Callable[[], Retained] = Retained
     log: MemoryLog = field(default_factory=lambda: MemoryLog(1))
     wall: SystemClock = field(default_factory=SystemClock)
 
@@ -86,7 +84,14 @@ class OwnerInMemory:
         self.clock = WatchedClock(self.wall, self.max_skew_ms)
         self.partition = PartitionInMemory(self.log)
         self._jobs = 0
-        config = OwnerConfig(cell=CELL, partitions=1, limits=Limits(), lease_seconds=60, confirm_seconds=0.1)
+        config = OwnerConfig(
+            cell=CELL,
+            partitions=1,
+            limits=Limits(),
+            lease_seconds=60,
+            confirm_seconds=0.1,
+            make_retained=self.make_retained,
+        )
         self.owner = Owner(
             0, config, self.partition, NoRelay(), Alive(), self.clock, self.observer, asyncio.Semaphore(1)
         )

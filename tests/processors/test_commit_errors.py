@@ -53,8 +53,8 @@ class FaultyLog(KafkaPartitionLog):
 
     fault: Fault | None = None
 
-    def _open(self) -> Any:
-        recovered = super()._open()
+    def _open(self, take: Any) -> Any:
+        recovered = super()._open(take)
         assert self._producer is not None
         self._producer = FaultyProducer(self._producer, self)  # type: ignore[assignment]
         return recovered

@@ -117,8 +117,8 @@ class StuckLog(KafkaPartitionLog):
         self.let_go = threading.Event()
         self.opened = 0
 
-    def _open(self) -> Any:
-        recovered = super()._open()
+    def _open(self, take: Any) -> Any:
+        recovered = super()._open(take)
         self.opened += 1
         if self.opened == 1:
             assert self._producer is not None

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uuid_utils
 
+from jobledger.dev.descendants import Descendants
+from jobledger.dev.ports import free_port
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.traces import Tracing
@@ -24,6 +28,7 @@ from client_stack import client, stack  # noqa: E402, F401 - fixtures
 from owner_standin import PARTITIONS, Owners  # noqa: E402
 
 StartWorker = Callable[..., Awaitable[tuple[Worker, str]]]
+StartRole = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -66,3 +71,50 @@ async def start_worker(owners: Owners, log_lines: io.BytesIO) -> AsyncIterator[S
     for worker in started:
         with contextlib.suppress(Exception):
             await worker.stop()
+
+
+@pytest.fixture
+def started() -> Iterator[Descendants]:
+    """Everything that the test starts as processes; what lives at the end is killed: a failure leaves nothing."""
+    one = Descendants()
+    yield one
+    one.kill()
+
+
+@pytest.fixture
+def start_role(owners: Owners, started: Descendants, tmp_path: Path) -> Iterator[StartRole]:
+    """Starts `jobledger worker` as a process of its own, with the sample handlers; `NAME.log` is what it prints."""
+
+    roles: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, **environment: str) -> subprocess.Popen[bytes]:
+        given = {
+            **os.environ,
+            **started.environment,
+            "PYTHONPATH": HERE,
+            "JOBLEDGER_INSTANCE_ID": name,
+            "JOBLEDGER_CELL": owners.cell,
+            "JOBLEDGER_PARTITIONS": str(PARTITIONS),
+            "JOBLEDGER_DEV": "1",
+            "JOBLEDGER_HANDLERS": "sample_handlers",
+            "JOBLEDGER_WORKER_SLOTS": "4",
+            "JOBLEDGER_HEALTH_PORT": str(free_port()),
+            "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": owners.kafka.bootstrap_servers,
+            **environment,
+        }
+        with (tmp_path / f"{name}.log").open("ab") as log:
+            role = subprocess.Popen(
+                [sys.executable, "-m", "jobledger.cli", "worker"],
+                env=given,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        roles.append(role)
+        return role
+
+    yield start
+    for role in roles:
+        role.kill()
+        role.wait()

@@ -125,6 +125,11 @@ def threaded(payload: float, ctx: Context) -> str:
     return "done"
 
 
+@handler("threaded_echo", run_in="thread")
+def threaded_echo(payload: Email) -> dict[str, Any]:
+    return {"to": payload.to}
+
+
 @handler("traced")
 async def traced(ctx: Context) -> str | None:
     return ctx.trace
@@ -154,6 +159,26 @@ def family(payload: str, ctx: Context) -> None:
     threading.Thread(target=talk).start()
     Path(payload).write_text(str(os.getpid()))
     time.sleep(600)
+
+
+@handler("greedy")
+def greedy(payload: str) -> int:
+    """One call of C code that lets nobody else have the interpreter."""
+    Path(payload).write_text(str(os.getpid()))
+    return sum(range(10**13))
+
+
+@handler("quits")
+async def quits() -> None:
+    """Takes its worker with it."""
+    os._exit(3)
+
+
+@handler("blocker")
+async def blocker(payload: float) -> str:
+    """Stops everything in the loop of its worker."""
+    time.sleep(payload)  # noqa: ASYNC251 - that is what it is for
+    return "slept"
 
 
 @handler("doubled")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -61,8 +64,9 @@ async def test_a_read_model_that_stays_behind_is_said_and_so_is_a_wait(stack: St
                 WaitTimeout, match=rf"{job.id} has not ended after 0\.5 s; its status could not be read"
             ):
                 await job.wait(0.5)
-        with pytest.raises(TimeoutError, match=rf"{job.id} has not ended after 0\.5 s; its status is SCHEDULED"):
-            await job.result(0.5)
+        assert await job.status() is JobStatus.SCHEDULED
+        with pytest.raises(TimeoutError, match=rf"{job.id} has not ended after 4 s; its status is SCHEDULED"):
+            await job.result(4)
 
 
 async def test_bulks_tell_duplicates_and_keep_the_handles_of_what_went(client: AsyncClient, stack: Stack) -> None:
@@ -110,11 +114,28 @@ async def test_ends_of_many_jobs_come_in_their_order(client: AsyncClient, stack:
 
     def synchronous() -> list[Any]:
         with Client(stack.url) as twin:
+            with ThreadPoolExecutor(8) as pool:  # one client, many threads
+                assert list(pool.map(lambda n: twin.run("square", n, wait_timeout=60), range(40))) == [
+                    n * n for n in range(40)
+                ]
             many = twin.submit_many([JobSpec(handler="square", payload=n) for n in range(150)])
             assert twin.run("square", 12, wait_timeout=60) == 144
             return sorted(job.result(timeout=60) for job in twin.as_completed(many, timeout=60))
 
     assert await asyncio.to_thread(synchronous) == sorted(n * n for n in range(150))
     never = await client.submit("noop", in_="1h")
-    with pytest.raises(WaitTimeout, match=f"{never.id} has not ended after 0.5 s; its status is SCHEDULED"):
-        _ = [job async for job in client.as_completed([early, never], timeout=0.5)]
+    with pytest.raises(WaitTimeout, match=f"{never.id} has not ended after 4 s; its status is SCHEDULED"):
+        _ = [job async for job in client.as_completed([early, never], timeout=4)]
+
+
+async def test_null_is_a_payload(client: AsyncClient, stack: Stack) -> None:
+    """By the client and by the command line; without a payload it is an empty object."""
+    assert (await (await client.submit("noop", None, in_="1h")).view()).payload is None
+    assert (await (await client.submit("noop", in_="1h")).view()).payload == {}
+    command = [sys.executable, "-m", "jobledger.cli", "submit", "noop", "--payload", "null", "--in", "1h"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--output", "json", "--api-url", stack.url, stdout=asyncio.subprocess.PIPE
+    )
+    answer, _ = await process.communicate()
+    submitted = json.loads(answer)
+    assert (await client.job_view(submitted["jobId"], submitted["position"])).payload is None

@@ -20,6 +20,7 @@ from jobledger.workers.durations import seconds_of
 from jobledger.workers.errors import CheckpointError, HandlerLoadError, NonRetryable, Retry
 from jobledger.workers.handler import Handler
 from jobledger.workers.registry import Registry, load_handlers
+from jobledger.workers.retrying import RetryPolicy
 
 INFO = TaskInfo(
     job_id="0199",
@@ -255,12 +256,76 @@ def _generator(payload: int) -> Any:
         (lambda: handler("x")(_two_extra), "signature"),
         (lambda: handler("x")(_keyword_only), "signature"),
         (lambda: handler("x")(Model), "put it on a function"),
-        (lambda: handler(_take_any), "brackets"),  # type: ignore[arg-type]
+        (lambda: handler(7), "brackets"),  # type: ignore[call-overload]
+        (lambda: handler("x", retry=0)(_take_any), "retry of handler 'x': max_attempts is 0, but must be 1 to 1000"),
+        (lambda: handler("x", retry="3")(_take_any), "must be a RetryPolicy or a number"),  # type: ignore[call-overload]
+        (lambda: handler("x", retry=RetryPolicy(factor=0.1))(_take_any), "factor is 0.1, but must be 1 to 100"),
     ],
 )
 def test_what_cannot_be_a_handler_is_refused_with_a_sentence(make: Any, words: str) -> None:
     with pytest.raises(HandlerLoadError, match=words):
         make()
+
+
+class CardDeclinedError(Exception):
+    pass
+
+
+class CardExpiredError(CardDeclinedError):
+    pass
+
+
+def _raise_bases() -> None:
+    raise CardExpiredError("2019")
+
+
+def test_a_bare_decorator_takes_the_name_of_the_function() -> None:
+    """`@handler` and `@handler()` are `@handler("name_of_the_function")`."""
+
+    def resize(payload: int) -> int:
+        return payload
+
+    assert handler(resize).name == handler()(resize).name == "resize"
+    assert handler(resize)(3) == 3
+
+
+def test_a_handler_declares_how_it_is_retried() -> None:
+    """Attempts alone, or a policy; errors to give up on are classes or names."""
+    assert handler("x", retry=5)(_take_any).retry == RetryPolicy(max_attempts=5)
+    policy = RetryPolicy(max_attempts=5, give_up_on=[CardDeclinedError, "Fraud"])
+    assert handler("x", retry=policy)(_take_any).retry == policy
+    assert policy.give_up_on == ("CardDeclinedError", "Fraud")
+    assert handler("x")(_take_any).retry is None
+
+
+@pytest.mark.parametrize("wrong", ["CardDeclinedError", CardDeclinedError, [7], ["no name"], ["x"] * 33])
+def test_errors_to_give_up_on_are_classes_or_names(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="but must be at most 32 classes of errors or their names, in a list"):
+        RetryPolicy(give_up_on=wrong)
+
+
+def test_the_bases_of_an_error_are_told() -> None:
+    """A policy that gives up on a class gives up on those derived from it."""
+    end = _call(_raise_bases, "null")
+    assert (end.error_type, end.error_bases) == ("CardExpiredError", ("CardDeclinedError", "Exception"))
+
+
+def _raise_later() -> None:
+    raise Retry("the bank is closed", after="1h30m")
+
+
+def _raise_never() -> None:
+    raise Retry("whenever", after="soon")
+
+
+def test_a_handler_says_when_to_try_again() -> None:
+    """`Retry(after=…)` goes with the failure; what is no length of time is an error of the handler."""
+    end = _call(_raise_later, "null")
+    assert (end.error_type, end.retry_after_seconds, end.retryable) == ("Retry", 5400.0, True)
+    assert end.error is not None
+    assert json.loads(end.error.data)["message"] == "the bank is closed"
+    assert _call(_raise_retry, "null").retry_after_seconds is None
+    assert _call(_raise_never, "null").error_type == "ValueError"
 
 
 def test_a_decorated_function_can_still_be_called() -> None:
@@ -290,6 +355,16 @@ def test_durations_are_read_as_people_write_them() -> None:
             "from jobledger import handler\n@handler('a')\ndef f(): ...\n@handler('a')\ndef g(): ...",
             "defined twice",
         ),
+        (
+            "from jobledger import handler\n@handler\ndef f(): ...\n@handler\ndef f(payload: int): ...",
+            "Handler 'f' is defined twice in module 'handlers_[0-9]+', at lines 2 and 4; rename one",
+        ),
+        (
+            "import sys\nsys.exit('no licence')",
+            "ends the process when it is imported",
+        ),
+        ("def f(:", "failed at import: SyntaxError: invalid syntax"),
+        ("raise ValueError('two\\nlines')", r"ValueError: two lines \(handlers_[0-9]+.py, line 1\)$"),
         ("from jobledger import handler\n@handler('a')\ndef f(payload: 'Nowhere'): ...", "annotation of 'payload'"),
     ],
 )
@@ -302,6 +377,12 @@ def test_modules_that_cannot_be_loaded(
     if source is not None:
         (tmp_path / f"{name}.py").write_text(source)
     with pytest.raises(HandlerLoadError, match=words):
+        load_handlers([name])
+
+
+@pytest.mark.parametrize("name", ["my_app/handlers.py", "./handlers.py", ".handlers", "my handlers", "", "a..b"])
+def test_what_is_no_name_of_a_module_is_said(name: str) -> None:
+    with pytest.raises(HandlerLoadError, match=r"is not the name of a module; .* such as '[a-z_.]+'\.$"):
         load_handlers([name])
 
 

@@ -13,7 +13,17 @@ sys.path.append(str(Path(__file__).parent))
 from pydantic import BaseModel
 from sample_handlers import ATTEMPTS, Email, echo, flaky, hopeless, noop, sleepy, square, steps, unserialisable
 
-from jobledger import BulkError, JobCancelled, JobFailed, NotFound, ResultMismatch, RetryPolicy, handler
+from jobledger import (
+    BulkError,
+    Context,
+    JobCancelled,
+    JobFailed,
+    NotFound,
+    ResultMismatch,
+    Retry,
+    RetryPolicy,
+    handler,
+)
 from jobledger.domain.job_state import JobStatus
 from jobledger.testing import inline
 from jobledger.workers.client import AlreadyEnded, AlreadyExists, IdempotencyKeyReused, InvalidInput, JobSpec
@@ -68,6 +78,42 @@ def test_last_failure_is_raised() -> None:
         assert job.status() is JobStatus.DEAD_LETTERED
 
 
+class CardDeclinedError(Exception):
+    pass
+
+
+class CardExpiredError(CardDeclinedError):
+    pass
+
+
+@handler("charge", timeout="30s", retry=RetryPolicy(max_attempts=5, give_up_on=[CardDeclinedError]))
+def charge(payload: int, ctx: Context) -> int:
+    if ctx.attempt <= payload:
+        raise Retry("the bank is closed", after="30m")
+    raise CardExpiredError("2019")
+
+
+def test_a_declared_policy_and_a_wait_that_the_handler_asks_for() -> None:
+    """The handler waits as it says, and gives up on an error that is derived from one that its policy names."""
+    with inline(start=START) as client:
+        job = client.submit(charge, 2)
+        with pytest.raises(JobFailed, match="2019") as caught:
+            job.result()
+        assert (caught.value.error_type, caught.value.attempts) == ("CardExpiredError", 3)
+        assert client.now == START + timedelta(minutes=60)
+
+
+def test_what_is_given_at_submission_goes_before_what_is_declared() -> None:
+    """The policy goes with the submission; a number of attempts changes that alone."""
+    declared = JobSpec(handler=charge, payload=1).as_input()
+    assert (declared["retry"]["maxAttempts"], declared["timeoutSeconds"]) == (5, 30.0)
+    assert declared["retry"]["giveUpOn"] == ["CardDeclinedError"]
+    assert JobSpec(handler=charge, payload=1, retry=2).as_input()["retry"]["giveUpOn"] == ["CardDeclinedError"]
+    given = JobSpec(handler=charge, payload=1, retry=RetryPolicy(max_attempts=9), timeout=5).as_input()
+    assert (given["retry"]["maxAttempts"], given["timeoutSeconds"]) == (9, 5.0)
+    assert "giveUpOn" not in given["retry"]
+
+
 @pytest.mark.parametrize(("handler", "error_type"), [(hopeless, "NonRetryable"), (unserialisable, "ResultError")])
 def test_what_is_not_retryable_fails_at_once(handler: object, error_type: str) -> None:
     with inline() as client:
@@ -103,8 +149,9 @@ def test_cancelled_job_never_runs() -> None:
         assert job.cancel("no more") is JobStatus.CANCELLED
         with pytest.raises(JobCancelled):
             job.result()
-        with pytest.raises(AlreadyEnded):
+        with pytest.raises(AlreadyEnded) as ended:
             job.cancel()
+        assert ended.value.status is JobStatus.CANCELLED
         assert job.attempts == 0
 
 
@@ -216,6 +263,8 @@ def test_a_command_id_stands_for_one_job() -> None:
         assert first.id == one
         with pytest.raises(IdempotencyKeyReused, match="command_id"):
             client.submit(square, 3, command_id=one)
+        with pytest.raises(InvalidInput, match="Expected a UUIDv7"):
+            client.submit(square, 3, command_id="6f1d1d2c-6f5b-5c0a-9f4e-2d1c7e0b5a41")
 
 
 async def test_the_asynchronous_twin_runs_handlers_in_the_loop_of_the_test() -> None:

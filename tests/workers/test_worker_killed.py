@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from owner_standin import PARTITIONS
 
 from jobledger.dev.descendants import Descendants
-from jobledger.dev.ports import free_port
 from jobledger.domain.values import Opaque
 from jobledger.workers.context import TaskInfo
 from jobledger.workers.lease import SharedDeadline
@@ -27,48 +25,15 @@ from jobledger.workers.pool_protocol import LENGTH, Run, Setup, frame
 ROUNDS, WORKERS = 4, 5
 
 
-@pytest.fixture
-def started() -> Iterator[Descendants]:
-    """Everything that the test starts; what lives at the end is killed, so that a failure leaves nothing."""
-    one = Descendants()
-    yield one
-    one.kill()
-
-
-def _start_role(name: str, owners: Any, folder: Path, started: Descendants, **more: str) -> subprocess.Popen[bytes]:
-    """`jobledger worker` as a process of its own."""
-    environment = {
-        **os.environ,
-        **started.environment,
-        "PYTHONPATH": str(Path(__file__).parent),
-        "JOBLEDGER_INSTANCE_ID": name,
-        "JOBLEDGER_CELL": owners.cell,
-        "JOBLEDGER_PARTITIONS": str(PARTITIONS),
-        "JOBLEDGER_DEV": "1",
-        "JOBLEDGER_HANDLERS": "sample_handlers",
-        "JOBLEDGER_WORKER_SLOTS": "4",
-        "JOBLEDGER_HEALTH_PORT": str(free_port()),
-        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": owners.kafka.bootstrap_servers,
-        **more,
-    }
-    with (folder / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "jobledger.cli", "worker"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
 @pytest.mark.kafka
-async def test_nothing_outlives_a_killed_worker(owners: Any, started: Descendants, tmp_path: Path) -> None:
+async def test_nothing_outlives_a_killed_worker(
+    owners: Any, start_role: Any, started: Descendants, tmp_path: Path
+) -> None:
     """kill -9 at twenty random moments, with handlers running that say a lot and have started programs."""
     chance = random.Random(11)
     for round_ in range(ROUNDS):
         names = [f"k-{round_}-{number}" for number in range(WORKERS)]
-        workers = {name: _start_role(name, owners, tmp_path, started) for name in names}
+        workers = {name: start_role(name) for name in names}
         for name, process in workers.items():
             incarnation = await owners.registered(name)
             for number, handler in enumerate(["family", "stubborn", "family", "bereft"]):
@@ -76,7 +41,21 @@ async def test_nothing_outlives_a_killed_worker(owners: Any, started: Descendant
             await asyncio.sleep(chance.uniform(0, 0.6))
             process.kill()
             process.wait()
-    assert await asyncio.to_thread(started.left_after, 10.0) == []
+    assert await asyncio.to_thread(started.left_after, 20.0) == []
+
+
+@pytest.mark.kafka
+async def test_a_handler_that_keeps_the_interpreter_to_itself_is_ended_too(
+    owners: Any, start_role: Any, started: Descendants, tmp_path: Path
+) -> None:
+    """No thread of its process can run; the process beside the worker ends it."""
+    worker = start_role("k-1")
+    incarnation = await owners.registered("k-1")
+    await owners.run("k-1", incarnation, "j1", "greedy", str(tmp_path / "pid"))
+    await asyncio.to_thread(_until, (tmp_path / "pid").exists)
+    worker.kill()
+    worker.wait()
+    assert await asyncio.to_thread(started.left_after, 20.0) == []
 
 
 def _eof(connection: socket.socket) -> None:

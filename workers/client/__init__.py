@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from jobledger.domain.job_state import JobStatus
-from jobledger.domain.values import RetryPolicy
 from jobledger.workers.client.answers import DEFAULT_URL
 from jobledger.workers.client.asynchronous.client import AsyncClient
 from jobledger.workers.client.asynchronous.jobs import AsyncJob
@@ -38,6 +37,7 @@ from jobledger.workers.client.models import JobEvent, JobPage, JobView, QueueVie
 from jobledger.workers.client.spec import NO_PAYLOAD, JobOptions, JobSpec
 from jobledger.workers.client.synchronous.client import Client
 from jobledger.workers.client.synchronous.jobs import Job
+from jobledger.workers.retrying import RetryPolicy
 
 __all__ = [
     "DEFAULT_URL",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from jobledger.workers.client.models import EVENT_FIELDS, JOB_FIELDS, QUEUE_FIELDS, WORKER_FIELDS
 
 _ERROR = "... on UserError { code message path value remedy }"
-_REST = f"... on Pending {{ commandId message }} {_ERROR}"
+_CONFLICT = "... on Conflict { status }"
+_REST = f"... on Pending {{ commandId message }} {_ERROR} {_CONFLICT}"
 
 SUBMIT = f"""
 mutation($input: SubmitJobInput!) {{ submitJob(input: $input) {{ __typename

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobledger.domain.job_state import JobStatus
+
 
 class JobledgerError(Exception):
     """Base of the client's errors: `code`, `message`, and `path` and `value` where one input was wrong."""
@@ -41,7 +43,9 @@ class NotFound(JobledgerError):
 
 
 class AlreadyEnded(JobledgerError):
-    """ALREADY_ENDED: the job has ended, so it can't be changed."""
+    """ALREADY_ENDED: the job has ended, so it can't be changed; `status` says how, None when nobody could say."""
+
+    status: JobStatus | None = None
 
 
 class AlreadyExists(JobledgerError):
@@ -188,10 +192,13 @@ def error_from(answer: Mapping[str, Any]) -> JobledgerError:
     code = str(answer.get("code") or "")
     path = [str(part) for part in answer.get("path") or ([answer["argument"]] if answer.get("argument") else [])]
     value = answer.get("value")
-    return BY_CODE.get(code, JobledgerError)(
+    error = BY_CODE.get(code, JobledgerError)(
         str(answer.get("message") or "The API refused without a reason."),
         code,
         path,
         None if value is None else str(value),
         str(answer.get("remedy") or ""),
     )
+    if isinstance(error, AlreadyEnded) and answer.get("status"):
+        error.status = JobStatus(answer["status"])
+    return error

@@ -13,24 +13,15 @@ from uuid import UUID
 import msgspec
 import uuid_utils
 
-from jobledger.domain.values import RetryPolicy
 from jobledger.schemas import limits
 from jobledger.workers.client.errors import InvalidInput, PayloadTooLarge
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.handler import Handler
+from jobledger.workers.retrying import MAX_ATTEMPTS, RETRY_BOUNDS, RetryPolicy
 from jobledger.workers.values import to_json
 
-MAX_ATTEMPTS = 1_000
-_DAY_SECONDS = 86_400
-#: Of the fields of a RetryPolicy, as the API has them.
-RETRY_BOUNDS = (
-    ("max_attempts", 1, MAX_ATTEMPTS),
-    ("initial_seconds", 0, _DAY_SECONDS),
-    ("factor", 1, 100),
-    ("max_seconds", 0, 30 * _DAY_SECONDS),
-    ("jitter_ratio", 0, 1),
-)
 _NAME = re.compile(limits.NAME_PATTERN)
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NAME_RULE = "1 to 100 letters, digits, '_', '-' or '.', beginning with a letter or digit"
 
 
@@ -101,7 +92,7 @@ class JobSpec:
         timeout = self._timeout()
         if timeout is not None:
             given["timeoutSeconds"] = timeout
-        if tags := _tags(self.tags):
+        if self.tags and (tags := _tags(self.tags)):
             given["tags"] = tags
         if self.idempotency_key is not None:
             given["idempotencyKey"] = _key(self.idempotency_key)
@@ -119,7 +110,7 @@ class JobSpec:
 
     def policy(self) -> RetryPolicy | None:
         """The policy that is sent: the one given, else the handler's; a number of attempts changes that alone."""
-        declared: RetryPolicy | None = getattr(self.handler, "retry", None)
+        declared = self.handler.retry if isinstance(self.handler, Handler) else None
         if self.retry is None:
             return declared
         if isinstance(self.retry, RetryPolicy):
@@ -164,6 +155,8 @@ def _priority(value: object) -> int:
 
 
 def _uuid(name: str, value: object) -> str:
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return value
     try:
         return str(UUID(str(value)))
     except ValueError:
@@ -255,4 +248,5 @@ def _retry(retry: RetryPolicy) -> dict[str, Any]:
         "factor": retry.factor,
         "maxSeconds": retry.max_seconds,
         "jitterRatio": retry.jitter_ratio,
+        **({"giveUpOn": list(retry.give_up_on)} if retry.give_up_on else {}),
     }

@@ -9,11 +9,12 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
+import uuid_utils
 
 from jobledger.domain import job as jobs
 from jobledger.domain import job_commands as c
 from jobledger.domain import job_events as e
-from jobledger.domain.identity import job_stream
+from jobledger.domain.identity import fault_of_new_job_id, job_stream, minted_ms
 from jobledger.domain.job_state import JobStatus
 from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
@@ -90,7 +91,7 @@ class Book:
         known = self._known(given)
         if known is not None:
             return known, True
-        stream = job_stream(TENANT, given["commandId"])
+        stream = job_stream(TENANT, _job_id(given))
         decided: Any = jobs.decide(stream, None, self._command(spec, given), self.now_ms)
         submitted = decided[0]
         assert isinstance(submitted, e.JobSubmitted)
@@ -239,6 +240,17 @@ class Book:
             )
             for name, sizes in sorted(waiting.items())
         ]
+
+
+def _job_id(given: Mapping[str, Any]) -> str:
+    """As the API does it: without a key, command and job have one id. Its time is not judged by a virtual clock."""
+    wanted: str = given["commandId"]
+    if "idempotencyKey" in given:
+        return str(uuid_utils.uuid7())
+    fault = fault_of_new_job_id(wanted, minted_ms(wanted) or 0)
+    if fault is not None:
+        raise InvalidInput(fault, "INVALID", ["command_id"], wanted)
+    return wanted
 
 
 def _names(given: Mapping[str, Any]) -> list[str]:

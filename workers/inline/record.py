@@ -86,7 +86,9 @@ class Record:
         """Let the job's own code decide, and evolve by it; raises AlreadyEnded for what it rejects."""
         decided: Any = jobs.decide(self.state.id, self.state, command, self._book.now_ms)
         if isinstance(decided, Rejection):
-            raise AlreadyEnded(decided.message.replace(self.state.id, self.id), decided.code.value, ["id"], self.id)
+            error = AlreadyEnded(decided.message.replace(self.state.id, self.id), decided.code.value, ["id"], self.id)
+            error.status = self.state.status
+            raise error
         for event in decided:
             evolve(self.state, event)
             self._note(event)
@@ -188,6 +190,8 @@ class Record:
                 "error_type": end.error_type or "TaskCancelled",
                 "error": end.error or error_text("The handler stopped as if it were cancelled."),
                 "retryable": end.retryable,
+                "error_bases": end.error_bases,
+                "retry_after_seconds": end.retry_after_seconds,
             }
             self.decide(c.ReportFailed(**who, **times, ended_at_ms=now, **failed))
 

@@ -11,7 +11,6 @@ from typing import Any, Concatenate, Self, TypeVar, Unpack, overload
 import uuid_utils
 
 from jobledger.domain.job_state import JobStatus
-from jobledger.domain.values import RetryPolicy
 from jobledger.workers.client import documents
 from jobledger.workers.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout
 from jobledger.workers.client.asynchronous.following import as_completed
@@ -43,6 +42,7 @@ from jobledger.workers.client.primitives import AsyncCall, sleep_async
 from jobledger.workers.client.spec import NO_PAYLOAD, JobOptions, JobSpec
 from jobledger.workers.context import Context
 from jobledger.workers.handler import Handler
+from jobledger.workers.retrying import RetryPolicy
 
 T = TypeVar("T")
 Payload = TypeVar("Payload")

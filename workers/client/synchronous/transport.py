@@ -55,7 +55,9 @@ class Transport:
             if not self._met and isinstance(error, _BROKEN) and self._is_another(timeout):
                 what = f"it does not speak HTTP ({error}); is it the port of Kafka or Postgres?"
                 raise not_an_api(self._endpoint, what.rstrip("?")) from error
-            raise ConnectionDropped(f"The API did not answer: {type(error).__name__} {error}", "UNAVAILABLE") from error
+            late = isinstance(error, httpx.TimeoutException)
+            how = f"within {timeout:g} s" if late else f"({type(error).__name__}: {error})"
+            raise ConnectionDropped(f"The API at {self._endpoint} did not answer {how}.", "UNAVAILABLE") from error
         data = data_of(self._endpoint, response)
         self._met = True
         return data

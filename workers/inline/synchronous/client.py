@@ -10,7 +10,6 @@ from typing import Any, Concatenate, Generic, NoReturn, Self, TypeVar, Unpack, o
 import uuid_utils
 
 from jobledger.domain.job_state import JobStatus
-from jobledger.domain.values import RetryPolicy
 from jobledger.workers.client.answers import checked_timeout
 from jobledger.workers.client.errors import BulkError, InvalidInput, JobCancelled, JobFailed
 from jobledger.workers.client.models import JobEvent, JobPage, JobView, QueueView, WorkerView
@@ -22,6 +21,7 @@ from jobledger.workers.handler import Handler
 from jobledger.workers.inline.book import MAX_ATTEMPTS_RUN, Book
 from jobledger.workers.inline.record import Record
 from jobledger.workers.inline.running import run_attempt
+from jobledger.workers.retrying import RetryPolicy
 
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")

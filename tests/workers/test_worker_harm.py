@@ -1,0 +1,95 @@
+"""Handlers that take their worker down, or its event loop: their attempt counts, and it is said which they were."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobledger.domain.job_commands import FailureKind, ReportCrashed, ReportFailed, ReportStarted, ReportSucceeded
+from jobledger.domain.queue_commands import SetCredits
+from jobledger.workers.watchdog import EXIT_BLOCKED
+
+pytestmark = pytest.mark.kafka
+
+
+def _lines(log: Path, event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [line["context"] for line in lines if line["event"] == event]
+
+
+async def test_a_worker_that_dies_tells_what_it_was_on(owners: Any, start_role: Any, tmp_path: Path) -> None:
+    """`os._exit` at the first step of a handler: its job hears of it, and that of the handler beside it; the queue
+    hands nothing more to the worker."""
+    worker = start_role("w-1")
+    incarnation = await owners.registered("w-1")
+    await owners.run("w-1", incarnation, "done", "echo", {"to": "a@b"})
+    await owners.report(ReportSucceeded, "done")
+    beside = await owners.run("w-1", incarnation, "beside", "journal_async", str(tmp_path / "started"))
+    await owners.report(ReportStarted, "beside")
+    run = await owners.run("w-1", incarnation, "deadly", "quits", None, assignment=4)
+    crashed = await owners.report(ReportCrashed, "deadly", 60.0)
+    assert worker.wait(10) == 3
+    assert (crashed.assignment, crashed.worker, crashed.incarnation) == (4, "w-1", incarnation)
+    assert crashed.assigned_at_ms == run.assigned_at_ms <= crashed.started_at_ms
+    assert (await owners.report(ReportCrashed, "beside")).assigned_at_ms == beside.assigned_at_ms
+    assert owners.of(ReportCrashed, "done") == []
+    assert await owners.until(lambda: [c for c in owners.of(SetCredits) if c.credits == 0])
+    told = await owners.until(lambda: _lines(tmp_path / "w-1.log", "worker_crashed"))
+    assert sorted(told[0]["running"]) == [
+        "journal_async of job:default:beside",
+        "quits of job:default:deadly",
+    ]
+
+
+async def test_a_blocked_loop_loses_no_lease_and_is_told(owners: Any, start_role: Any, tmp_path: Path) -> None:
+    """An async handler that sleeps for more than two leases: its start is reported meanwhile, the log names it with
+    its stack, the worker stays what it is, and the others go on afterwards."""
+    start_role("w-1", JOBLEDGER_LEASE_SECONDS="3", JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS="0.5")
+    incarnation = await owners.registered("w-1")
+    await owners.run("w-1", incarnation, "beside", "sleepy", 1.0)
+    await owners.report(ReportStarted, "beside")
+    begun = time.monotonic()
+    await owners.run("w-1", incarnation, "j1", "blocker", 8.0)
+    await owners.report(ReportStarted, "j1")
+    assert time.monotonic() - begun < 7.0
+    [blocked] = await owners.until(lambda: _lines(tmp_path / "w-1.log", "loop_blocked"))
+    assert (blocked["handler"], blocked["job_id"]) == ("blocker", "j1")
+    assert "time.sleep(payload)" in blocked["stack"]
+    for job in ("j1", "beside"):
+        assert (await owners.report(ReportSucceeded, job, 30.0)).incarnation == incarnation
+    assert {c.incarnation for c in owners.of(SetCredits)} == {incarnation}
+
+
+async def test_a_handler_that_blocks_beyond_its_limit_ends_its_worker(owners: Any, start_role: Any) -> None:
+    """Nothing else can stop it: it is reported as timed out, the one beside it as lost with its worker."""
+    worker = start_role("w-1")
+    incarnation = await owners.registered("w-1")
+    await owners.run("w-1", incarnation, "beside", "sleepy", 60.0)
+    await owners.report(ReportStarted, "beside")
+    await owners.run("w-1", incarnation, "j1", "blocker", 60.0, timeout_seconds=0.5)
+    failed = await owners.report(ReportFailed, "j1", 30.0)
+    assert (failed.kind, failed.retryable) == (FailureKind.TIMEOUT, True)
+    assert (
+        "Handler 'blocker' blocked the worker's event loop beyond its limit" in json.loads(failed.error.data)["message"]
+    )
+    await owners.report(ReportCrashed, "beside", 60.0)
+    assert await asyncio.to_thread(worker.wait, 10) == EXIT_BLOCKED
+    assert owners.of(ReportCrashed, "j1") == []
+
+
+@pytest.mark.parametrize("handler", ["echo", "threaded_echo", "square"])
+async def test_a_start_is_on_the_log_first_where_that_is_asked_for(
+    owners: Any, start_worker: Any, handler: str
+) -> None:
+    """The report of the start stands before that of the end, wherever the handler runs; and not in one with it."""
+    _, incarnation = await start_worker()
+    payload: Any = 3 if handler == "square" else {"to": "a@b"}
+    await owners.run("w-1", incarnation, "j1", handler, payload, start_first=True)
+    await owners.report(ReportSucceeded, "j1")
+    said = [type(c.body).__name__ for c in owners.commands if c.stream == "job:default:j1"]
+    assert said == ["ReportStarted", "ReportSucceeded"]

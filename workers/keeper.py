@@ -1,0 +1,63 @@
+"""The worker's side of the process that outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from jobledger.telemetry.logs import get_logger
+from jobledger.workers.journal import Journal
+
+_PROGRAM = Path(__file__).with_name("keeper_program.py")
+END_SECONDS = 5.0
+
+log = get_logger()
+
+
+class Keeper:
+    """A small process beside the worker. When the worker dies it kills the groups of processes that it was told of
+    and reports the handlers that stand in the journal (`last_words.py`). It ends with the worker.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        # The worker's own search path, before the first import, as for the processes of the pool.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from jobledger.workers.last_words import main; main()"
+        places = [str(journal.descriptor), str(journal.first_place)]
+        command = [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid()), *places, code]
+        # Its own session: what is sent to the worker's group is not meant for it.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, pass_fds=(journal.descriptor,), start_new_session=True
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def began(self, group: int) -> None:
+        """A group of processes is to end with the worker."""
+        self._tell(f"+{group}\n")
+
+    def ended(self, group: int) -> None:
+        """It has ended by itself."""
+        self._tell(f"-{group}\n")
+
+    def stop(self) -> None:
+        """Let it end, and wait for that; may be called twice."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return  # it tells jobs of handlers whose end Kafka has not heard of; it ends by itself
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            os.write(self._process.stdin.fileno(), line.encode())
+        except OSError as error:
+            log.error("keeper_lost", error=str(error))
