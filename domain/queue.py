@@ -265,6 +265,7 @@ def _query(state: QueueState, command: c.QueryQueue, now: int) -> Answer:
     seen: dict[str, Any] = {
         "depth": {str(p): state.lanes.depth(p) for p in PRIORITIES},
         "waiting_bytes": state.lanes.waiting_bytes,
+        "max_waiting_bytes": state.queue.max_waiting_bytes,
         "held": sum(map(len, state.lanes.held.values())),
         "workers": [
             {

@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.responses import RedirectResponse
 from starlette.routing import Route, WebSocketRoute
 
+from jobledger.graphql.graphiql import graphiql_routes
 from jobledger.graphql.http import GraphQLView
 from jobledger.graphql.parts import Parts
 from jobledger.graphql.schema import build_schema
@@ -20,6 +21,7 @@ def build_app(parts: Parts, health: Health, *, graphiql: bool = True) -> Starlet
         routes=[
             Route("/graphql", view),
             WebSocketRoute("/graphql", view),
+            *(graphiql_routes() if graphiql else []),
             Route("/", lambda request: RedirectResponse("/graphql"), methods=["GET"]),
             *health_routes(health, parts.metrics),
         ]

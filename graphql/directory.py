@@ -1,20 +1,47 @@
-"""The queues that exist, kept in memory; and how full they are, as the read model says."""
+"""The queues that exist, kept in memory, and how full they are, as their owners say: Postgres is never asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from jobledger.domain.identity import split_stream
-from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
-from jobledger.domain.queue_events import QueueCreated, QueueUpdated
-from jobledger.projections.read_model import ReadModel, ReadModelUnavailableError
-from jobledger.schemas.events import EventRecord
+import msgspec
 
-#: For this long a look at the read model is good enough.
-FRESH_SECONDS = 0.25
+from jobledger.domain.identity import queue_stream, split_stream
+from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.queue_commands import QueryQueue
+from jobledger.domain.queue_events import QueueCreated, QueueUpdated
+from jobledger.domain.values import Code
+from jobledger.schemas.decoding import decoder
+from jobledger.schemas.events import EventRecord
+from jobledger.schemas.outcomes import Outcome
+
+#: For this long what an owner has said of its queue is good enough.
+FRESH_SECONDS = 1.0
+#: For this long a queue that does not exist is not asked for again.
+MISS_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
 MAX_QUEUES = 100_000
-PAGE = 1_000
+MAX_MISSES = 1_000
+
+_Name = tuple[str, str]
+#: Asks the owner of a stream: (stream, query, command id, seconds) -> its outcome; None when it has not answered.
+Ask = Callable[[str, QueryQueue, str, float], Awaitable[Outcome | None]]
+
+
+class QueueUnknownError(RuntimeError):
+    """Whether the queue exists cannot be told now: its owner does not answer."""
+
+
+class _Seen(msgspec.Struct):
+    """What of a queue's answer is of interest here."""
+
+    waiting_bytes: int = 0
+    max_waiting_bytes: int = DEFAULT_MAX_WAITING_BYTES
+
+
+_decode_seen = decoder(_Seen)
 
 
 @dataclass(slots=True)
@@ -23,83 +50,101 @@ class KnownQueue:
 
     max_waiting_bytes: int
     waiting_bytes: int = 0
-    looked_at: float = -1.0
+    looked_at: float = -1_000.0
+    #: Bytes that this process has ever let in.
+    let_in_bytes: int = 0
+
+    def let_in(self, size: int) -> None:
+        """Count a payload that waits in the queue from now on."""
+        self.waiting_bytes += size
+        self.let_in_bytes += size
 
 
 class QueueDirectory:
-    """Names by tenant. The aggregate decides; this is a courtesy at the edge."""
+    """Names by tenant. The aggregate decides; this is a courtesy at the edge.
 
-    def __init__(self, model: ReadModel, tenant: str, monotonic: Callable[[], float]) -> None:
-        self._model = model
-        self._tenant = tenant
+    A queue that is known is told at once; how full it is, is looked up meanwhile for those who come next. Only a
+    name that nobody has named before is waited for, until the queue's owner has answered.
+    """
+
+    def __init__(self, ask: Ask, new_id: Callable[[], str], monotonic: Callable[[], float]) -> None:
+        self._ask = ask
+        self._new_id = new_id
         self._monotonic = monotonic
-        self._queues: dict[tuple[str, str], KnownQueue] = {}
-        self._missed: dict[tuple[str, str], float] = {}
+        self._queues: dict[_Name, KnownQueue] = {}
+        self._missed: dict[_Name, float] = {}
+        self._looking: dict[_Name, asyncio.Task[KnownQueue | None]] = {}
 
     async def start(self) -> None:
-        """Load what the read model has, if it answers: what is missing is looked up when it is asked for."""
-        after: str | None = None
-        try:
-            while len(self._queues) < MAX_QUEUES:
-                page = await self._model.queues(self._tenant, first=PAGE, after=after)
-                for row in page.items:
-                    self._put(row.tenant, row.name, row.max_waiting_bytes)
-                if not page.has_next:
-                    return
-                after = page.items[-1].name
-        except ReadModelUnavailableError:
-            return
+        """Nothing to start: queues come with the tail of the events, and when they are asked for."""
 
     async def stop(self) -> None:
-        """Nothing to stop."""
+        """End what is being looked up; may be called twice."""
+        for task in [*self._looking.values()]:
+            task.cancel()
+        await asyncio.gather(*self._looking.values(), return_exceptions=True)
 
     def saw(self, record: EventRecord) -> None:
         """Take in an event of a queue from the tail."""
         if isinstance(record.data, QueueCreated | QueueUpdated):
             _, tenant, name = split_stream(record.originator_id)
-            self._put(tenant, name, record.data.max_waiting_bytes)
+            self._missed.pop((tenant, name), None)
+            self._put((tenant, name), record.data.max_waiting_bytes)
 
-    def _put(self, tenant: str, name: str, max_waiting_bytes: int) -> None:
-        known = self._queues.get((tenant, name))
+    def _put(self, name: _Name, max_waiting_bytes: int) -> KnownQueue:
+        known = self._queues.get(name)
         if known is None:
-            self._queues[tenant, name] = KnownQueue(max_waiting_bytes)
-        else:
-            known.max_waiting_bytes = max_waiting_bytes
-
-    async def find(self, tenant: str, name: str) -> KnownQueue | None:
-        """The queue with a fresh look at what waits in it, or None if there is none.
-
-        Raises ReadModelUnavailableError only when that leaves open whether the queue exists.
-        """
-        known = self._queues.get((tenant, name))
-        if known is not None and self._monotonic() - known.looked_at < FRESH_SECONDS:
-            return known
-        if known is None and self._monotonic() - self._missed.get((tenant, name), -1.0) < FRESH_SECONDS:
-            return None
-        try:
-            return await self._look(tenant, name)
-        except ReadModelUnavailableError:
-            if known is None and name == DEFAULT_QUEUE:
-                known = KnownQueue(DEFAULT_MAX_WAITING_BYTES)
-            if known is None:
-                raise
-            return known
-
-    async def _look(self, tenant: str, name: str) -> KnownQueue | None:
-        row = await self._model.queue(tenant, name)
-        now = self._monotonic()
-        known = self._queues.get((tenant, name))
-        if row is None and known is None and name != DEFAULT_QUEUE:
-            self._remember_miss(tenant, name, now)
-            return None
-        if known is None:
-            known = KnownQueue(row.max_waiting_bytes if row else DEFAULT_MAX_WAITING_BYTES)
-            self._queues[tenant, name] = known
-        known.waiting_bytes = row.waiting_bytes if row else 0
-        known.looked_at = now
+            while len(self._queues) >= MAX_QUEUES:
+                del self._queues[next(iter(self._queues))]
+            known = self._queues[name] = KnownQueue(max_waiting_bytes)
+        known.max_waiting_bytes = max_waiting_bytes
         return known
 
-    def _remember_miss(self, tenant: str, name: str, now: float) -> None:
-        if len(self._missed) > 1_000:
+    async def find(self, tenant: str, name: str) -> KnownQueue | None:
+        """The queue, or None if there is none; raises QueueUnknownError when its owner does not say."""
+        key = (tenant, name)
+        known = self._queues.get(key)
+        if known is None and name == DEFAULT_QUEUE:
+            known = self._put(key, DEFAULT_MAX_WAITING_BYTES)
+        if known is not None:
+            if self._monotonic() - known.looked_at >= FRESH_SECONDS:
+                self._look_up(key)
+            return known
+        if self._monotonic() - self._missed.get(key, -1_000.0) < MISS_SECONDS:
+            return None
+        return await asyncio.shield(self._look_up(key))
+
+    def _look_up(self, key: _Name) -> asyncio.Task[KnownQueue | None]:
+        """However many want to know, the owner is asked once."""
+        task = self._looking.get(key)
+        if task is None:
+            task = self._looking[key] = asyncio.create_task(self._look(key), name="queue-look-up")
+            task.add_done_callback(lambda done: self._looked(key, done))
+        return task
+
+    def _looked(self, key: _Name, done: asyncio.Task[KnownQueue | None]) -> None:
+        del self._looking[key]
+        if not done.cancelled():
+            done.exception()  # told to those who wait; for what is known already nobody does
+
+    async def _look(self, key: _Name) -> KnownQueue | None:
+        before = self._queues.get(key)
+        let_in_before = before.let_in_bytes if before else 0
+        outcome = await self._ask(queue_stream(*key), QueryQueue(), self._new_id(), ANSWER_SECONDS)
+        now = self._monotonic()
+        if outcome is not None and outcome.answer is not None:
+            seen = _decode_seen(outcome.answer.data.encode())
+            known = self._put(key, seen.max_waiting_bytes)
+            # What was let in meanwhile may not have come to the owner yet.
+            known.waiting_bytes = seen.waiting_bytes + known.let_in_bytes - let_in_before
+            known.looked_at = now
+            return known
+        if before is not None:
+            before.looked_at = now  # a default queue that nobody has used yet, or an owner that is away for the moment
+            return before
+        if outcome is None or outcome.rejection is None or outcome.rejection.code is not Code.NOT_FOUND_OR_EXPIRED:
+            raise QueueUnknownError(f"The owner of queue '{key[1]}' does not answer.")
+        if len(self._missed) >= MAX_MISSES:
             self._missed.clear()
-        self._missed[tenant, name] = now
+        self._missed[key] = now
+        return None

@@ -11,7 +11,7 @@ import msgspec
 import strawberry
 from cross_web import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
@@ -19,6 +19,7 @@ from strawberry.http import GraphQLHTTPResponse
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from jobledger.graphql.context import RequestContext
+from jobledger.graphql.graphiql import graphiql_page
 from jobledger.graphql.parts import Parts
 from jobledger.schemas.limits import MAX_SUBMIT_BYTES
 from jobledger.telemetry.traces import parse_traceparent
@@ -31,10 +32,6 @@ MAX_CORRELATION_LENGTH = 200
 CONNECTION_INIT_TIMEOUT = timedelta(seconds=10)
 MAX_SUBSCRIPTIONS_PER_CONNECTION = 100
 RESPONSE_TYPE = "application/graphql-response+json"
-_NO_ASSETS = (
-    "<script>if(!window.React){document.body.textContent='GraphiQL needs its scripts from unpkg.com, which this "
-    "browser cannot reach. The api itself works: POST to /graphql.'}</script>"
-)
 
 
 class TooLarge(Exception):
@@ -122,15 +119,19 @@ class GraphQLView(GraphQL[RequestContext, None]):
         """The answer in the media type that the caller accepts, with the status that this type gives it."""
         content = cast("GraphQLHTTPResponse", response_data)
         accept = sub_response.headers.get("x-accept", "")
-        refused = content.get("data") is None and any(
-            "path" not in error for error in cast("list[Mapping[str, object]]", content.get("errors") or [])
-        )
-        if refused:
-            content.pop("data", None)
+        refused = "data" not in content
         modern = RESPONSE_TYPE in accept
         status = 400 if modern and refused else 200
         media_type = RESPONSE_TYPE if modern else "application/json"
         return Response(msgspec.json.encode(content), status, media_type=f"{media_type}; charset=utf-8")
+
+    async def process_result(self, request: Any, result: Any) -> GraphQLHTTPResponse:
+        """The answer to an operation, or one event of a stream: a request that is refused has no `data` at all."""
+        content = await super().process_result(request, result)
+        errors = cast("list[Mapping[str, object]]", content.get("errors") or [])
+        if content.get("data") is None and any("path" not in error for error in errors):
+            content.pop("data", None)
+        return content
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
         """Carries the Accept header to `create_response`, which does not get the request."""
@@ -144,8 +145,8 @@ class GraphQLView(GraphQL[RequestContext, None]):
         return await super().create_streaming_response(request, stream, sub_response, headers)
 
     async def render_graphql_ide(self, request: Request) -> Response:
-        """GraphiQL; its scripts come from unpkg.com, and the page says so where they can't be had."""
-        return HTMLResponse(self.graphql_ide_html.replace("<body>", f"<body>{_NO_ASSETS}", 1))
+        """The page of GraphiQL."""
+        return graphiql_page()
 
     def _refused(self, request: Request, error: HTTPException) -> Response:
         reason = error.reason

@@ -100,14 +100,14 @@ def build_parts(
     """Make the parts; nothing is started."""
     cell, partitions = settings.cell, settings.partitions
     model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
-    directory = QueueDirectory(model, settings.tenant, monotonic)
     reading = consumer_config(settings.kafka, client_id, f"{cell}.{client_id}")
     events_topic = topic_name(cell, Topic.EVENTS)
-    tail = EventTail(reading, events_topic, partitions, directory.saw)
     outcomes = OutcomeTail(reading, topic_name(cell, Topic.OUTCOMES), partitions, clock_ms)
     producer = RecordProducer(producer_config(settings.kafka, client_id))
     commands = CommandProducer(producer, topic_name(cell, Topic.COMMANDS), partitions)
     gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds)
+    directory = QueueDirectory(gateway.ask, new_id, monotonic)
+    tail = EventTail(reading, events_topic, partitions, directory.saw)
     return Parts(
         settings=settings,
         metrics=metrics,

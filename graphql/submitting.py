@@ -10,14 +10,13 @@ from jobledger.domain.identity import job_stream, key_stream, murmur2
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.eventlog.positions import Vector, encode_position
 from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of
-from jobledger.graphql.directory import KnownQueue, QueueDirectory
+from jobledger.graphql.directory import KnownQueue, QueueDirectory, QueueUnknownError
 from jobledger.graphql.gateway import Decided, Gateway, NotSent
 from jobledger.graphql.scalars import Position
 from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
 from jobledger.graphql.types.results import JobRef, Pending, SubmitJobsProblem, SubmitJobsSuccess, SubmitJobSuccess
 from jobledger.graphql.validation import Refused, check_new_job_id, check_uuid, given, refuse, submit_body
-from jobledger.projections.read_model import ReadModelUnavailableError
 from jobledger.schemas import limits
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
@@ -114,10 +113,10 @@ class Submitting:
     async def _queue(self, context: RequestContext, name: str) -> KnownQueue | UserError:
         try:
             known = await self._directory.find(context.tenant, name)
-        except ReadModelUnavailableError:
+        except QueueUnknownError:
             return user_error(
                 ErrorCode.UNAVAILABLE,
-                f"Whether queue '{name}' exists can't be looked up now; nothing was sent",
+                f"Whether queue '{name}' exists can't be told, its owner does not answer; nothing was sent",
                 "try again later, or use the queue 'default'",
                 ["queue"],
                 name,
@@ -204,7 +203,7 @@ def _admit(queue: KnownQueue | UserError, body: SubmitJob) -> None:
             ErrorCode.QUEUE_FULL,
         )
     if body.due_at_ms is None:
-        queue.waiting_bytes += size
+        queue.let_in(size)
 
 
 def pending(context: RequestContext, command_id: str, job_id: str | None, seconds: float) -> Pending:

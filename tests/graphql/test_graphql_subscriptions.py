@@ -193,6 +193,11 @@ async def test_what_a_subscription_can_not_do_is_a_coded_error(system: Any, monk
         async for payload in _sse(api, variables):
             (error,) = payload["errors"]
             assert error["extensions"]["code"] == code and word in error["message"], error
+            assert "data" not in payload, "the request was refused: there is no data, not even null"
+    headers = {"accept": "text/event-stream"}
+    answer = await api.http.post(api.url, json={"query": "subscription { flights }"}, headers=headers)
+    (line,) = [line for line in answer.text.splitlines() if "errors" in line]
+    assert '"data"' not in line and "flights" in line
     url = api.url.replace("http", "ws", 1)
     from websockets.asyncio.client import connect
 
