@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from jobledger.domain.commands import AnyCommand
@@ -26,15 +26,20 @@ Decided = Outcome | NotSent | None
 class Gateway:
     """Commands out, outcomes in."""
 
-    def __init__(self, producer: CommandProducer, tail: OutcomeTail, timeout_seconds: float) -> None:
+    def __init__(
+        self, producer: CommandProducer, tail: OutcomeTail, timeout_seconds: float, may_send: Callable[[], bool]
+    ) -> None:
         self._producer = producer
         self._tail = tail
+        self._may_send = may_send
         self.timeout_seconds = timeout_seconds
 
     async def decide(self, commands: Sequence[Command], timeout: float | None = None) -> list[Decided]:
         """Send and wait, at most the mutation time-out; the answers are in the order of the commands."""
         if not commands:
             return []
+        if not self._may_send():
+            return [NOT_SENT] * len(commands)
         waiter = self._tail.expect([command.id for command in commands])
         unsent: set[int] = set()
         for index, command in enumerate(commands):

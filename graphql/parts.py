@@ -18,6 +18,7 @@ from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.reads import Reads
 from jobledger.graphql.submitting import Submitting
+from jobledger.graphql.topic_gate import TopicGate
 from jobledger.graphql.why import Why
 from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.topics import Topic, topic_name
@@ -105,7 +106,9 @@ def build_parts(
     outcomes = OutcomeTail(reading, topic_name(cell, Topic.OUTCOMES), partitions, clock_ms)
     producer = RecordProducer(producer_config(settings.kafka, client_id))
     commands = CommandProducer(producer, topic_name(cell, Topic.COMMANDS), partitions)
-    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds)
+    topics = [topic_name(cell, topic) for topic in (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES)]
+    gate = TopicGate(reading, topics, partitions)
+    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, lambda: gate.open)
     directory = QueueDirectory(gateway.ask, new_id, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw)
     return Parts(
@@ -121,5 +124,5 @@ def build_parts(
         submitting=Submitting(gateway, directory, cell, partitions, clock_ms, new_id),
         changing=Changing(gateway, cell, new_id),
         events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics),
-        services=[model, producer, outcomes, tail, directory],
+        services=[gate, model, producer, outcomes, tail, directory],
     )

@@ -1,0 +1,74 @@
+"""Nothing is taken before the topics have shown the number of partitions that this process was told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaException
+
+from jobledger.eventlog.clients import ClientConfig
+from jobledger.graphql.offsets import PartitionCountError, probing
+
+START_SECONDS = 5.0
+PAUSE_SECONDS = 0.5
+
+
+class TopicGate:
+    """Starts before anything is sent. While the brokers are away, or topics not made yet, `open` is False.
+
+    A command on the wrong partition is not rejected where it arrives, it is lost to whoever waits for it: so no
+    command leaves before the topics have been seen.
+    """
+
+    name = "topic-gate"
+
+    def __init__(self, config: ClientConfig, topics: Sequence[str], partitions: int) -> None:
+        self._config = config
+        self._topics = topics
+        self._partitions = partitions
+        self._seen = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether all topics have been seen, and have the right number of partitions."""
+        return self._seen.is_set()
+
+    async def start(self) -> None:
+        """Look; goes on looking when there is no answer yet. Raises PartitionCountError."""
+        self._task = asyncio.create_task(self._look_until_seen(), name="topic-gate")
+        seen = asyncio.ensure_future(self._seen.wait())
+        await asyncio.wait([self._task, seen], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        seen.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self) -> None:
+        """Stop looking; may be called twice."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, PartitionCountError):
+                await self._task
+
+    async def wait(self) -> None:
+        """Raise PartitionCountError if that is found after the start; ends with `stop`."""
+        if self._task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(self._task)
+
+    async def _look_until_seen(self) -> None:
+        while not self._seen.is_set():
+            try:
+                await asyncio.to_thread(self._check)
+            except KafkaException:
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                self._seen.set()
+        await asyncio.Event().wait()  # it has nothing more to do, and a part that ends would end the process
+
+    def _check(self) -> None:
+        for topic in self._topics:
+            with probing(self._config, topic) as probe:
+                probe.check_partitions(self._partitions)
