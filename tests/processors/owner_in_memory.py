@@ -15,43 +15,26 @@ from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.machine import Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
-from jobledger.processors.core.ports import OutboxHolder, TakeState
+from jobledger.processors.core.ports import OutboxHolder, Recovered, TakeState
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.watched_clock import WatchedClock
-from jobledger.processors.kafka_log import RecoveredState
 from jobledger.schemas.commands import CommandRecord, encode_record
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.outcomes import Outcome
-from jobledger.simulator.log import MemoryLog
+from jobledger.simulator.broker import MemoryBroker
+from jobledger.simulator.ports import MemoryPartitionLog
 
 CELL = "c"
 
 
-class PartitionInMemory:
-    """`PartitionLog` on one partition of a log in memory."""
+class PartitionInMemory(MemoryPartitionLog):
+    """The simulator's log of a partition; counts how often it was opened."""
 
-    def __init__(self, log: MemoryLog, partition: int = 0) -> None:
-        self._log = log
-        self._partition = partition
-        self._epoch = 0
-        self.opened = 0
+    opened = 0
 
-    async def open(self, take: TakeState) -> RecoveredState:
+    async def open(self, take: TakeState) -> Recovered:
         self.opened += 1
-        self._epoch = self._log.open(self._partition)
-        records = self._log.partitions[self._partition]
-        take(records.state.items())
-        return RecoveredState(len(records.events), len(records.commands))
-
-    async def commit(self, plan: Plan) -> None:
-        self._log.commit(self._partition, self._epoch, plan)
-
-    async def commands_from(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
-        commands = self._log.partitions[self._partition].commands[offset : offset + limit]
-        return list(enumerate(commands, offset))
-
-    async def close(self) -> None:
-        pass
+        return await super().open(take)
 
 
 class NoRelay:
@@ -73,7 +56,7 @@ class OwnerInMemory:
 
     max_skew_ms: int = 500
     make_retained: Callable[[], Retained] = Retained
-    log: MemoryLog = field(default_factory=lambda: MemoryLog(1))
+    log: MemoryBroker = field(default_factory=lambda: MemoryBroker(1))
     wall: SystemClock = field(default_factory=SystemClock)
 
     def __post_init__(self) -> None:
@@ -82,7 +65,7 @@ class OwnerInMemory:
         self.log.listeners.append(self._committed)
         self.observer = Quiet()
         self.clock = WatchedClock(self.wall, self.max_skew_ms)
-        self.partition = PartitionInMemory(self.log)
+        self.partition = PartitionInMemory(self.log, 0)
         self._jobs = 0
         config = OwnerConfig(
             cell=CELL,

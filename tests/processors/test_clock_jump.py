@@ -18,7 +18,7 @@ from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, encode_state
 from jobledger.processors.core.watched_clock import ClockWrongError, WatchedClock
 from jobledger.schemas.commands import Command
-from jobledger.simulator.clock import VirtualClock
+from jobledger.simulator.clock import ProcessClock, VirtualClock
 from jobledger.telemetry.health import HealthStatus
 from jobledger.telemetry.metrics import Metrics
 
@@ -112,14 +112,25 @@ async def test_a_time_that_is_a_little_ahead_is_waited_for(owner: OwnerInMemory)
 # -- the clock itself, on virtual time ---------------------------------------------------------------------------------
 
 
-def watched(round_trip_ms: int = 10) -> tuple[VirtualClock, WatchedClock]:
-    clock = VirtualClock()
+class MovedClock(ProcessClock):
+    """A process's clock in a world of its own, in which time passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.world = VirtualClock()
+        super().__init__(self.world)
+
+    def advance(self, ms: int) -> None:
+        self.world.advance(ms)
+
+
+def watched(round_trip_ms: int = 10) -> tuple[MovedClock, WatchedClock]:
+    clock = MovedClock()
     found = WatchedClock(clock, 500)
     probe(clock, found, 0, round_trip_ms)
     return clock, found
 
 
-def probe(clock: VirtualClock, found: WatchedClock, broker_is_ahead_ms: int = 0, round_trip_ms: int = 10) -> None:
+def probe(clock: MovedClock, found: WatchedClock, broker_is_ahead_ms: int = 0, round_trip_ms: int = 10) -> None:
     sent, stamped = clock.monotonic(), clock.now_ms() + broker_is_ahead_ms + round_trip_ms // 2
     clock.advance(round_trip_ms)
     found.measured(sent, clock.monotonic(), stamped)
@@ -135,7 +146,7 @@ def test_a_step_is_seen_at_once_however_long_the_last_probe_was_on_its_way(jump_
     clock, found = watched(round_trip_ms=4_000)
     clock.advance(600_000)
     assert found.skew_ms() == 0
-    clock.set_back(-jump_ms)
+    clock.jump(jump_ms)
     assert found.skew_ms() == jump_ms
     with pytest.raises(ClockWrongError):
         found.now_ms()
@@ -143,10 +154,10 @@ def test_a_step_is_seen_at_once_however_long_the_last_probe_was_on_its_way(jump_
 
 def test_a_step_that_sets_a_wrong_clock_right_is_believed_with_the_next_probe() -> None:
     clock, found = watched()
-    clock.set_back(600)
+    clock.jump(-600)
     probe(clock, found, broker_is_ahead_ms=600)
     assert -610 <= found.skew_ms() <= -590
-    clock.set_back(-600)
+    clock.jump(600)
     probe(clock, found)
     assert found.skew_ms() == 0
 
@@ -158,7 +169,7 @@ def test_drift_is_seen_when_it_has_become_half_a_second() -> None:
     while abs(found.skew_ms()) <= 500:
         for _ in range(10):
             clock.advance(100)
-            clock.set_back(-10)
+            clock.jump(10)
         drift += 100
         seconds += 1
         probe(clock, found, broker_is_ahead_ms=-drift)

@@ -76,7 +76,7 @@ async def test_commands_that_come_late_are_decided_and_nothing_is_refused(monkey
     for stream in streams:
         command = Command(id=stream, stream=stream, actor=USER, body=submit(), reply=True)
         owner.log.partitions[0].commands.append(encode_record(CommandRecord(commands=[command])))
-    late = LateLog(owner.log)
+    late = LateLog(owner.log, 0)
     owner.owner._log = late
     await owner.start()
     await until(lambda: owner.observer.reopenings)
