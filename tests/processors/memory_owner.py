@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as qc
@@ -48,12 +50,18 @@ def expire(queue: str, *, worker: str = "w1", incarnation: str = "i1") -> Comman
     return command(queue, body, f"lease/{incarnation}", SYSTEM, reply=False)
 
 
+def job(name: str) -> str:
+    """The stream of a job whose id is a UUIDv7 of now, the same for the same name."""
+    digest = hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
+    return job_stream("default", str(UUID(f"{NOW:012x}7{digest[:3]}8{digest[3:18]}")))
+
+
 def jobs_on(partition: int, partitions: int, count: int, prefix: str = "j") -> list[str]:
     """Streams of jobs that live on a partition."""
     found: list[str] = []
     number = 0
     while len(found) < count:
-        stream = job_stream("default", f"{prefix}{number}")
+        stream = job(f"{prefix}{number}")
         number += 1
         if partition_of(stream, partitions) == partition:
             found.append(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from memory_owner import Decider, MemoryOwner, jobs_on, submit, wait_for
+from memory_owner import job as new_job
 
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.core import owner as owners
@@ -63,7 +64,7 @@ async def test_a_gap_that_closes_in_time_is_no_alarm() -> None:
 
 def raw(stream: str, *, body: bytes = b'"job.submit.v1"', instead: bytes, writer: str | None = NEWER) -> bytes:
     """A record with a good command, one of which `body` is replaced, and another good one."""
-    good, other, last = (encode_command(submit(name)) for name in (stream, stream + "b", stream + "c"))
+    good, other, last = (encode_command(submit(name)) for name in (stream, new_job("b"), new_job("c")))
     record = join_record([good, other.replace(body, instead), last])
     written = b'"writer":"%s",' % WRITER.encode()
     assert record.count(written) == 1

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from memory_owner import NOW, WORKER, Decider, MemoryOwner, command, credits, expire, submit, wait_for
+from memory_owner import job as new_job
 
 from jobledger.domain import job as jobs
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue as queues
 from jobledger.domain.aggregates import AGGREGATES
-from jobledger.domain.identity import job_stream, queue_stream
+from jobledger.domain.identity import queue_stream
 from jobledger.domain.job_events import JobSubmitted, TaskReady
 from jobledger.domain.queue_events import TaskEnqueued, WorkerLost
 from jobledger.domain.values import Code, Rejection
@@ -35,10 +36,6 @@ REFUSED: dict[str, Any] = {
     "lease": WorkerLost,
 }
 RAW = {"submission": "job.submit", "follow-up": "enqueue_task", "timer": "mark_due", "lease": "expire_lease"}
-
-
-def stream(name: str) -> str:
-    return job_stream("default", name)
 
 
 def report(job: str) -> Any:
@@ -95,8 +92,8 @@ class FullDisk(Retained):
 async def test_a_full_disk_sets_nothing_aside_and_the_delay_grows_until_a_commit(monkeypatch: Patch) -> None:
     """Errors of the environment are waited for, longer each time; no command pays for them."""
     async with MemoryOwner(make_retained=FullDisk) as one:
-        one.feed(credits(QUEUE, 5), submit(stream("a")))
-        await one.outcome(stream("a"))
+        one.feed(credits(QUEUE, 5), submit(new_job("a")))
+        await one.outcome(new_job("a"))
         pauses: list[float] = []
 
         async def pause(seconds: float) -> None:
@@ -105,11 +102,11 @@ async def test_a_full_disk_sets_nothing_aside_and_the_delay_grows_until_a_commit
 
         monkeypatch.setattr(one.owner, "_pause", pause)
         FullDisk.full = True
-        one.feed(report(stream("a")), submit(stream("b")))
-        await one.outcome(stream("b"))
+        one.feed(report(new_job("a")), submit(new_job("b")))
+        await one.outcome(new_job("b"))
         assert pauses == [0.01, 0.02, 0.04, 0.08, 0.16]
         assert one.owner.trouble is None
-        assert one.machine.load(stream("a")) is None, "the report counts"
+        assert one.machine.load(new_job("a")) is None, "the report counts"
         assert quarantined(one) == []
 
 
@@ -121,7 +118,7 @@ def test_errors_of_the_machine_are_nobodys_fault(monkeypatch: Patch, error: Exce
         raise error
 
     monkeypatch.setattr(one.machine.retained, "get", fail)
-    one.feed(submit(stream("a")))
+    one.feed(submit(new_job("a")))
     with pytest.raises(type(error)):
         one.turn()
 
@@ -140,13 +137,13 @@ def raise_for(monkeypatch: Patch, kind: str, place: str, wanted: Any) -> None:
 
 def test_a_command_that_raises_in_its_decision_is_set_aside_in_the_same_batch(monkeypatch: Patch) -> None:
     """Nothing of it is written; what stands beside it is decided."""
-    raise_for(monkeypatch, "job", "decide", lambda given: given[0] == stream("bad"))
+    raise_for(monkeypatch, "job", "decide", lambda given: given[0] == new_job("bad"))
     one = Decider()
-    one.feed(submit(stream("a")), submit(stream("bad")), submit(stream("b")))
+    one.feed(submit(new_job("a")), submit(new_job("bad")), submit(new_job("b")))
     one.settle()
     told = {outcome.command_id: outcome for outcome in one.outcomes}
-    assert [told[stream(name)].status for name in ("a", "b")] == [OutcomeStatus.ACCEPTED] * 2
-    assert told[stream("bad")].rejection is not None and told[stream("bad")].rejection.code is Code.UNDECIDABLE
+    assert [told[new_job(name)].status for name in ("a", "b")] == [OutcomeStatus.ACCEPTED] * 2
+    assert told[new_job("bad")].rejection is not None and told[new_job("bad")].rejection.code is Code.UNDECIDABLE
     assert len(set_aside(one.outbox)) == 1 and len(one.batches) == 1
     assert one.rebuilt().jobs == one.machine.jobs
 
@@ -158,7 +155,7 @@ def test_events_that_are_too_large_are_never_begun(monkeypatch: Patch) -> None:
 
     def large(at: str, body: jc.SubmitJob, now: int) -> Any:
         events = original(at, body, now)
-        if at == stream("bad") and not isinstance(events, Rejection):
+        if at == new_job("bad") and not isinstance(events, Rejection):
             return [
                 events[0],
                 JobSubmitted(
@@ -168,18 +165,18 @@ def test_events_that_are_too_large_are_never_begun(monkeypatch: Patch) -> None:
         return events
 
     monkeypatch.setattr(jobs, "_submit", large)
-    one.feed(submit(stream("a")), submit(stream("bad")), submit(stream("b")))
+    one.feed(submit(new_job("a")), submit(new_job("bad")), submit(new_job("b")))
     one.settle()
-    assert stream("bad") not in {record.originator_id for record in one.records}
+    assert new_job("bad") not in {record.originator_id for record in one.records}
     assert [record.seq for record in one.records] == list(range(1, len(one.records) + 1))
     assert one.outcomes[1].rejection is not None and "bytes" in one.outcomes[1].rejection.message
 
 
 def test_a_batch_that_breaks_half_way_names_the_command_that_broke_it(monkeypatch: Patch) -> None:
     """What follows from an event is in pieces when it raises: the batch is decided anew without the one to blame."""
-    raise_for(monkeypatch, "job", "react", lambda given: given[0].id == stream("bad"))
+    raise_for(monkeypatch, "job", "react", lambda given: given[0].id == new_job("bad"))
     one = Decider()
-    one.feed(submit(stream("a")), submit(stream("bad")), submit(stream("b")))
+    one.feed(submit(new_job("a")), submit(new_job("bad")), submit(new_job("b")))
     with pytest.raises(UndecidedError) as caught:
         one.turn()
     assert caught.value.culprit == "log/0/1"
@@ -187,14 +184,14 @@ def test_a_batch_that_breaks_half_way_names_the_command_that_broke_it(monkeypatc
 
 @pytest.mark.usefixtures("quick")
 async def test_only_the_command_that_broke_the_batch_is_set_aside(monkeypatch: Patch) -> None:
-    raise_for(monkeypatch, "job", "react", lambda given: given[0].id == stream("bad"))
+    raise_for(monkeypatch, "job", "react", lambda given: given[0].id == new_job("bad"))
     async with MemoryOwner() as one:
-        one.feed(submit(stream("a")), submit(stream("bad")), submit(stream("b")))
-        assert (await one.outcome(stream("b"))).status is OutcomeStatus.ACCEPTED
-        assert (await one.outcome(stream("a"))).status is OutcomeStatus.ACCEPTED
-        assert (await one.outcome(stream("bad"))).status is OutcomeStatus.REJECTED
+        one.feed(submit(new_job("a")), submit(new_job("bad")), submit(new_job("b")))
+        assert (await one.outcome(new_job("b"))).status is OutcomeStatus.ACCEPTED
+        assert (await one.outcome(new_job("a"))).status is OutcomeStatus.ACCEPTED
+        assert (await one.outcome(new_job("bad"))).status is OutcomeStatus.REJECTED
         (raw,) = quarantined(one)
-        assert stream("bad") in raw
+        assert new_job("bad") in raw
         assert len(one.observer.all("reopened")) == 1
         assert one.owner._aside == {}, "what is written is remembered no more"
 
@@ -202,35 +199,35 @@ async def test_only_the_command_that_broke_the_batch_is_set_aside(monkeypatch: P
 @pytest.mark.usefixtures("quick")
 async def test_what_follows_from_a_command_is_set_aside_without_it(monkeypatch: Patch) -> None:
     """The job is accepted; it is its way into the queue that fails, again and again."""
-    wanted = lambda given: getattr(given[1], "job", "") == stream("bad")  # noqa: E731
+    wanted = lambda given: getattr(given[1], "job", "") == new_job("bad")  # noqa: E731
     raise_for(monkeypatch, "queue", "react", wanted)
     async with MemoryOwner() as one:
-        one.feed(submit(stream("bad")), submit(stream("a")))
-        assert (await one.outcome(stream("a"))).status is OutcomeStatus.ACCEPTED
-        assert (await one.outcome(stream("bad"))).status is OutcomeStatus.ACCEPTED
+        one.feed(submit(new_job("bad")), submit(new_job("a")))
+        assert (await one.outcome(new_job("a"))).status is OutcomeStatus.ACCEPTED
+        assert (await one.outcome(new_job("bad"))).status is OutcomeStatus.ACCEPTED
         await wait_for(lambda: quarantined(one))
         (raw,) = quarantined(one)
         assert "queue.enqueue_task.v1" in raw
         await wait_for(lambda: at_rest(one))
-        assert list(one.machine.queues[QUEUE].lanes.tasks) == [stream("a") + "/main"]
+        assert list(one.machine.queues[QUEUE].lanes.tasks) == [new_job("a") + "/main"]
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_timer_that_raises_is_set_aside_and_does_not_come_back(monkeypatch: Patch) -> None:
     """Neither in this memory nor in one that is rebuilt; an innocent command next to it is decided."""
     raise_for(
-        monkeypatch, "job", "decide", lambda given: isinstance(given[2], jc.MarkDue) and given[0] == stream("bad")
+        monkeypatch, "job", "decide", lambda given: isinstance(given[2], jc.MarkDue) and given[0] == new_job("bad")
     )
     async with MemoryOwner() as one:
-        one.feed(*(submit(stream(name), due_at_ms=NOW + 1_000) for name in ("bad", "good")))
-        await one.outcome(stream("good"))
+        one.feed(*(submit(new_job(name), due_at_ms=NOW + 1_000) for name in ("bad", "good")))
+        await one.outcome(new_job("good"))
         one.clock.now = NOW + 2_000
-        one.feed(submit(stream("innocent")))
-        assert (await one.outcome(stream("innocent"))).status is OutcomeStatus.ACCEPTED
+        one.feed(submit(new_job("innocent")))
+        assert (await one.outcome(new_job("innocent"))).status is OutcomeStatus.ACCEPTED
         await wait_for(lambda: quarantined(one))
         await wait_for(lambda: at_rest(one))
         (raw,) = quarantined(one)
-        assert f"timer/{stream('bad')}/" in raw
+        assert f"timer/{new_job('bad')}/" in raw
         opened = one.log.opened
 
         async def break_once(plan: Plan) -> None:
@@ -238,25 +235,25 @@ async def test_a_timer_that_raises_is_set_aside_and_does_not_come_back(monkeypat
             raise RuntimeError("the broker was away")
 
         one.log.before_commit = break_once
-        one.feed(submit(stream("later")))
-        await one.outcome(stream("later"))
+        one.feed(submit(new_job("later")))
+        await one.outcome(new_job("later"))
         assert one.log.opened == opened + 1 and not one.machine.timers
         assert len(quarantined(one)) == 1
 
 
 @pytest.mark.usefixtures("quick")
 async def test_a_timer_whose_effects_raise_is_set_aside_too(monkeypatch: Patch) -> None:
-    wanted = lambda given: given[0].id == stream("bad") and given[0].status == "QUEUED"  # noqa: E731
+    wanted = lambda given: given[0].id == new_job("bad") and given[0].status == "QUEUED"  # noqa: E731
     raise_for(monkeypatch, "job", "react", wanted)
     async with MemoryOwner() as one:
-        one.feed(*(submit(stream(name), due_at_ms=NOW + 1_000) for name in ("bad", "good")))
-        await one.outcome(stream("good"))
+        one.feed(*(submit(new_job(name), due_at_ms=NOW + 1_000) for name in ("bad", "good")))
+        await one.outcome(new_job("good"))
         one.clock.now = NOW + 2_000
-        one.feed(submit(stream("innocent")))
-        assert (await one.outcome(stream("innocent"))).status is OutcomeStatus.ACCEPTED
+        one.feed(submit(new_job("innocent")))
+        assert (await one.outcome(new_job("innocent"))).status is OutcomeStatus.ACCEPTED
         await wait_for(lambda: quarantined(one) and at_rest(one))
         assert len(quarantined(one)) == 1
-        assert one.machine.load(stream("good")).status == "QUEUED"  # type: ignore[union-attr]
+        assert one.machine.load(new_job("good")).status == "QUEUED"  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("quick")
@@ -269,13 +266,13 @@ async def test_a_lease_that_raises_is_set_aside_once(monkeypatch: Patch) -> None
 
     monkeypatch.setitem(queues._DECIDE, type(expire(QUEUE).body), broken)
     async with MemoryOwner(lease_seconds=0.05) as one:
-        one.feed(credits(QUEUE, 2), submit(stream("a")))
-        await one.outcome(stream("a"))
+        one.feed(credits(QUEUE, 2), submit(new_job("a")))
+        await one.outcome(new_job("a"))
         one.beats.alive = False
         await wait_for(lambda: quarantined(one))
         for number in range(20):
-            one.feed(submit(stream(f"b{number}")))
-            await one.outcome(stream(f"b{number}"))
+            one.feed(submit(new_job(f"b{number}")))
+            await one.outcome(new_job(f"b{number}"))
             await asyncio.sleep(0.01)
         (raw,) = quarantined(one)
         assert "queue.expire_lease.v1" in raw and not one.observer.all("reopened")
@@ -285,7 +282,7 @@ async def test_a_lease_that_raises_is_set_aside_once(monkeypatch: Patch) -> None
 @pytest.mark.parametrize("where", ["submission", "follow-up", "timer", "lease"])
 async def test_what_the_broker_refuses_is_singled_out(where: str) -> None:
     """Not told which record it was, the owner decides one command per transaction until one is refused alone."""
-    bad = stream("bad")
+    bad = new_job("bad")
 
     async def refuse(plan: Plan) -> None:
         for record in plan.records:
@@ -294,15 +291,15 @@ async def test_what_the_broker_refuses_is_singled_out(where: str) -> None:
                 raise RefusedRecordError("too large")
 
     async with MemoryOwner(lease_seconds=0.3) as one:
-        one.feed(credits(QUEUE, 1), submit(stream("first")))
-        await one.outcome(stream("first"))
+        one.feed(credits(QUEUE, 1), submit(new_job("first")))
+        await one.outcome(new_job("first"))
         one.log.before_commit = refuse
         due = NOW + 1_000 if where == "timer" else None
-        one.feed(*(submit(stream(f"a{n}")) for n in range(20)))
-        one.feed(submit(bad, due_at_ms=due), *(submit(stream(f"b{n}")) for n in range(20)))
+        one.feed(*(submit(new_job(f"a{n}")) for n in range(20)))
+        one.feed(submit(bad, due_at_ms=due), *(submit(new_job(f"b{n}")) for n in range(20)))
         one.beats.alive = where != "lease"
         for name in [f"{letter}{n}" for letter in "ab" for n in range(20)]:
-            assert (await one.outcome(stream(name))).status is OutcomeStatus.ACCEPTED
+            assert (await one.outcome(new_job(name))).status is OutcomeStatus.ACCEPTED
         one.clock.now = NOW + 2_000
         await wait_for(lambda: quarantined(one))
         await wait_for(lambda: at_rest(one))
@@ -325,15 +322,15 @@ async def test_a_snapshot_that_is_too_large_is_found_by_deciding_alone(monkeypat
     sized = Batch._sized
 
     def bounded(self: Batch, value: bytes) -> bytes:
-        if value.startswith(b"job/1|") and stream("bad").encode() in value:
+        if value.startswith(b"job/1|") and new_job("bad").encode() in value:
             raise OversizeError("too large")
         return sized(self, value)
 
     monkeypatch.setattr(Batch, "_sized", bounded)
     async with MemoryOwner() as one:
-        one.feed(*(submit(stream(name)) for name in ("a", "b", "bad", "c")))
+        one.feed(*(submit(new_job(name)) for name in ("a", "b", "bad", "c")))
         for name in "abc":
-            assert (await one.outcome(stream(name))).status is OutcomeStatus.ACCEPTED
-        assert (await one.outcome(stream("bad"))).status is OutcomeStatus.REJECTED
+            assert (await one.outcome(new_job(name))).status is OutcomeStatus.ACCEPTED
+        assert (await one.outcome(new_job("bad"))).status is OutcomeStatus.REJECTED
         assert len(quarantined(one)) == 1
-        assert stream("bad") not in {record.originator_id for record in one.log.records}
+        assert new_job("bad") not in {record.originator_id for record in one.log.records}

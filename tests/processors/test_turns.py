@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from memory_owner import NOW, MemoryLog, MemoryOwner, command, credits, submit, wait_for
+from memory_owner import job as new_job
 
 from jobledger.domain import job_commands as jc
-from jobledger.domain.identity import job_stream, queue_stream
+from jobledger.domain.identity import queue_stream
 from jobledger.processors.turns import MAX_TURN_SECONDS, TurnWatch
 from jobledger.schemas.commands import CommandRecord, encode_record
 
@@ -30,7 +31,7 @@ def no_collections() -> Iterator[None]:
 
 def record(number: int, count: int, payload: int = 180) -> bytes:
     text = '{"a":"' + "x" * payload + '"}'
-    jobs = [job_stream("default", f"0190aaaa-{number:04x}-4000-8000-{n:012x}") for n in range(count)]
+    jobs = [new_job(f"0190aaaa-{number:04x}-4000-8000-{n:012x}") for n in range(count)]
     return encode_record(CommandRecord(commands=[submit(job, payload=text) for job in jobs]))
 
 
@@ -83,9 +84,9 @@ async def test_ended_jobs_and_their_stubs_hold_the_loop_for_no_turn() -> None:
 
     log = MemoryLog()
     log.commands = [record(0, 500)]
-    jobs = [job_stream("default", f"0190aaaa-0000-4000-8000-{n:012x}") for n in range(500)]
-    later = [submit(job + "x", due_at_ms=NOW + 10**7) for job in jobs]
-    cancels = [command(job + "x", jc.CancelJob(), f"cancel/{job}") for job in jobs]
+    jobs = [new_job(f"0190aaaa-0000-4000-8000-{n:012x}") for n in range(500)]
+    later = [submit(new_job(job), due_at_ms=NOW + 10**7) for job in jobs]
+    cancels = [command(new_job(job), jc.CancelJob(), f"cancel/{job}") for job in jobs]
     log.commands += [encode_record(CommandRecord(commands=both)) for both in (later, cancels)]
     one = MemoryOwner(log=log)
     with TurnWatch() as watch:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import msgspec
 from memory_owner import NOW, WORKER, Decider, command, credits, submit
+from memory_owner import job as new_job
 
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as qc
-from jobledger.domain.identity import job_stream, queue_stream
+from jobledger.domain.identity import queue_stream
 from jobledger.domain.queue_state import Lanes, QueueTask
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.state_records import UNCHANGED
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 
 QUEUE = queue_stream("default", "default")
-JOB = job_stream("default", "a")
+JOB = new_job("a")
 WINDOW_MS = 60_000
 
 
@@ -38,7 +39,7 @@ def test_a_repeat_of_a_cancel_that_had_nothing_to_change_is_a_duplicate() -> Non
     one = cancelling()
     second = ask(one, JOB, jc.CancelJob(), "second")
     assert (second.status, second.duplicate) == (OutcomeStatus.ACCEPTED, False)
-    one.feed(submit(job_stream("default", "b")))
+    one.feed(submit(new_job("b")))
     one.settle()
     again = ask(one, JOB, jc.CancelJob(), "second")
     assert (again.status, again.duplicate, again.seq) == (OutcomeStatus.ACCEPTED, True, second.seq)
@@ -92,12 +93,12 @@ class Unsearchable(dict[str, QueueTask]):
 def test_why_a_job_waits_is_looked_up() -> None:
     """However many others wait in its queue."""
     one = Decider()
-    one.feed(*(submit(job_stream("default", f"j{number}")) for number in range(50)))
+    one.feed(*(submit(new_job(f"j{number}")) for number in range(50)))
     one.settle()
     lanes: Lanes = one.machine.queues[QUEUE].lanes
     lanes.tasks = Unsearchable(lanes.tasks)
-    told = ask(one, QUEUE, qc.QueryQueue(job=job_stream("default", "j49")), "why")
+    told = ask(one, QUEUE, qc.QueryQueue(job=new_job("j49")), "why")
     assert told.answer is not None
     assert msgspec.json.decode(told.answer.data)["why"] == "no worker serves handler 'work' on this queue"
-    told = ask(one, QUEUE, qc.QueryQueue(job=job_stream("default", "absent")), "why not")
+    told = ask(one, QUEUE, qc.QueryQueue(job=new_job("absent")), "why not")
     assert told.answer is not None and msgspec.json.decode(told.answer.data)["why"] == "not in this queue"
