@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.positions import Vector
 from jobledger.eventlog.reader import PASSING
-from jobledger.graphql.offsets import probing, sequence_of
+from jobledger.graphql.offsets import probing
+from jobledger.schemas.events import sequence_in
 
 #: How many subscribers may read the log at once; the others wait for their turn.
 MAX_AT_ONCE = 4
@@ -93,9 +94,10 @@ def _take(message: Message, turn: _Turn, unread: set[int]) -> int:
         key = key.encode() if isinstance(key, str) else key
         value = value.encode() if isinstance(value, str) else value
         turn.places[partition] = offset + 1
-        if b":" not in key:
-            return 0  # somebody else's bytes: an event names its stream
-        turn.events.append((partition, sequence_of(message), key, value))
+        seq = sequence_in(message.headers())
+        if seq is None or b":" not in key:
+            return 0  # somebody else's bytes: an event names its stream and its number
+        turn.events.append((partition, seq, key, value))
         return len(value)
     if error.code() == KafkaError._PARTITION_EOF:
         turn.places[partition] = max(turn.places[partition], offset)

@@ -12,10 +12,10 @@ from confluent_kafka import Message
 
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.positions import Vector
-from jobledger.graphql.offsets import probing, sequence_of
+from jobledger.graphql.offsets import probing
 from jobledger.graphql.tailing import Tail
 from jobledger.schemas.decoding import decoder
-from jobledger.schemas.events import TYPE_PREFIX, EventMapper, EventRecord, UnknownEventTypeError
+from jobledger.schemas.events import TYPE_PREFIX, EventMapper, EventRecord, UnknownEventTypeError, sequence_in
 from jobledger.telemetry.logs import get_logger
 
 #: What is kept for subscribers that come back, over all partitions.
@@ -146,7 +146,6 @@ class EventTail(Tail):
     async def deliver(self, batch: list[Message]) -> None:
         """Keep the batch and offer it to the subscribers."""
         before = dict(self.vector)
-        checked: set[int] = set()
         for message in batch:
             partition, value, key = message.partition() or 0, message.value() or b"", message.key() or b""
             key = key.encode() if isinstance(key, str) else key
@@ -154,13 +153,14 @@ class EventTail(Tail):
             if b":" not in key:
                 continue  # somebody else's bytes: an event names its stream
             known = self.vector[partition]
-            if partition not in checked:
-                checked.add(partition)
-                seq = sequence_of(message)
-                if known and seq != known + 1:
-                    raise ValueError(f"Event {seq} of partition {partition} came after {known}.")
-            else:
-                seq = known + 1
+            seq = known + 1
+            if not known or not value.startswith(b'{"id":"%d-%d"' % (partition, seq)):
+                found = sequence_in(message.headers())
+                if found is None or (known and found == known):
+                    continue  # somebody else's bytes again, or a copy
+                if known and found != seq:
+                    raise ValueError(f"Event {found} of partition {partition} came after {known}.")
+                seq = found
             self.vector[partition] = seq
             self._keep(partition, Kept(seq, key, value))
             self._pass_on(partition, key, value, before)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobledger.eventlog.clients import ClientConfig
+from jobledger.schemas.events import sequence_in
 
 TIMEOUT_SECONDS = 5.0
 #: A search ends when this few offsets are left; they are read through.
@@ -64,6 +64,16 @@ class LogProbe:
             return None
         raise KafkaException(error)
 
+    def _first_event(self, partition: int, offset: int) -> tuple[int, int] | None:
+        """(offset, seq) of the first event at `offset` or behind it; somebody else's bytes are passed over."""
+        while (found := self.first_record(partition, offset)) is not None:
+            at = found.offset() or 0
+            seq = sequence_in(found.headers())
+            if seq is not None:
+                return at, seq
+            offset = at + 1
+        return None
+
     def before_end(self, partition: int) -> int:
         """An offset from which there are some records to the end; the first one when there are none at all."""
         low, high = self.bounds(partition)
@@ -77,21 +87,12 @@ class LogProbe:
         low, high = self.bounds(partition)
         while high - low > CLOSE_ENOUGH:
             middle = (low + high) // 2
-            found = self.first_record(partition, middle)
-            if found is not None and sequence_of(found) <= seq:
-                low = found.offset() or middle
+            found = self._first_event(partition, middle)
+            if found is not None and found[1] <= seq:
+                low = found[0]
             else:
                 high = middle
         return low
-
-
-def sequence_of(message: Message) -> int:
-    """`seq` of an event record, from its CloudEvents header."""
-    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
-    for name, value in headers:
-        if name == "ce_sequence":
-            return int(value)
-    raise ValueError(f"Record {message.partition()}/{message.offset()} of {message.topic()} has no ce_sequence header.")
 
 
 @contextmanager

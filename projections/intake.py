@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 from confluent_kafka import Message
@@ -11,10 +12,11 @@ from jobledger.projections.changes import Changes
 from jobledger.projections.fold import fold
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import Advance, Position
-from jobledger.schemas.events import EventRecord, UnknownEventTypeError, decode_head
+from jobledger.schemas.events import TYPE_PREFIX, EventRecord, UnknownEventTypeError, decode_head
 from jobledger.telemetry.logs import get_logger
 
 log = get_logger()
+_OURS = TYPE_PREFIX.encode()
 
 
 class ProjectionStoppedError(RuntimeError):
@@ -55,9 +57,11 @@ class Batch:
             record = self._reader.read(value, message.headers)
         except (UnknownEventTypeError, msgspec.DecodeError, UnicodeDecodeError) as error:
             self._broken(message, partition, position, error)
-            self._reached[partition] = Position(position.seq, offset + 1, position.last_event_at_ms)
             return
         if record.seq <= position.seq:
+            return
+        if (record.id != f"{partition}-{record.seq}" or record.seq != position.seq + 1) and _is_foreign(message):
+            self._set_aside(message, partition, position, "The record is no event that an owner has written.")
             return
         if record.seq != position.seq + 1:
             log.critical("projection_gap", partition=partition, expected_seq=position.seq + 1, found_seq=record.seq)
@@ -83,15 +87,13 @@ class Batch:
         try:
             envelope = decode_head(message.value() or b"")
         except (msgspec.DecodeError, UnicodeDecodeError):
-            log.error(
-                "record_quarantined",
-                topic=message.topic(),
-                partition=partition,
-                offset=message.offset(),
-                error=str(error),
-            )
+            self._set_aside(message, partition, position, str(error))
             return
         if envelope.seq <= position.seq:
+            self._reached[partition] = Position(position.seq, (message.offset() or 0) + 1, position.last_event_at_ms)
+            return
+        if _is_foreign(message):
+            self._set_aside(message, partition, position, str(error))
             return
         if isinstance(error, UnknownEventTypeError):
             log.critical(
@@ -101,6 +103,11 @@ class Batch:
             f"Event {envelope.seq} of partition {partition} (stream '{envelope.stream}', version {envelope.version}) "
             f"can't be read: {error}"
         ) from error
+
+    def _set_aside(self, message: Message, partition: int, position: Position, error: str) -> None:
+        offset = message.offset() or 0
+        log.error("record_quarantined", topic=message.topic(), partition=partition, offset=offset, error=error)
+        self._reached[partition] = Position(position.seq, offset + 1, position.last_event_at_ms)
 
     def advances(self) -> list[Advance]:
         """How the positions move; by partition, so that two writers lock in the same order."""
@@ -113,3 +120,9 @@ class Batch:
     def reached(self) -> dict[int, Position]:
         """Where the partitions stand once the batch is written."""
         return self._reached
+
+
+def _is_foreign(message: Message) -> bool:
+    """Whether somebody else has written a record: an event of an owner has CloudEvents headers with a type of ours."""
+    headers: Any = message.headers() or ()
+    return not any(name == "ce_type" and (value or b"").startswith(_OURS) for name, value in headers)

@@ -74,6 +74,14 @@ class EventHead(msgspec.Struct, frozen=True):
 decode_head = decoder(EventHead)
 
 
+def sequence_in(headers: Any) -> int | None:
+    """`seq` as the CloudEvents headers of a message tell it; None: it is no event that an owner has written."""
+    for name, value in headers or ():
+        if name == "ce_sequence" and isinstance(value, bytes) and value.isdigit() and len(value) < 19:
+            return int(value)
+    return None
+
+
 class UnknownEventTypeError(ValueError):
     """A type of event that this release does not know. A reader of ours stops; it never skips."""
 
