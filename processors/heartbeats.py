@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
+from collections.abc import Callable
 
 import msgspec
 from confluent_kafka import OFFSET_END, KafkaException, Message
@@ -12,7 +13,7 @@ from confluent_kafka import OFFSET_END, KafkaException, Message
 from jobledger.domain.worker_messages import Heartbeat
 from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.eventlog.reader import LogReader
-from jobledger.processors.core.watched_clock import WatchedClock
+from jobledger.processors.core.ports import Clock
 from jobledger.schemas.worker import decode_heartbeat, encode_heartbeat
 
 PROBE_SECONDS = 0.5
@@ -20,6 +21,8 @@ PROBE_SECONDS = 0.5
 MAX_PROBES_ON_THEIR_WAY = 10
 MAX_WORKERS = 100_000
 PROBE_WORKER = "-"
+#: A probe has come back: monotonic seconds when it was sent and read, and the broker's time in ms in between.
+Measured = Callable[[float, float, int], None]
 
 
 class HeartbeatBook:
@@ -36,12 +39,14 @@ class HeartbeatBook:
         topic: str,
         config: dict[str, str | int | float | bool],
         nonce: str,
-        clock: WatchedClock,
+        clock: Clock,
+        measured: Measured = lambda sent_at, received_at, broker_ms: None,
     ) -> None:
         self._producer = producer
         self._topic = topic
         self._nonce = nonce
         self._clock = clock
+        self._measured = measured
         self._reader = LogReader(config, topic, {0: OFFSET_END}, self._read)
         self._heard: OrderedDict[str, float] = OrderedDict()
         self._probes: OrderedDict[int, float] = OrderedDict()
@@ -140,5 +145,5 @@ class HeartbeatBook:
         if sent is None:
             return
         self._seen_until = max(self._seen_until, sent)
-        self._clock.measured(sent, self._clock.monotonic(), broker_ms)
+        self._measured(sent, self._clock.monotonic(), broker_ms)
         self._first.set()

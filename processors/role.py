@@ -78,6 +78,7 @@ class Scheduler:
             consumer_config(kafka, f"{instance}-heartbeats", f"{cell}-heartbeats"),
             str(uuid7()),
             watched,
+            watched.measured,
         )
         self.relay = KafkaRelay(producer_config(kafka, f"{instance}-relay"), cell)
         observer = TelemetryObserver(metrics, clock, instance)

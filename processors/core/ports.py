@@ -44,7 +44,7 @@ class PartitionLog(Protocol):
     async def commands_from(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
         """Up to `limit` command records from `offset` on; fewer at the end of the log, none when there are none yet.
 
-        Raises LostCommandError when the log begins behind `offset`.
+        When the log begins behind `offset`, its first records; raises LostCommandError when it has none at all.
         """
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from jobledger.processors.core.state_records import CHECKPOINT_KEY, PendingPart,
 
 _BATCH = 10_000
 #: Idempotency keys, stubs of ended streams, commands that changed nothing: what is kept for a time only.
-_RETAINED = (b"k|", b"e|", b"n|")
+_RETAINED = frozenset((b"k|", b"e|", b"n|"))
 
 
 class LostTailError(RuntimeError):
@@ -67,7 +67,7 @@ class LatestState:
         """Take (key, value) records in the order of the log; None: the key is gone. Raises UnreadableStateError."""
         kept: dict[bytes, bytes | None] = {}
         for key, value in records:
-            if key.startswith(_RETAINED):
+            if key[:2] in _RETAINED:
                 kept[key] = value
             elif value is None:
                 self.records.pop(key, None)
