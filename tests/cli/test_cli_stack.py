@@ -241,6 +241,15 @@ def test_another_servers_port_is_no_api(stack: Stack, server: str) -> None:
         assert len(said.stderr.splitlines()) == 1
 
 
+def test_a_port_of_metrics_is_no_api(stack: Stack) -> None:
+    """It speaks HTTP, and has no GraphQL."""
+    url = stack.ready["roles"][0]["metrics_url"].removesuffix("/metrics")
+    said = stack.run("jobs", "list", "--api-url", url)
+    assert (said.returncode, said.stdout) == (4, "")
+    assert "JOBLEDGER_API_URL" in said.stderr
+    assert len(said.stderr.splitlines()) == 1
+
+
 def port_of(ready: dict[str, Any]) -> int:
     return int(str(ready["postgres_dsn"]).rpartition(":")[2].partition("/")[0])
 

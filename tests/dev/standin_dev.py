@@ -17,7 +17,7 @@ def main() -> int:
     for name in ("data_dir", "ready_file"):
         if name in given:
             given[name] = Path(given[name])
-    for name in ("port_base", "workers"):
+    for name in ("port_base", "workers", "partitions"):
         if name in given:
             given[name] = int(given[name])
     for name in ("ephemeral", "restart"):

@@ -192,6 +192,19 @@ def test_a_stop_request_during_the_start_is_obeyed(start: Callable[..., Dev]) ->
     wait_until_gone({child.pid for child in children}, 1)
 
 
+def test_data_keeps_the_number_of_partitions_that_it_was_made_with(start: Callable[..., Dev]) -> None:
+    """Another one is refused before anything starts, none at all is that one."""
+    first = start("partitions=2")
+    first.ready()
+    assert first.end() == 0
+    other = start("partitions=8")
+    assert other.process.wait(30) == 2
+    expected = (
+        f"--partitions is 8, but the data in {other.data_dir} was made with 2, which is for ever: say --partitions 2"
+    )
+    assert other.output.read_text().splitlines()[-1].startswith(expected)
+
+
 def test_a_second_dev_on_the_same_directory_is_refused(start: Callable[..., Dev]) -> None:
     first = start()
     first.ready()

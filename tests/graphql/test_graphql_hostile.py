@@ -48,3 +48,41 @@ async def test_a_command_with_an_id_of_the_caller_says_what_was_asked(system: An
         await api.submit(commandId=command, payload=payload)
     sent = {command.id: command.body.request_digest for command in system.owner.commands if command.id in ids}
     assert sent[ids[0]] == sent[ids[1]] != sent[ids[2]] and sent[ids[0]] is not None
+
+
+#: Documents that can't be executed, their variables, and words of the one error.
+NOT_EXECUTABLE: list[tuple[str, Any, str]] = [
+    ("", {}, "query"),
+    ("{", {}, "Syntax Error"),
+    ("{ nothing }", {}, "Cannot query field 'nothing'"),
+    ("{ job { id } }", {}, "Argument 'Query.job(id:)' of type 'ID!' is required"),
+    ("{ jobs(first: many) { position } }", {}, "Int cannot represent non-integer value: many"),
+    ("{ jobs(filter: {status: [DONE]}) { position } }", {}, "Value 'DONE' does not exist in 'JobStatus' enum"),
+    ("query($i: ID!) { job(id: $i) { id } }", {}, "Variable '$i' has invalid value: Expected a value of"),
+    ("query($n: Int) { jobs(first: $n) { position } }", {"n": "x"}, "Int cannot represent non-integer value: 'x'"),
+    ("mutation($i: SubmitJobInput!) { submitJob(input: $i) { __typename } }", {"i": {}}, "handler"),
+    (
+        "mutation($i: SubmitJobInput!) { submitJob(input: $i) { __typename } }",
+        {"i": {"handler": "work", "priority": "high"}},
+        "Int cannot represent non-integer value: 'high'",
+    ),
+    (
+        "mutation($i: SubmitJobInput!) { submitJob(input: $i) { __typename } }",
+        {"i": {"handler": "work", "colour": "red"}},
+        "not to include unknown field 'colour'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("query", "variables", "words"), NOT_EXECUTABLE, ids=[w[:40] for *_, w in NOT_EXECUTABLE])
+async def test_what_is_no_request_of_this_schema_is_one_sentence(
+    api: Any, query: str, variables: Any, words: str
+) -> None:
+    answer = await api.http.post(api.url, json={"query": query, "variables": variables})
+    assert answer.status_code in (200, 400)
+    document = answer.json()
+    assert not document.get("data")
+    assert words in document["errors"][0]["message"]
+    for error in document["errors"]:
+        assert len(error["message"].splitlines()) == 1
+        assert "Traceback" not in error["message"]

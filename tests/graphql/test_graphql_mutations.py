@@ -105,6 +105,7 @@ async def _refused(api: Any, fields: dict[str, Any], code: str, path: list[str],
     answer = await api.submit(**fields)
     assert (answer["code"], answer["path"]) == (code, ["input", *path])
     assert word in answer["message"] and answer["remedy"] and answer["value"] is not None
+    assert len(answer["message"].splitlines()) == 1 and "Traceback" not in answer["message"]
     bulk = (await api.ask(SUBMIT_MANY, {"input": [{"handler": "work", **fields}]}))["submitJobs"]
     (problem,) = bulk["problems"]
     assert problem["error"]["code"] == code and problem["error"]["path"] == ["input", "0", *path]

@@ -93,6 +93,13 @@ def api_failure(error: BaseException) -> CliError | None:
         )
     if isinstance(error, Unavailable):
         return CliError(_sentence(error), Exit.UNREACHABLE)
+    if isinstance(error, JobledgerError) and error.code == "NOT_AN_API":
+        return CliError(_sentence(error), Exit.UNREACHABLE)
+    if isinstance(error, JobledgerError) and error.code.startswith("HTTP_4"):
+        return CliError(
+            f"{_sentence(error).rstrip('.')}; is it the api's own port that --api-url or JOBLEDGER_API_URL names?",
+            Exit.UNREACHABLE,
+        )
     if isinstance(error, JobledgerError) and not isinstance(error, BulkError):
         return CliError(_sentence(error), Exit.REFUSED)
     return None

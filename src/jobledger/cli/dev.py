@@ -25,7 +25,9 @@ def dev(  # noqa: PLR0913 - the options, each by its name
     schedulers: Annotated[int, typer.Option(help="How many scheduler processes.")] = 1,
     projectors: Annotated[int, typer.Option(help="How many projector processes.")] = 1,
     workers: Annotated[int, typer.Option(help="How many worker processes.")] = 1,
-    partitions: Annotated[int, typer.Option(help="Partitions of a new data directory; fixed for ever.")] = 4,
+    partitions: Annotated[
+        int | None, typer.Option(help="Partitions of a new data directory, fixed for ever.", show_default="4")
+    ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write URLs and process ids as JSON when ready.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the roles' logs here too.")] = False,
     restart: Annotated[bool, typer.Option("--restart/--no-restart", help="Start roles again that ended.")] = True,

@@ -29,6 +29,18 @@ class DataDir:
         """The last supervisor was killed; what it had started may need some seconds to end."""
         self._running.touch()
 
+    @property
+    def partitions(self) -> int | None:
+        """The number that its data was made with; None while there is none."""
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int((self.path / "partitions").read_text())
+        return None
+
+    def keep_partitions(self, number: int) -> None:
+        """Call when its topics exist: that is their number for ever."""
+        if self.partitions is None:
+            (self.path / "partitions").write_text(f"{number}\n")
+
     def left_in_order(self) -> None:
         """Call when everything below is stopped."""
         self._running.unlink(missing_ok=True)

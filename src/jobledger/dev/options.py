@@ -13,6 +13,7 @@ MAX_APIS = 8
 """Their GraphQL ports share the first ten with Kafka and Postgres."""
 
 MAX_PARTITIONS = 1024
+PARTITIONS = 4
 
 _ROLES = ("api", "scheduler", "projector", "worker")
 
@@ -38,7 +39,8 @@ class DevOptions:
     schedulers: int = 1
     projectors: int = 1
     workers: int = 1
-    partitions: int = 4
+    partitions: int | None = None
+    """Of a new data directory, 4 unless given; one that has data keeps the number that it was made with."""
     handlers: tuple[str, ...] = ()
     ready_file: Path | None = None
     verbose: bool = False
@@ -59,7 +61,7 @@ class DevOptions:
         ):
             if not 0 <= count <= most:
                 raise BadOptionError(f"--{name} is {count}: choose 0 to {most}.")
-        if not 1 <= self.partitions <= MAX_PARTITIONS:
+        if self.partitions is not None and not 1 <= self.partitions <= MAX_PARTITIONS:
             raise BadOptionError(f"--partitions is {self.partitions}: choose 1 to {MAX_PARTITIONS}.")
         if not 0 < self.ready_timeout_seconds < float("inf"):
             raise BadOptionError(f"--ready-timeout is {self.ready_timeout_seconds:g}: choose seconds above 0.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from jobledger.dev.logs import BoundedLog
-from jobledger.dev.options import DevOptions, Instance, Layout
+from jobledger.dev.options import PARTITIONS, DevOptions, Instance, Layout
 from jobledger.dev.parent import PARENT_FD_VARIABLE
 from jobledger.dev.ports import LOOPBACK
 
@@ -182,7 +182,7 @@ def role_environment(
         "PYTHONPATH": os.pathsep.join(search_path),
         "PYTHONUNBUFFERED": "1",
         "JOBLEDGER_DEV": "1",
-        "JOBLEDGER_PARTITIONS": str(options.partitions),
+        "JOBLEDGER_PARTITIONS": str(options.partitions or PARTITIONS),
         "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": f"{LOOPBACK}:{places.kafka}",
         "JOBLEDGER_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
         "JOBLEDGER_KAFKA_REPLICATION_FACTOR": "1",

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ from jobledger.dev.descendants import Descendants
 from jobledger.dev.extra import ExtraMissingError, require_extra
 from jobledger.dev.handlers import HandlersError, check_handlers
 from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
-from jobledger.dev.options import BadOptionError, DevOptions, layout
+from jobledger.dev.options import PARTITIONS, BadOptionError, DevOptions, layout
 from jobledger.dev.ports import wait_until_free
 from jobledger.dev.ready import RunningRole, RunningStack, write_ready_file
 from jobledger.dev.roles import RoleProcess, role_environment, sentence_in
@@ -120,6 +120,7 @@ class Supervisor:
             self._watch(watched)
         if not self.ready and all(watched.process.is_ready() for watched in self._roles):
             self.ready = True
+            self._directory.keep_partitions(self._options.partitions or PARTITIONS)
             self._publish_pids()
 
     def describe(self) -> RunningStack:
@@ -279,7 +280,8 @@ def _still_doing(process: RoleProcess) -> str:
     running = process.running_tasks() if process.instance.role == "worker" else None
     if not running:
         return process.instance.id
-    return f"{process.instance.id} (its {running} running handler{'s have' if running > 1 else ' has'} 30 s to end)"
+    handlers = "running handler has" if running == 1 else f"{running} running handlers have"
+    return f"{process.instance.id} (its {handlers} 30 s to end)"
 
 
 def _log_end(process: RoleProcess) -> str:
@@ -321,6 +323,7 @@ def run_dev(options: DevOptions) -> int:
         require_extra()
         _make_way_for(options.ready_file)
         with data_dir(options.data_dir, ephemeral=options.ephemeral) as directory:
+            options = _with_partitions(options, directory)
             # Before signals are caught: Ctrl-C ends these two at once.
             check_handlers(options)
             kafka_jars(default_cache_dir())
@@ -336,6 +339,19 @@ def run_dev(options: DevOptions) -> int:
     except (ChildFailedError, DownloadFailedError, RoleFailedError) as error:
         _say(str(error))
         return EXIT_FAILED
+
+
+def _with_partitions(options: DevOptions, directory: DataDir) -> DevOptions:
+    """The number that the data was made with; asking for another one is refused."""
+    made_with = directory.partitions
+    if made_with is None or made_with == options.partitions:
+        return options
+    if options.partitions is not None:
+        raise BadOptionError(
+            f"--partitions is {options.partitions}, but the data in {directory.path} was made with {made_with}, which "
+            f"is for ever: leave --partitions out, or name another --data-dir."
+        )
+    return replace(options, partitions=made_with)
 
 
 def _make_way_for(ready_file: Path | None) -> None:
