@@ -37,6 +37,7 @@ class Changes:
 
     def __init__(self) -> None:
         self.events: list[EventValues] = []
+        self.set_aside: dict[Key, Change] = {}
         self.jobs = TableChanges()
         self.attempts = TableChanges()
         self.queues = TableChanges()

@@ -27,20 +27,36 @@ def fold(changes: Changes, record: EventRecord, partition: int, raw: bytes) -> N
     """
     _, tenant, name = split_stream(record.originator_id)
     event = record.data
+    _keep(changes, record, partition, raw)
+    APPLY[type(event)](changes, record, (tenant, name), event, partition)
+
+
+def set_aside(changes: Changes, record: EventRecord, partition: int, raw: bytes, reason: str) -> None:
+    """Add an event that changes no row: it stands in the history, and among those that were set aside."""
+    _keep(changes, record, partition, raw)
+    changes.set_aside[partition, record.seq] = {
+        "stream": record.originator_id,
+        "version": record.originator_version,
+        "type": type_name(record.data),
+        "at_ms": record.at_ms,
+        "reason": reason,
+    }
+
+
+def _keep(changes: Changes, record: EventRecord, partition: int, raw: bytes) -> None:
     changes.events.append(
         (
             partition,
             record.seq,
             record.originator_id,
             record.originator_version,
-            type_name(event),
+            type_name(record.data),
             record.at_ms,
             record.command_id,
             record.actor.kind.value,
             raw,
         )
     )
-    APPLY[type(event)](changes, record, (tenant, name), event, partition)
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ import msgspec
 from confluent_kafka import Message
 
 from jobledger.projections.changes import Changes
-from jobledger.projections.fold import fold
+from jobledger.projections.fold import fold, set_aside
+from jobledger.projections.lives import Lives, Standing
 from jobledger.projections.reading import EventReader
-from jobledger.projections.writer import Advance, Position
+from jobledger.projections.writer import Advance, Position, SecondLifeError, Writer
 from jobledger.schemas.events import TYPE_PREFIX, EventRecord, UnknownEventTypeError, decode_head
 from jobledger.telemetry.logs import get_logger
 
@@ -27,14 +28,20 @@ class Batch:
     """Events that follow directly on the positions of their partitions, folded. `until`: no seq beyond these."""
 
     def __init__(
-        self, reader: EventReader, positions: Mapping[int, Position], until: Mapping[int, int] | None = None
+        self,
+        reader: EventReader,
+        positions: Mapping[int, Position],
+        until: Mapping[int, int] | None = None,
+        rows: Mapping[str, Standing] | None = None,
     ) -> None:
+        """`rows`: where the rows of jobs stand that the batch may meet; only needed when some began a second time."""
         self.changes = Changes()
         self._reader = reader
         self._positions = positions
         self._until = until
         self._reached: dict[int, Position] = {}
         self._versions: dict[str, int] = {}
+        self._lives = Lives((rows or {}).get)
 
     def add(self, messages: Iterable[Message]) -> None:
         """Take in messages. Those of partitions without a position and events applied before are dropped.
@@ -69,8 +76,12 @@ class Batch:
                 f"Partition {partition} of the events goes from seq {position.seq} to {record.seq} (offset {offset}): "
                 f"events are missing. Restore the topic, or run `jobledger projection rebuild` if the log is whole."
             )
-        self._check_version(record, partition)
-        fold(self.changes, record, partition, value)
+        fault = self._lives.fault(record)
+        if fault is None:
+            self._check_version(record, partition)
+            fold(self.changes, record, partition, value)
+        else:
+            set_aside(self.changes, record, partition, value, fault)
         self._reached[partition] = Position(record.seq, offset + 1, record.at_ms)
 
     def _check_version(self, record: EventRecord, partition: int) -> None:
@@ -115,6 +126,24 @@ class Batch:
             Advance(p, self._positions[p].seq, to.seq, to.next_offset, to.last_event_at_ms)
             for p, to in sorted(self._reached.items())
         ]
+
+    def write(self, writer: Writer, messages: list[Message]) -> Batch:
+        """Write it; `messages` are those that were added. Returns what was written: this batch, or the same folded
+        again because jobs of it had ended before in the tables, with their events set aside.
+
+        Raises as `Writer.write`.
+        """
+        written = self
+        try:
+            writer.write(self.changes, self.advances())
+        except SecondLifeError:
+            rows = writer.standings(self.changes.jobs.rows)
+            written = Batch(self._reader, self._positions, self._until, rows)
+            written.add(messages)
+            writer.write(written.changes, written.advances())
+        for (partition, seq), row in written.changes.set_aside.items():
+            log.error("projection_event_set_aside", partition=partition, seq=seq, event_type=row["type"])
+        return written
 
     @property
     def reached(self) -> dict[int, Position]:

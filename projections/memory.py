@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
+from jobledger.domain.identity import split_stream
 from jobledger.projections.changes import Changes, TableChanges
-from jobledger.projections.fold import fold
+from jobledger.projections.fold import fold, set_aside
+from jobledger.projections.lives import Lives, Standing, standing
 from jobledger.projections.reading import EventReader
 from jobledger.projections.tables import (
     ATTEMPTS,
@@ -17,6 +19,8 @@ from jobledger.projections.tables import (
     JOBS,
     QUEUES,
     RUNNING,
+    SET_ASIDE,
+    TABLES,
     WAITING_TASKS,
     WORKERS,
     Change,
@@ -37,16 +41,20 @@ class MemoryTables:
     """
 
     def __init__(self, *, keep_events: bool = True) -> None:
-        self.rows: dict[str, Rows] = {t.name: {} for t in (EVENTS, JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)}
+        self.rows: dict[str, Rows] = {table.name: {} for table in TABLES}
         self.vector: dict[int, int] = {}
         self._keep_events = keep_events
         self._reader = EventReader()
 
     def fold(self, partition: int, records: Iterable[tuple[EventRecord, bytes]]) -> None:
         """Fold events of a partition, each with its record's value as read from Kafka."""
-        changes = Changes()
+        changes, lives = Changes(), Lives(self._standing)
         for record, raw in records:
-            fold(changes, record, partition, raw)
+            fault = lives.fault(record)
+            if fault is None:
+                fold(changes, record, partition, raw)
+            else:
+                set_aside(changes, record, partition, raw, fault)
             self.vector[partition] = record.seq
         self.apply(changes)
 
@@ -64,6 +72,8 @@ class MemoryTables:
             for values in changes.events:
                 row = dict(zip(EVENTS.columns, (*values[:-1], values[-1].decode()), strict=True))
                 self.rows["events"][values[:2]] = row
+        for key, change in changes.set_aside.items():
+            self.rows["set_aside"][key] = _new(SET_ASIDE, key, change)
         self._take(changes)
         waiting = self.rows["waiting_tasks"]
         for key, change in changes.waiting.items():
@@ -72,6 +82,10 @@ class MemoryTables:
             self.rows["workers"].pop(key, None)
         for table, part in table_changes(changes):
             _apply(table, self.rows[table.name], part)
+
+    def _standing(self, stream: str) -> Standing | None:
+        row = self.rows["jobs"].get(split_stream(stream)[1:])
+        return None if row is None else standing(row["version"], row["status"])
 
     def _take(self, changes: Changes) -> None:
         for key in changes.taken:

@@ -77,6 +77,7 @@ class Projector:
         self._at_end: set[int] = set()
         self._committed: dict[int, int] = {}
         self._lags: dict[int, float] = {}
+        self._aside: dict[int, int] = {}
         self._reported = 0.0
         self._last_write = 0.0
         self._connected = True
@@ -112,6 +113,11 @@ class Projector:
     def lags(self) -> dict[int, float]:
         """Seconds behind by partition, of the partitions projected here, when last looked at."""
         return self._lags.copy()
+
+    @property
+    def set_aside(self) -> int:
+        """Events of the partitions projected here that change no row, since their job had ended before."""
+        return sum(self._aside.copy().values())
 
     @property
     def running(self) -> bool:
@@ -217,7 +223,7 @@ class Projector:
         begun = time.monotonic()
         try:
             assert self._writer is not None
-            self._writer.write(batch.changes, advances)
+            batch = batch.write(self._writer, messages)
         except DeposedError:
             for advance in advances:
                 log.warning("projection_deposed", partition=advance.partition, seq=advance.expected)
@@ -228,6 +234,8 @@ class Projector:
             self._reconnect(error)
             return
         self._at.update(batch.reached)
+        for partition, _ in batch.changes.set_aside:
+            self._aside[partition] = self._aside.get(partition, 0) + 1
         count = len(batch.changes.events)
         self._last_write = begun if count >= PACE_FROM else 0.0
         self._metrics.inc("jobledger_projected_events_total", count)
@@ -265,6 +273,7 @@ class Projector:
         self._resync(reconnect=True)
 
     def _read_positions(self, partitions: list[int], *, reconnect: bool = False) -> dict[int, Position]:
+        """Where partitions stand in the tables, and how many of their events are set aside there."""
         while True:
             if reconnect:
                 if self._writer is not None:
@@ -272,7 +281,9 @@ class Projector:
                 self._writer = self._connect()
             try:
                 assert self._writer is not None
-                return self._writer.positions(partitions)
+                found = self._writer.positions(partitions)
+                self._aside.update(self._writer.set_aside(partitions))
+                return found
             except _PASSING as error:
                 self._database_lost(error)
                 reconnect = True
@@ -310,6 +321,7 @@ class Projector:
             self._at_end.discard(partition)
             self._committed.pop(partition, None)
             self._lags.pop(partition, None)
+            self._aside.pop(partition, None)
             self._metrics.drop_matching(partition=partition)
             log.info("projection_revoked", partition=partition, seq=position.seq if position else 0)
         consumer.incremental_unassign(partitions)
@@ -326,6 +338,9 @@ class Projector:
             lag_events, lag_seconds = self._lag(consumer, partition, position)
             self._lags[partition] = lag_seconds
             self._metrics.set("jobledger_projection_position", position.seq, partition=partition)
+            self._metrics.set(
+                "jobledger_projection_set_aside_events", self._aside.get(partition, 0), partition=partition
+            )
             self._metrics.set("jobledger_projection_lag_events", lag_events, partition=partition)
             self._metrics.set("jobledger_projection_lag_seconds", lag_seconds, partition=partition)
         moved = {p: at.next_offset for p, at in self._at.items() if self._committed.get(p, 0) < at.next_offset}

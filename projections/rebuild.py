@@ -134,8 +134,8 @@ class Refold:
             messages = self._poll()
             batch = Batch(self._reader, at, until=wanted)
             batch.add(messages)
-            if advances := batch.advances():
-                self._writer.write(batch.changes, advances)
+            if batch.advances():
+                batch = batch.write(self._writer, messages)
                 at.update(batch.reached)
                 self.vector = {partition: position.seq for partition, position in at.items()}
                 self.events += len(batch.changes.events)

@@ -144,8 +144,9 @@ def add_checks(health: Health, settings: ProjectorSettings, projector: Projector
     async def projection() -> Checked:
         lags = projector.lags
         worst = max(lags.values(), default=0.0)
-        state = HealthStatus.DEGRADED if worst > LAG_SECONDS else HealthStatus.HEALTHY
-        return Checked(state, {"partitions": len(lags), "lag_seconds": round(worst, 1)})
+        aside = projector.set_aside
+        state = HealthStatus.DEGRADED if worst > LAG_SECONDS or aside else HealthStatus.HEALTHY
+        return Checked(state, {"partitions": len(lags), "lag_seconds": round(worst, 1), "set_aside": aside})
 
     health.add("database", model.ping, timeout=3.0, slow_after=1.0)
     health.add("queue", queue, timeout=3.0, slow_after=1.0)

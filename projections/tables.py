@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobledger.projections.lives import FINAL_STATUSES
+
 Key = tuple[Any, ...]
 Change = dict[str, Any]
 
@@ -27,6 +29,8 @@ class Table:
     counters: tuple[str, ...] = ()
     #: What a column is in a new row when the change doesn't name it (other columns: NULL).
     defaults: dict[str, Any] = field(default_factory=dict)
+    #: Rows in one of these statuses are not changed any more.
+    final: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -102,6 +106,7 @@ JOBS = Table(
         "updated_at_ms": "bigint",
     },
     defaults={"attempt": 0, "assignment": 0, "run": 1},
+    final=FINAL_STATUSES,
 )
 ATTEMPTS = Table(
     name="attempts",
@@ -172,8 +177,13 @@ EVENTS = Table(
         "data": "text",
     },
 )
+SET_ASIDE = Table(
+    name="set_aside",
+    key={"partition": "integer", "seq": "bigint"},
+    fixed={"stream": "text", "version": "bigint", "type": "text", "at_ms": "bigint", "reason": "text"},
+)
 #: The tables that are a fold of the events; `positions` says how far.
-TABLES = (EVENTS, JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)
+TABLES = (EVENTS, JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS, SET_ASIDE)
 
 RUNNING = "RUNNING"
 CANCELLING = "CANCELLING"
@@ -216,7 +226,8 @@ def update_sql(table: Table) -> str:
         )
     sets += [f"{column} = t.{column} + coalesce(s.{column}, 0)" for column in table.counters]
     given = _given(table, [*table.key, *table.changing, *table.counters])
-    return f"UPDATE {table.name} t SET {', '.join(sets)} FROM {given} WHERE {_matches(table)}"
+    still = "".join(f" AND t.status <> '{status}'" for status in table.final)
+    return f"UPDATE {table.name} t SET {', '.join(sets)} FROM {given} WHERE {_matches(table)}{still}"
 
 
 def insert_missing_sql(table: Table) -> str:

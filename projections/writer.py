@@ -12,10 +12,15 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from jobledger.domain.identity import job_stream
 from jobledger.projections.changes import Changes, TableChanges
+from jobledger.projections.lives import Standing, standing
 from jobledger.projections.memory import table_changes
 from jobledger.projections.tables import (
+    ATTEMPTS,
     EVENTS,
+    JOBS,
+    SET_ASIDE,
     TABLES,
     WAITING_TASKS,
     WORKERS,
@@ -38,6 +43,13 @@ class DeposedError(Exception):
 
 class FoldError(RuntimeError):
     """A row that an event changes doesn't exist: the tables are not a fold of the log. Rebuild them."""
+
+
+class SecondLifeError(FoldError):
+    """An event comes for a job whose row has ended, or is there already: its stream may have begun a second time.
+
+    Nothing of the batch was written; fold it again by where the rows stand.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,11 @@ _TAKE = (
     " SELECT tenant, queue, count(*), sum(bytes)::bigint FROM taken GROUP BY tenant, queue"
 )
 _UPDATE = {table.name: update_sql(table) for table in TABLES if table.changing}
+_STANDINGS = (
+    "SELECT t.tenant, t.id, t.version, t.status FROM jobs t"
+    " JOIN json_to_recordset(%s::json) AS s(tenant text, id text) ON t.tenant = s.tenant AND t.id = s.id"
+)
+_COUNT_ASIDE = "SELECT partition, count(*) FROM set_aside WHERE partition = ANY(%s::integer[]) GROUP BY partition"
 _COPY = {table.name: copy_sql(table) for table in TABLES}
 _BITS = {table.name: bits(table) for table in TABLES}
 _DELETE_WORKERS = delete_sql(WORKERS)
@@ -126,17 +143,37 @@ class Writer:
             found = self._run(_READ_POSITIONS, [wanted]).fetchall()
         return {partition: Position(*rest) for partition, *rest in found}
 
+    def set_aside(self, partitions: Iterable[int]) -> dict[int, int]:
+        """How many events of each partition are set aside."""
+        wanted = list(partitions)
+        return dict.fromkeys(wanted, 0) | dict(self._run(_COUNT_ASIDE, [wanted]).fetchall())
+
+    def standings(self, keys: Iterable[Key]) -> dict[str, Standing]:
+        """Where the rows of jobs stand, by stream; those that there are."""
+        found = self._run(_STANDINGS, [_keys(JOBS, keys)]).fetchall()
+        return {job_stream(tenant, name): standing(version, status) for tenant, name, version, status in found}
+
     def write(self, changes: Changes, advances: list[Advance]) -> None:
         """Write a batch and its positions, or nothing.
 
-        Raises DeposedError, FoldError, or psycopg.Error, after which it may have been written or not when the
-        connection was lost: read the positions.
+        Raises DeposedError, FoldError (SecondLifeError when jobs of it had ended before), or psycopg.Error, after
+        which it may have been written or not when the connection was lost: read the positions.
         """
+        try:
+            self._write(changes, advances)
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.table_name not in (JOBS.name, ATTEMPTS.name):
+                raise
+            raise SecondLifeError(str(error.diag.message_detail or error)) from error
+
+    def _write(self, changes: Changes, advances: list[Advance]) -> None:
         now = time.time_ns() // 1_000_000
         with self._connection.transaction():
             if self._run(_ADVANCE, [now, _encode(advances).decode()]).rowcount != len(advances):
                 raise DeposedError
             self._copy(EVENTS, b"".join(map(_event_line, changes.events)))
+            if changes.set_aside:
+                self._copy(SET_ASIDE, _lines(SET_ASIDE, changes.set_aside.items()))
             self._write_waiting(changes)
             if changes.workers_removed:
                 self._run(_DELETE_WORKERS, [_keys(WORKERS, changes.workers_removed)])
@@ -162,7 +199,8 @@ class Writer:
             self._copy(table, _lines(table, ((key, part.rows[key]) for key in part.made)))
         changed = [key for key in part.rows if key not in part.made]
         if changed and self._update(table, part, changed) != len(changed):
-            raise FoldError(f"A row of '{table.name}' that an event changes does not exist, among {changed[:3]} ….")
+            error = SecondLifeError if table is JOBS else FoldError
+            raise error(f"A row of '{table.name}' that an event changes does not exist, among {changed[:3]} ….")
 
     def _write_workers(self, part: TableChanges) -> None:
         """A registration may be the first of its incarnation or a change; the table knows."""

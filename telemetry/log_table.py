@@ -141,6 +141,13 @@ PROJECTOR_EVENTS = (
         _P,
         ("partition", "seq", "event_type"),
     ),
+    LogEvent(
+        "projection_event_set_aside",
+        _E,
+        "An event changes no row: the stream of its job, which had ended, began a second time",
+        _P,
+        ("partition", "seq", "event_type"),
+    ),
     LogEvent("projection_batch_retried", _N, "Batch applied again after an error", _P, ("partition", "error")),
     LogEvent("migration_applied", _I, "Database migration applied", _P, ("migration",)),
     LogEvent("rebuild_started", _I, "Rebuild of the read models started", _P, ("schema",)),

@@ -269,6 +269,12 @@ OWN_METRICS = (
         "seconds",
     ),
     _gauge("jobledger_projection_position", (_PARTITION,), _P, "`seq` of the last event applied."),
+    _gauge(
+        "jobledger_projection_set_aside_events",
+        (_PARTITION,),
+        _P,
+        "Events that change no row, since the stream of a job that had ended began a second time (table `set_aside`).",
+    ),
     _counter("jobledger_projected_events_total", (), _P, "Events applied to the read models."),
     _gauge(
         "jobledger_build_info",

@@ -23,7 +23,7 @@ from jobledger.domain import queue_commands as qc
 from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.effects import FollowUp
 from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
-from jobledger.domain.job_state import Job, next_timer_ms
+from jobledger.domain.job_state import Job, JobStatus, next_timer_ms
 from jobledger.domain.queue_state import QueueState
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Answer, Lineage, Opaque, Rejection, RetryPolicy
 from jobledger.domain.worker_messages import CancelTask, RunTask
@@ -113,6 +113,16 @@ class History:
         self.send(job_stream(TENANT, job_id), jc.SubmitJob(**values), USER)
         self.jobs.append(job_id)
         return job_id
+
+    def begin_again(self, job_id: str) -> None:
+        """The stream of a job that has ended begins a second time, as owners once let it, and ends again."""
+        stream = job_stream(TENANT, job_id)
+        assert self.states[stream].ended_with_stub
+        del self.states[stream]
+        due = self.now + 1_000
+        body = jc.SubmitJob(handler="again", queue="default", payload=Opaque('{"n":2}'), due_at_ms=due)
+        self.send(stream, body, USER)
+        self.send(stream, jc.CancelJob(), USER)
 
     def register(self, queue: str, credits: int = 4) -> str:
         incarnation = self.new_id()
@@ -206,6 +216,7 @@ class History:
         if rnd.random() < 0.4 and self.jobs:
             job = job_stream(TENANT, rnd.choice(self.jobs[-12:]))
             self.send(job, jc.CancelJob(reason=rnd.choice([None, Opaque("no more", "text")])), USER)
+        self._mind_dead_letters()
         if rnd.random() < 0.05:
             self._change_workers()
         self.dispatch()
@@ -213,6 +224,13 @@ class History:
         for _ in range(rnd.randint(0, len(self.inbox))):
             self.work(self.inbox.popleft(), rnd.choice(ways))
         self.tick(rnd.randint(1, 3_000))
+
+    def _mind_dead_letters(self) -> None:
+        for job_id in self.jobs[-30:]:
+            job = self.states[job_stream(TENANT, job_id)]
+            if job.status is JobStatus.DEAD_LETTERED and self.random.random() < 0.2:
+                kind = self.random.choice([jc.RedriveJob, jc.DiscardJob])
+                self.send(job.id, kind(reason=Opaque("looked at", "text")), USER)
 
     def _change_workers(self) -> None:
         incarnation = self.random.choice(list(self.workers))
