@@ -226,6 +226,7 @@ def _started(
             assigned_at_ms=report.assigned_at_ms,
             started_at_ms=report.started_at_ms,
             timeout_at_ms=timeout_at,
+            cancelling=job.status is JobStatus.CANCELLING,
         )
     ]
 

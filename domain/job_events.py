@@ -60,7 +60,7 @@ class AttemptEvent(JobEvent, frozen=True, kw_only=True):
 
 class TaskStarted(AttemptEvent, frozen=True, kw_only=True, tag="task.started.v1"):
     """A worker runs the handler. `timeout_at_ms`: when the owner ends the attempt if nobody has reported its end;
-    None where the end is in the log with the start.
+    None where the end is in the log with the start. `cancelling`: somebody had asked to cancel the job, which stays so.
     """
 
     worker: str
@@ -68,6 +68,7 @@ class TaskStarted(AttemptEvent, frozen=True, kw_only=True, tag="task.started.v1"
     assigned_at_ms: int
     started_at_ms: int
     timeout_at_ms: int | None = None
+    cancelling: bool = False
 
 
 class TaskCheckpointSaved(AttemptEvent, frozen=True, kw_only=True, tag="task.checkpoint_saved.v1"):

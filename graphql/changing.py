@@ -1,15 +1,15 @@
-"""`cancelJob`, `createQueue` and `updateQueue`."""
+"""`cancelJob`, `redriveJob`, `discardJob`, `createQueue` and `updateQueue`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import derived_id, job_stream, queue_stream
-from jobledger.domain.job_commands import CancelJob
+from jobledger.domain.job_commands import CancelJob, DiscardJob, RedriveJob
 from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.queue_commands import CreateQueue, UpdateQueue
 from jobledger.domain.values import Opaque
@@ -17,8 +17,22 @@ from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, 
 from jobledger.graphql.gateway import Gateway, NotSent
 from jobledger.graphql.submitting import pending
 from jobledger.graphql.types.errors import NotFound, UserError
-from jobledger.graphql.types.inputs import CancelJobInput, CreateQueueInput, UpdateQueueInput
-from jobledger.graphql.types.results import CancelJobSuccess, JobRef, Pending, QueueRef, QueueSuccess
+from jobledger.graphql.types.inputs import (
+    CancelJobInput,
+    CreateQueueInput,
+    DiscardJobInput,
+    RedriveJobInput,
+    UpdateQueueInput,
+)
+from jobledger.graphql.types.results import (
+    CancelJobSuccess,
+    DiscardJobSuccess,
+    JobRef,
+    Pending,
+    QueueRef,
+    QueueSuccess,
+    RedriveJobSuccess,
+)
 from jobledger.graphql.validation import (
     MAX_REASON_LENGTH,
     Refused,
@@ -36,6 +50,7 @@ if TYPE_CHECKING:
     from jobledger.graphql.context import RequestContext
 
 MAX_WAITING_BYTES = 1 << 50
+JobSuccess = TypeVar("JobSuccess", CancelJobSuccess, RedriveJobSuccess, DiscardJobSuccess)
 
 
 class Changing:
@@ -48,15 +63,30 @@ class Changing:
 
     async def cancel(self, context: RequestContext, item: CancelJobInput) -> CancelJobSuccess | Pending | UserError:
         """Cancel a job."""
+        return await self._change_job(context, item, CancelJob, CancelJobSuccess)
+
+    async def redrive(self, context: RequestContext, item: RedriveJobInput) -> RedriveJobSuccess | Pending | UserError:
+        """Run a dead-lettered job again."""
+        return await self._change_job(context, item, RedriveJob, RedriveJobSuccess)
+
+    async def discard(self, context: RequestContext, item: DiscardJobInput) -> DiscardJobSuccess | Pending | UserError:
+        """Close a dead-lettered job."""
+        return await self._change_job(context, item, DiscardJob, DiscardJobSuccess)
+
+    async def _change_job(
+        self,
+        context: RequestContext,
+        item: CancelJobInput | RedriveJobInput | DiscardJobInput,
+        kind: type[CancelJob | RedriveJob | DiscardJob],
+        success: Callable[..., JobSuccess],
+    ) -> JobSuccess | Pending | UserError:
         try:
             job_id = check_uuid("id", item.id)
             reason = None
             if given(item.reason):
                 text = check_text("reason", str(item.reason), MAX_REASON_LENGTH)
                 reason = Opaque(msgspec.json.encode(text).decode())
-            command = self._command(
-                context, job_stream(context.tenant, job_id), CancelJob(reason=reason), item.command_id
-            )
+            command = self._command(context, job_stream(context.tenant, job_id), kind(reason=reason), item.command_id)
         except Refused as refused:
             return _at_input(refused)
         outcome = await self._decide(context, command, job_id)
@@ -64,9 +94,9 @@ class Changing:
             return outcome
         if outcome.status is OutcomeStatus.REJECTED:
             return error_of(outcome, ["input", "id"], job_id)
-        return CancelJobSuccess(
+        return success(
             job=JobRef(id=name_of(outcome), status=status_of(outcome)),  # type: ignore[arg-type]
-            command_id=command.id,  # type: ignore[arg-type]
+            command_id=command.id,
             position=position_of(self._cell, outcome),
         )
 

@@ -156,11 +156,15 @@ _STATUS: dict[type[Any], JobStatus] = {
     je.JobSucceeded: JobStatus.SUCCEEDED,
     je.JobCancelled: JobStatus.CANCELLED,
     je.JobDeadLettered: JobStatus.DEAD_LETTERED,
+    je.JobRedriven: JobStatus.SCHEDULED,
+    je.JobDiscarded: JobStatus.DISCARDED,
 }
 
 
 def _status_after(record: EventRecord) -> JobStatus | None:
     data = record.data
+    if isinstance(data, je.TaskStarted) and data.cancelling:
+        return JobStatus.CANCELLING
     if isinstance(data, je.TaskFailed | je.TaskLost):
         return None if data.retry_at_ms is None else JobStatus.RETRYING
     return _STATUS.get(type(data))

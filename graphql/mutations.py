@@ -10,11 +10,20 @@ import strawberry
 from jobledger.graphql.context import Info, RequestContext, context_of
 from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import HTTP_STATUS, UserError
-from jobledger.graphql.types.inputs import CancelJobInput, CreateQueueInput, SubmitJobInput, UpdateQueueInput
+from jobledger.graphql.types.inputs import (
+    CancelJobInput,
+    CreateQueueInput,
+    DiscardJobInput,
+    RedriveJobInput,
+    SubmitJobInput,
+    UpdateQueueInput,
+)
 from jobledger.graphql.types.results import (
     CancelJobResult,
     CreateQueueResult,
+    DiscardJobResult,
     Pending,
+    RedriveJobResult,
     SubmitJobResult,
     SubmitJobsResult,
     UpdateQueueResult,
@@ -55,6 +64,20 @@ class Mutation:
         context = context_of(info)
         answer = await context.parts.changing.cancel(context, input)
         return cast(CancelJobResult, _accounted(context, "cancelJob", answer))
+
+    @strawberry.mutation(description="Run a dead-lettered job again.")
+    async def redrive_job(self, info: Info, input: RedriveJobInput) -> RedriveJobResult:
+        """Under its id, with all attempts of its policy."""
+        context = context_of(info)
+        answer = await context.parts.changing.redrive(context, input)
+        return cast(RedriveJobResult, _accounted(context, "redriveJob", answer))
+
+    @strawberry.mutation(description="Close a dead-lettered job.")
+    async def discard_job(self, info: Info, input: DiscardJobInput) -> DiscardJobResult:
+        """For good."""
+        context = context_of(info)
+        answer = await context.parts.changing.discard(context, input)
+        return cast(DiscardJobResult, _accounted(context, "discardJob", answer))
 
     @strawberry.mutation(description="Create a queue.")
     async def create_queue(self, info: Info, input: CreateQueueInput) -> CreateQueueResult:

@@ -74,6 +74,24 @@ class CancelJobInput:
     command_id: strawberry.ID | None = UNSET
 
 
+@strawberry.input(description="Run a dead-lettered job again, with all attempts of its policy.")
+class RedriveJobInput:
+    """Which job, and why."""
+
+    id: strawberry.ID
+    reason: str | None = UNSET
+    command_id: strawberry.ID | None = UNSET
+
+
+@strawberry.input(description="Close a dead-lettered job: nothing more is to be done about it.")
+class DiscardJobInput:
+    """Which job, and why."""
+
+    id: strawberry.ID
+    reason: str | None = UNSET
+    command_id: strawberry.ID | None = UNSET
+
+
 @strawberry.input
 class CreateQueueInput:
     """A queue to be made."""

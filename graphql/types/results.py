@@ -124,6 +124,36 @@ CancelJobResult = Annotated[
 ]
 
 
+@strawberry.type(description="The job runs again under its id.")
+class RedriveJobSuccess:
+    """Its task is in its queue, as the first attempt of another run."""
+
+    job: JobRef
+    command_id: strawberry.ID
+    position: Position
+
+
+RedriveJobResult = Annotated[
+    RedriveJobSuccess | Pending | ValidationFailed | NotFound | Conflict | Unavailable,
+    strawberry.union("RedriveJobResult"),
+]
+
+
+@strawberry.type(description="The job is closed.")
+class DiscardJobSuccess:
+    """DISCARDED is final."""
+
+    job: JobRef
+    command_id: strawberry.ID
+    position: Position
+
+
+DiscardJobResult = Annotated[
+    DiscardJobSuccess | Pending | ValidationFailed | NotFound | Conflict | Unavailable,
+    strawberry.union("DiscardJobResult"),
+]
+
+
 @strawberry.type
 class QueueRef:
     """A queue by name."""

@@ -178,7 +178,7 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
     "cancel twice changes nothing": (CANCELLING, c.CancelJob(), []),
     "start": (QUEUED, START, [LIMITED]),
     "start told twice changes nothing": (RUNNING, START, []),
-    "start while it is being cancelled": (CANCELLING, START, [LIMITED]),
+    "start while it is being cancelled": (CANCELLING, START, [msgspec.structs.replace(LIMITED, cancelling=True)]),
     "success": (RUNNING, SUCCESS, [succeeded(), SUCCEEDED]),
     "success of a short task tells its start": (QUEUED, SUCCESS, [started(), succeeded(), SUCCEEDED]),
     "success faster than the cancel": (CANCELLING_RUNNING, SUCCESS, [succeeded(), SUCCEEDED]),
@@ -218,7 +218,11 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
         msgspec.structs.replace(CRASHED, assignment=2),
         [started(2, 2), lost(False, None, 2, 2, crashed=True), dead(e.DeadLetterCause.POISON)],
     ),
-    "worker died in what is being cancelled": (CANCELLING, CRASHED, [started(), lost(False, crashed=True), CANCELLED]),
+    "worker died in what is being cancelled": (
+        CANCELLING,
+        CRASHED,
+        [msgspec.structs.replace(started(), cancelling=True), lost(False, crashed=True), CANCELLED],
+    ),
     "redrive": (DEAD, c.RedriveJob(reason=Opaque('"mended"')), [REDRIVEN, READY_AGAIN]),
     "discard": (DEAD, c.DiscardJob(reason=Opaque('"obsolete"')), [DISCARDED]),
     "failure of a run that was redriven has all its attempts": (

@@ -12,13 +12,19 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from confluent_kafka import Producer
 from websockets.asyncio.client import connect
 
+from jobledger.domain.identity import job_stream, partition_of
+from jobledger.domain.job_commands import FailureKind, ReportFailed
+from jobledger.domain.values import Actor, ActorKind, Opaque
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.graphql.role import Api, build
 from jobledger.graphql.server import HttpServer
 from jobledger.projections.migrate import migrate
 from jobledger.projections.role import build_projector
+from jobledger.schemas.commands import Command, CommandRecord, encode_record
+from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings, Settings
 from jobledger.telemetry.metrics import Metrics
 
@@ -116,6 +122,27 @@ class Cell:
         found = RunningApi(api, server, httpx.AsyncClient(timeout=30))
         self.running.append(found)
         return found
+
+    async def fail(self, job_id: str, assignment: int) -> None:
+        """A worker reports that the job's attempt failed; in the log when this returns."""
+        times: dict[str, Any] = {"assigned_at_ms": 1, "started_at_ms": 1, "ended_at_ms": 2}
+        body = ReportFailed(
+            task="main",
+            assignment=assignment,
+            worker="w",
+            incarnation="i",
+            **times,
+            kind=FailureKind.FAILED,
+            error_type="ValueError",
+            error=Opaque('{"message":"no"}'),
+        )
+        stream = job_stream(self.settings.tenant, job_id)
+        command = Command(id=f"{job_id}/{assignment}", stream=stream, actor=Actor(ActorKind.WORKER, "w"), body=body)
+        producer = Producer({"bootstrap.servers": self.settings.kafka.bootstrap_servers})
+        value = encode_record(CommandRecord(commands=[command]))
+        topic = topic_name(self.settings.cell, Topic.COMMANDS)
+        producer.produce(topic, value, stream.encode(), partition_of(stream, self.settings.partitions))
+        assert await asyncio.to_thread(producer.flush, 30) == 0
 
     async def stop(self) -> None:
         for one in self.running:

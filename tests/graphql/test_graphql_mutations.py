@@ -191,6 +191,32 @@ async def test_cancel_ends_a_waiting_job_and_says_what_it_can_not_cancel(api: An
     assert seen["job"] == {"status": "CANCELLED", "cancelReason": "no longer wanted"}
 
 
+async def test_a_dead_letter_is_redriven_or_closed(system: Any) -> None:
+    """Once each, and nothing but a dead letter; the read model follows."""
+    api = await system.api()
+
+    async def change(verb: str, job: str) -> Any:
+        document = CANCEL.replace("CancelJob", f"{verb.capitalize()}Job").replace("cancelJob", f"{verb}Job")
+        return (await api.ask(document, {"input": {"id": job, "reason": "looked at"}}))[f"{verb}Job"]
+
+    async def see(job: str, after: str) -> Any:
+        query = "query($id: ID!, $after: Position) { job(id: $id, after: $after) { status run errorType endedAt } }"
+        return (await api.ask(query, {"id": job, "after": after}))["job"]
+
+    job = (await api.submit(retry={"maxAttempts": 1}))["job"]["id"]
+    early = await change("redrive", job)
+    assert (early["code"], early["status"]) == ("INVALID_STATE", "QUEUED")
+    for assignment, verb, status in ((1, "redrive", "QUEUED"), (2, "discard", "DISCARDED")):
+        await system.fail(job, assignment)
+        done = await change(verb, job)
+        assert done["job"] == {"id": job, "status": status}
+        seen = await see(job, done["position"])
+        assert (seen["status"], seen["run"]) == (status, 2)
+        assert (seen["errorType"] is None) == (verb == "redrive")
+        late = await change(verb, job)
+        assert late["code"] == ("INVALID_STATE" if verb == "redrive" else "ALREADY_ENDED") and late["status"] == status
+
+
 async def test_queues_are_created_updated_and_known_at_once_on_every_api(system: Any) -> None:
     first, second = await system.api(), await system.api()
     created = (await first.ask(CREATE, {"input": {"name": "emails", "maxWaitingBytes": 5_000_000_000}}))["createQueue"]

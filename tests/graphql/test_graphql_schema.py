@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from jobledger.domain import job as jobs
+from jobledger.domain import job_commands as c
+from jobledger.domain.aggregates import mutate
+from jobledger.domain.job_state import JobStatus
+from jobledger.domain.values import SYSTEM, Opaque, RetryPolicy
 from jobledger.graphql.bulk_input import RetryPolicyFields, SubmitJobFields, TagFields
+from jobledger.graphql.convert import event_of
 from jobledger.graphql.export import default_path, export_schema
 from jobledger.graphql.types.inputs import RetryPolicyInput, SubmitJobInput, TagInput
+from jobledger.schemas.events import EventRecord
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,3 +53,55 @@ def test_every_error_type_says_the_same_things() -> None:
     assert len(found) >= 6 and all(interface <= fields for fields in found)
     assert [sorted(fields - interface) for fields in found if fields != interface] == [["status: JobStatus"]]
     assert json.dumps(text).count("union ") >= 5
+
+
+def test_the_status_of_an_event_is_the_jobs_after_it() -> None:
+    """Of every event in every state of a job's life: where the event tells a status, it is the right one."""
+    seen: set[tuple[str, str]] = set()
+    for record, status in _lives():
+        shown = event_of(record, 0, "").status
+        if shown is not None:
+            assert shown is status, record
+            seen.add((type(record.data).__name__, shown.value))
+    assert {("TaskStarted", "RUNNING"), ("TaskStarted", "CANCELLING"), ("JobDiscarded", "DISCARDED")} <= seen
+    assert {status for _, status in seen} == set(JobStatus)
+
+
+def _lives() -> Iterator[tuple[EventRecord, JobStatus]]:
+    """Each event of some lives of a job, with the job's status after the decision that it belongs to."""
+    who: dict[str, Any] = {"task": "main", "worker": "w", "incarnation": "i"}
+    times: dict[str, Any] = {"assigned_at_ms": 1, "started_at_ms": 1}
+
+    def start(n: int) -> c.ReportStarted:
+        return c.ReportStarted(**who, **times, assignment=n)
+
+    def fail(n: int) -> c.ReportFailed:
+        failure: dict[str, Any] = {"kind": c.FailureKind.FAILED, "error_type": "E", "error": Opaque("{}")}
+        return c.ReportFailed(**who, **times, assignment=n, ended_at_ms=2, **failure)
+
+    retry = RetryPolicy(max_attempts=2, initial_seconds=1.0, jitter_ratio=0.0)
+    submit = c.SubmitJob(handler="h", queue="q", payload=Opaque("null"), retry=retry)
+    back_off = c.MarkDue(task="main", due_at_ms=1_001_000)
+    dead = [submit, fail(1), back_off, fail(2)]
+    for life in (
+        [c.SubmitJob(handler="h", queue="q", payload=Opaque("1"), due_at_ms=9_000_000), c.CancelJob()],
+        [submit, start(1), c.CancelJob(), c.ReportCancelled(**who, assignment=1, ended_at_ms=2)],
+        [submit, c.CancelJob(), start(1), fail(1)],
+        [submit, start(1), c.ReportSucceeded(**who, **times, assignment=1, ended_at_ms=2)],
+        [*dead, c.RedriveJob(), start(3), c.ReportCrashed(**who, **times, assignment=3)],
+        [*dead, c.DiscardJob()],
+    ):
+        job: Any = None
+        for command in life:
+            decision = jobs.decide("job:t:1", job, command, 1_000_000 if command is not back_off else 1_001_000)
+            assert isinstance(decision, list), decision
+            records = []
+            for event in decision:
+                version = 1 if job is None else job.version + 1
+                envelope: dict[str, Any] = {"id": "0", "seq": 1, "tenant": "t", "at_ms": 1, "command_id": "c"}
+                record = EventRecord(
+                    **envelope, originator_id="job:t:1", originator_version=version, actor=SYSTEM, data=event
+                )
+                job = mutate(job, record)
+                records.append((record, job.status))
+            yield from records

@@ -22,6 +22,14 @@ CANCEL = f"""
 mutation($input: CancelJobInput!) {{ cancelJob(input: $input) {{ __typename
   ... on CancelJobSuccess {{ job {{ id status }} position }} {_REST} }} }}"""
 
+REDRIVE = f"""
+mutation($input: RedriveJobInput!) {{ redriveJob(input: $input) {{ __typename
+  ... on RedriveJobSuccess {{ job {{ id status }} position }} {_REST} }} }}"""
+
+DISCARD = f"""
+mutation($input: DiscardJobInput!) {{ discardJob(input: $input) {{ __typename
+  ... on DiscardJobSuccess {{ job {{ id status }} position }} {_REST} }} }}"""
+
 CREATE_QUEUE = f"""
 mutation($input: CreateQueueInput!) {{ createQueue(input: $input) {{ __typename
   ... on QueueSuccess {{ queue {{ name }} position duplicate }} {_REST} }} }}"""

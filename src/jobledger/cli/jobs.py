@@ -311,11 +311,39 @@ def cancel(
 ) -> int:
     """Stop a job: at once while it waits; a running handler is asked to stop."""
     status = call(api_url, lambda client: client.cancel(job_id, reason))
-    document = {"jobId": job_id, "status": status}
-    print_thing(output, job_id, document, lambda: print_fields({"job": job_id, "status": str(status or "")}))
+    _print_status(job_id, status, output)
     if output is Format.TABLE and status is JobStatus.CANCELLING:
         say(f"Its queue or worker has been asked to stop it; `jobledger jobs watch {job_id}` shows when it has.")
     return Exit.OK
+
+
+@app.command()
+def redrive(
+    job_id: JobId,
+    reason: Annotated[str | None, typer.Option(help="Kept in the job's history.")] = None,
+    output: Output = Format.TABLE,
+    api_url: ApiUrl = None,
+) -> int:
+    """Run a dead-lettered job again: same id, all attempts of its policy, from its last checkpoint."""
+    _print_status(job_id, call(api_url, lambda client: client.redrive(job_id, reason)), output)
+    return Exit.OK
+
+
+@app.command()
+def discard(
+    job_id: JobId,
+    reason: Annotated[str | None, typer.Option(help="Kept in the job's history.")] = None,
+    output: Output = Format.TABLE,
+    api_url: ApiUrl = None,
+) -> int:
+    """Close a dead-lettered job: nothing more is to be done about it."""
+    _print_status(job_id, call(api_url, lambda client: client.discard(job_id, reason)), output)
+    return Exit.OK
+
+
+def _print_status(job_id: str, status: JobStatus | None, output: Format) -> None:
+    document = {"jobId": job_id, "status": status}
+    print_thing(output, job_id, document, lambda: print_fields({"job": job_id, "status": str(status or "")}))
 
 
 def register(program: typer.Typer) -> None:

@@ -326,8 +326,28 @@ class AsyncClient:
         self, job_id: str, reason: str | None = None, *, command_id: str | None = None
     ) -> JobStatus | None:
         """Cancel a job; its status after the decision. Raises AlreadyEnded, NotFound, OutcomeUnknown."""
+        return await self._changed(documents.CANCEL, "cancelJob", job_id, reason, command_id)
+
+    async def redrive(
+        self, job_id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobStatus | None:
+        """Run a dead-lettered job again, with all its attempts; its status after the decision.
+
+        Raises AlreadyEnded when it ended otherwise, InvalidState when it has not ended, NotFound, OutcomeUnknown.
+        """
+        return await self._changed(documents.REDRIVE, "redriveJob", job_id, reason, command_id)
+
+    async def discard(
+        self, job_id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobStatus | None:
+        """Close a dead-lettered job; its status after the decision. Raises as `redrive`."""
+        return await self._changed(documents.DISCARD, "discardJob", job_id, reason, command_id)
+
+    async def _changed(
+        self, document: str, field: str, job_id: str, reason: str | None, command_id: str | None
+    ) -> JobStatus | None:
         given = {"id": job_id, "reason": reason, "commandId": command_id or str(uuid_utils.uuid7())}
-        answer = await self._decided(documents.CANCEL, given, "cancelJob")
+        answer = await self._decided(document, given, field)
         status = answer["job"]["status"]
         return None if status is None else JobStatus(status)
 

@@ -57,6 +57,14 @@ class AsyncJob(Generic[Result_co]):
         """Stop it: CANCELLED, or CANCELLING while a worker has still to agree; raises AlreadyEnded, NotFound."""
         return await self._client.cancel(self.id, reason)
 
+    async def redrive(self, reason: str | None = None) -> JobStatus | None:
+        """Run it again, with all its attempts, after it was dead-lettered; raises AlreadyEnded, NotFound."""
+        return await self._client.redrive(self.id, reason)
+
+    async def discard(self, reason: str | None = None) -> JobStatus | None:
+        """Close it after it was dead-lettered: DISCARDED; raises AlreadyEnded, NotFound."""
+        return await self._client.discard(self.id, reason)
+
     async def result(self, timeout: float | None = None) -> Result_co:
         """Wait for its end and return what its handler returned, as the type that a decorated function declares.
 
