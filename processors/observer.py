@@ -17,7 +17,7 @@ from jobledger.telemetry.metrics import Metrics
 
 log = get_logger()
 
-_ENDED = {"FAILED": "FAILED", "TIMEOUT": "TIMEOUT", "LOST": "LOST", "DISPATCH_FAILED": "LOST"}
+_ENDED = {"FAILED": "FAILED", "TIMEOUT": "TIMEOUT", "LOST": "LOST", "DISPATCH_FAILED": "LOST", "POISON": "LOST"}
 
 
 class TelemetryObserver:
@@ -168,7 +168,7 @@ class TelemetryObserver:
         self._metrics.inc(name, queue_name=_name(record))
 
     def _ready(self, record: EventRecord, data: je.TaskReady) -> None:
-        if data.cause in (je.ReadyCause.DUE, je.ReadyCause.RETRY):
+        if data.cause in (je.ReadyCause.DUE, je.ReadyCause.RETRY, je.ReadyCause.REDRIVEN):
             self._metrics.inc("scheduler_jobs_polled_total")
             log.info(
                 "job_polled",

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
-from jobledger.domain.job_events import JobCancelled, JobDeadLettered, JobSucceeded, TaskReady
+from jobledger.domain.job_events import JobCancelled, JobDiscarded, JobSucceeded, TaskReady
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.tables import ATTEMPTS, EVENTS, JOBS, QUEUES, WAITING_TASKS, WORKERS, Key, Table
 from jobledger.replay.report import Report, VerifyError
@@ -18,7 +18,7 @@ from jobledger.schemas.events import EventRecord, type_name
 
 #: Events folded, and rows looked up, at a time.
 CHUNK = 2_000
-_ENDED = (JobSucceeded, JobCancelled, JobDeadLettered)
+_ENDED = (JobSucceeded, JobCancelled, JobDiscarded)
 Row = dict[str, Any]
 
 
@@ -75,6 +75,11 @@ class ReadModels:
                 return
             seq = rows[-1][1]
 
+    def set_aside(self, partition: int) -> frozenset[int]:
+        """`seq` of the partition's events that change no row, since the stream of an ended job began again."""
+        query = "SELECT seq FROM set_aside WHERE partition = %s"
+        return frozenset(seq for (seq,) in self._connection.execute(query, [partition]))
+
     def keys(self, table: Table) -> Iterator[Key]:
         """The keys of a table's rows."""
         query = f"SELECT {', '.join(table.key)} FROM {table.name}"
@@ -103,13 +108,15 @@ class ReadModelFold:
         self._attempts: dict[Key, list[Key]] = {}
         self._rows = models.events(partition)
         self._row = next(self._rows, None)
+        self._aside = models.set_aside(partition)
         #: Rows that are expected in the end, by table.
         self.counts = dict.fromkeys((t.name for t in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)), 0)
 
     def fold(self, record: EventRecord, raw: bytes) -> None:
         """Take in the next event."""
         self._compare_event(record, raw)
-        self._chunk.append((record, raw))
+        if record.seq not in self._aside:
+            self._chunk.append((record, raw))
         if len(self._chunk) >= CHUNK:
             self._fold_chunk()
 
