@@ -51,6 +51,9 @@ class Heartbeat(Value, frozen=True, kw_only=True):
     incarnation: Id
     sent_at_ms: int
     running: int = 0
+    #: Of a scheduler: the partitions that it serves, and those assigned to it.
+    serves: list[int] | None = None
+    holds: list[int] | None = None
 
 
 AnyWorkerMessage = RunTask | CancelTask

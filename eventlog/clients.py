@@ -8,6 +8,9 @@ from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 
 ClientConfig = dict[str, str | int | float | bool]
 
+#: A broker that is back is found within a second; by default a client waits up to ten for its next try.
+RECONNECT_MAX_MS = 1_000
+
 
 class KafkaConnection(Protocol):
     """What this package needs to know of the settings."""
@@ -24,6 +27,7 @@ def producer_config(kafka: KafkaConnection, client_id: str) -> ClientConfig:
         "acks": "all",
         "enable.idempotence": True,
         "message.timeout.ms": 0,
+        "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
         "linger.ms": 0,
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "queue.buffering.max.messages": 100_000,
@@ -40,6 +44,7 @@ def transactional_config(kafka: KafkaConnection, client_id: str, transactional_i
         "acks": "all",
         "transactional.id": transactional_id,
         "transaction.timeout.ms": 10_000,
+        "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
         "linger.ms": 1,
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "queue.buffering.max.messages": 100_000,
@@ -58,6 +63,7 @@ def consumer_config(kafka: KafkaConnection, client_id: str, group: str) -> Clien
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
+        "reconnect.backoff.max.ms": RECONNECT_MAX_MS,
         "fetch.wait.max.ms": 500,
         "fetch.error.backoff.ms": 50,
         "fetch.queue.backoff.ms": 5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,8 @@ class RecordProducer:
     """An idempotent producer whose deliveries are futures of the running loop.
 
     A record is never given up by a time-out: a future that is not done says that the outcome is unknown.
+    After a fatal error of the client nothing can be sent any more, and without its thread no delivery is learnt of:
+    `wait()` raises then.
     """
 
     def __init__(self, config: ClientConfig) -> None:
@@ -35,10 +38,12 @@ class RecordProducer:
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Begin to serve deliveries."""
         self._loop = asyncio.get_running_loop()
+        self._ended = self._loop.create_future()
         self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
         self._thread.start()
 
@@ -55,6 +60,16 @@ class RecordProducer:
         """Wait, in the calling thread, for all deliveries, at most so long; how many are still under way."""
         return self._producer.flush(seconds)
 
+    async def wait(self) -> None:
+        """Return when stopped; raise what makes the producer of no use."""
+        assert self._ended is not None, "start() first"
+        await asyncio.shield(self._ended)
+
+    @property
+    def usable(self) -> bool:
+        """Whether records can still be sent and their deliveries learnt of."""
+        return self._ended is not None and not self._ended.done()
+
     def send(self, topic: str, partition: int, value: bytes, key: bytes | None = None) -> asyncio.Future[int]:
         """Produce a record; the future gives its offset, or raises KafkaException when it can't be delivered.
 
@@ -66,6 +81,8 @@ class RecordProducer:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             loop.call_soon_threadsafe(_settle, future, error, message.offset())
+            if error is not None and error.fatal():
+                loop.call_soon_threadsafe(self._end, KafkaException(error))
 
         self.post(topic, partition, value, delivered, key)
         return future
@@ -86,10 +103,30 @@ class RecordProducer:
             self._producer.produce(topic, value, key, partition, on_delivery=delivered)
         except BufferError as error:
             raise BackpressureError("Too many records wait for Kafka; try again later.") from error
+        except KafkaException as error:
+            if error.args[0].fatal() and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._end, error)
+            raise
 
     def _serve(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(POLL_SECONDS)
+        failure: BaseException | None = None
+        try:
+            while not self._stopping.is_set():
+                self._producer.poll(POLL_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - the thread's end is told to the loop, whatever it was
+            failure = error
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._end, failure)
+
+    def _end(self, failure: BaseException | None) -> None:
+        if self._ended is None or self._ended.done():
+            return
+        if failure is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(failure)
+            self._ended.exception()  # whoever does not wait for it is not told twice
 
 
 def _settle(future: asyncio.Future[int], error: KafkaError | None, offset: int | None) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.schemas.topics import TOPICS, Topic, TopicSpec, partition_count, topic_name
 
 ADMIN_SECONDS = 15.0
+_TRUTH = {Topic.COMMANDS, Topic.EVENTS, Topic.STATE}
 
 
 class TopicError(RuntimeError):
@@ -32,6 +33,7 @@ def ensure_topics(config: ClientConfig, cell: str, partitions: int, durability: 
     admin = _admin(config)
     existing = admin.list_topics(timeout=ADMIN_SECONDS).topics
     missing = [spec for spec in TOPICS.values() if topic_name(cell, spec.topic) not in existing]
+    _check_none_was_deleted(admin, cell, {spec.topic for spec in missing})
     new = [_new_topic(cell, spec, partitions, durability) for spec in missing]
     futures = admin.create_topics(new, request_timeout=ADMIN_SECONDS) if new else {}
     for future in futures.values():
@@ -42,6 +44,26 @@ def ensure_topics(config: ClientConfig, cell: str, partitions: int, durability: 
                 raise
     _wait_until_known(admin, cell)
     check_topics(config, cell, partitions, durability)
+
+
+def _check_none_was_deleted(admin: AdminClient, cell: str, missing: set[Topic]) -> None:
+    """Raise TopicError when a topic that holds the truth is missing beside one that has records.
+
+    To make it anew would begin a cell that has lost a part of itself.
+    """
+    lost = sorted(topic_name(cell, topic) for topic in missing & _TRUTH)
+    if not lost or missing >= _TRUTH:
+        return
+    for topic in sorted(_TRUTH - missing):
+        name = topic_name(cell, topic)
+        partitions = admin.list_topics(name, timeout=ADMIN_SECONDS).topics[name].partitions
+        wanted = {TopicPartition(name, p): OffsetSpec.latest() for p in partitions}  # type: ignore[no-untyped-call]
+        ends = [future.result(ADMIN_SECONDS).offset for future in admin.list_offsets(wanted).values()]
+        if any(ends):
+            raise TopicError(
+                f"Topic '{lost[0]}' does not exist any more, but '{name}' has records: it was deleted. Restore it from "
+                f"a copy, or, to begin from nothing, delete all topics of the cell and the schema in Postgres."
+            )
 
 
 def _admin(config: ClientConfig) -> AdminClient:

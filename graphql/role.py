@@ -12,12 +12,14 @@ import uvloop
 from starlette.applications import Starlette
 
 import jobledger
+from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.graphql.app import build_app
 from jobledger.graphql.parts import ApiSettings, Parts, build_parts
 from jobledger.graphql.server import HttpServer
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer
+from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import Service, run_until_signalled
@@ -109,7 +111,7 @@ def _add_checks(health: Health, parts: Parts) -> None:
 
 async def run(settings: RoleSettings) -> int:
     """Run the api until a signal or a failure; the process's exit code."""
-    instance_id = settings.instance_id or DEFAULT_INSTANCE
+    instance_id = instance_name("api", settings.instance_id)
     configure_logging("api", instance_id, level=settings.log_level)
     log.info("process_started")
     metrics = Metrics("api", instance_id=instance_id, version=jobledger.__version__)
@@ -121,6 +123,7 @@ async def run(settings: RoleSettings) -> int:
 
     services: list[Service] = [
         HealthServer(api.health, metrics, host=settings.host, port=settings.health_port),
+        TopicWatch(settings.kafka.client_config(), settings.cell),
         *api.services,
         HttpServer(api.app, settings.host, settings.api_port, end_streams),
     ]

@@ -38,10 +38,15 @@ NextOffset = Callable[[int], int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class FeedConfig:
-    """What the feed is told. `next_offset` gives the record that an owner expects next, None when unknown."""
+    """What the feed is told. `next_offset` gives the record that an owner expects next, None when unknown.
+
+    With an `instance_id` it is a static member of the group: back in time, it finds its partitions unmoved. Only a
+    name that was configured may be one: two members of one name take the partitions from each other for ever.
+    """
 
     cell: str
     partitions: int
+    client_id: str
     instance_id: str
     session_timeout_seconds: float
     kafka: KafkaSettings
@@ -129,13 +134,13 @@ class CommandFeed:
             scheduler_group(config.cell),
             broker=[f"kafka://{server}" for server in config.kafka.bootstrap_servers.split(",")],
             broker_credentials=_credentials(config.kafka),
-            broker_client_id=config.instance_id,
+            broker_client_id=config.client_id,
             broker_session_timeout=config.session_timeout_seconds,
             broker_heartbeat_interval=config.session_timeout_seconds / 4,
             broker_rebalance_timeout=max(config.session_timeout_seconds, 10.0),
             broker_request_timeout=max(config.session_timeout_seconds + 1, 30.0),
             broker_commit_interval=10.0,
-            consumer_group_instance_id=config.instance_id,
+            consumer_group_instance_id=config.instance_id or None,
             consumer_auto_offset_reset="earliest",
             topic_partitions=config.partitions,
             topic_allow_declare=False,

@@ -35,8 +35,15 @@ class Gauges:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # told by wait()
                 await task
+
+    async def wait(self) -> None:
+        """Return when stopped; raise what ended the looking: gauges that stand still would look like peace."""
+        task = self._task
+        if task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(task)
 
     async def _run(self) -> None:
         while True:

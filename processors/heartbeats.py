@@ -24,6 +24,11 @@ PROBE_WORKER = "-"
 #: A probe has come back: monotonic seconds when it was sent and read, and the broker's time in ms in between.
 Measured = Callable[[float, float, int], None]
 
+#: The partitions that this scheduler serves, and those that it holds.
+Announce = Callable[[], tuple[list[int], list[int]]]
+#: What a scheduler has announced.
+Heard = Callable[[str, list[int] | None, list[int] | None], None]
+
 
 class HeartbeatBook:
     """When each worker incarnation was last heard of.
@@ -31,6 +36,7 @@ class HeartbeatBook:
     Lease time counts only while heartbeats are being read: every half second the book writes a probe to the
     same partition; when it comes back, everything that workers had sent before it has been read. A stalled
     scheduler, a slow reader or a broker that is away thus stop the time of the leases instead of ending them.
+    A probe also tells the other schedulers which partitions its sender serves and holds.
     """
 
     def __init__(
@@ -41,12 +47,16 @@ class HeartbeatBook:
         nonce: str,
         clock: Clock,
         measured: Measured = lambda sent_at, received_at, broker_ms: None,
+        announce: Announce = lambda: ([], []),
+        heard: Heard = lambda *_: None,
     ) -> None:
         self._producer = producer
         self._topic = topic
         self._nonce = nonce
         self._clock = clock
         self._measured = measured
+        self._announce = announce
+        self._tell_heard = heard
         self._reader = LogReader(config, topic, {0: OFFSET_END}, self._read)
         self._heard: OrderedDict[str, float] = OrderedDict()
         self._probes: OrderedDict[int, float] = OrderedDict()
@@ -95,11 +105,14 @@ class HeartbeatBook:
         while True:
             if self._on_their_way < MAX_PROBES_ON_THEIR_WAY:
                 # Told apart by a number in the place of a time: the wall clock may say the same time twice.
-                self._probe_number += 1
-                self._probes[self._probe_number] = self._clock.monotonic()
+                number = self._probe_number = self._probe_number + 1
+                self._probes[number] = self._clock.monotonic()
                 while len(self._probes) > 1000:
                     self._probes.popitem(last=False)
-                probe = Heartbeat(worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=self._probe_number)
+                serves, holds = self._announce()
+                probe = Heartbeat(
+                    worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=number, serves=serves, holds=holds
+                )
                 self._send(encode_heartbeat(probe))
             await asyncio.sleep(PROBE_SECONDS)
 
@@ -135,7 +148,9 @@ class HeartbeatBook:
             if heartbeat.worker != PROBE_WORKER:
                 self._heard[heartbeat.incarnation] = now
                 self._heard.move_to_end(heartbeat.incarnation)
-            elif heartbeat.incarnation == self._nonce:
+                continue
+            self._tell_heard(heartbeat.incarnation, heartbeat.serves, heartbeat.holds)
+            if heartbeat.incarnation == self._nonce:
                 self._came_back(heartbeat.sent_at_ms, message.timestamp()[1])
         while len(self._heard) > MAX_WORKERS:
             self._heard.popitem(last=False)

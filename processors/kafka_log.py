@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -16,15 +17,21 @@ from jobledger.processors.calls import call_or_leave
 from jobledger.processors.core.machine import LostCommandError
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.ports import FencedError, RefusedRecordError, TakeState
+from jobledger.processors.core.recovery import LostTailError
+from jobledger.processors.core.state_records import CHECKPOINT_KEY
 from jobledger.schemas.outcomes import encode_outcome
 from jobledger.schemas.topics import Topic, topic_name
 
 INIT_SECONDS = 30.0
+#: The call is repeated after so long, until it is through: an opening that is not wanted any more ends in between.
+INIT_STEP_SECONDS = 0.5
 COMMIT_SECONDS = 3.0
 #: A call of the client that has not come back by then never will: each of them has a shorter time-out of its own.
-STUCK_SECONDS = 20.0
+#: With a new opening after it this is less than an api waits for an outcome.
+STUCK_SECONDS = COMMIT_SECONDS + 1.0
 #: After a broker was away the first group offset of a transaction is as a rule never answered: wait less for it.
-STUCK_OFFSET_SECONDS = COMMIT_SECONDS + 2.0
+OFFSET_SECONDS = 1.5
+STUCK_OFFSET_SECONDS = OFFSET_SECONDS + 1.0
 OPEN_SECONDS = 300.0
 READ_SECONDS = 30.0
 READ_BATCH = 2_000
@@ -47,6 +54,10 @@ _REFUSED = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError
 
 class StuckError(RuntimeError):
     """The Kafka client does not come back from a call; what became of it is unknown."""
+
+
+class _UnwantedError(Exception):
+    """The opening was given up; nobody waits for what it finds."""
 
 
 class LogReadError(RuntimeError):
@@ -78,25 +89,55 @@ class KafkaPartitionLog:
         self._group: Consumer | None = None
         self._reader: Consumer | None = None
         self._group_offset_at = 0.0
-        #: Behind everything that the last reading has passed: records, and marks of transactions.
-        self._read_until = 0
+        #: Set while somebody waits for the opening under way.
+        self._wanted = threading.Event()
 
     # -- opening -------------------------------------------------------------------------------------------------
 
     async def open(self, take: TakeState) -> RecoveredState:
-        """Fence older owners for good, then read `state` and the end of `events`; see PartitionLog."""
-        return await self._bounded(lambda: self._open(take), OPEN_SECONDS)
+        """Fence older owners for good, then read `state` and the end of `events`; see PartitionLog.
+
+        When it is cancelled, what it does in its thread ends soon, and fences nobody from then on.
+        """
+        wanted = self._wanted = threading.Event()
+        wanted.set()
+        try:
+            return await self._bounded(lambda: self._open(take), OPEN_SECONDS)
+        except asyncio.CancelledError:
+            self._producer = self._group = self._reader = None
+            raise
+        finally:
+            wanted.clear()
 
     def _open(self, take: TakeState) -> RecoveredState:
+        wanted = self._wanted
         self._close()
-        self._producer = Producer(self._producer_config)
-        self._producer.init_transactions(INIT_SECONDS)
+        producer = Producer(self._producer_config)
+        _fence(producer, wanted)
+        self._producer = producer
         self._group = Consumer(self._group_config)
         self._reader = Consumer(self._consumer_config)
         low, _ = self._watermarks(Topic.STATE)
+        first_time = True
         for batch in self._batches(Topic.STATE, low):
+            _check_wanted(wanted)
+            first_time = first_time and all(message.key() != CHECKPOINT_KEY for message in batch)
             take([(message.key() or b"", message.value()) for message in batch])
+        if first_time:
+            self._check_first_time()
         return RecoveredState(self._last_event_seq(), self._watermarks(Topic.COMMANDS)[1])
+
+    def _check_first_time(self) -> None:
+        """Raise LostTailError when the group says that commands were decided, but `state` knows of none."""
+        assert self._group is not None
+        name = topic_name(self._cell, Topic.COMMANDS)
+        (found,) = self._group.committed([TopicPartition(name, self._partition)], timeout=READ_SECONDS)
+        if found.offset > 0:
+            raise LostTailError(
+                f"Partition {self._partition}: commands up to offset {found.offset} of '{name}' were decided, but "
+                f"'{topic_name(self._cell, Topic.STATE)}' is empty. Records were lost; the partition stays closed. "
+                f"Restore the topic from a copy."
+            )
 
     def _watermarks(self, topic: Topic) -> tuple[int, int]:
         assert self._reader is not None
@@ -209,7 +250,7 @@ class KafkaPartitionLog:
         assert self._group is not None
         self._group_offset_at = time.monotonic()
         at = TopicPartition(topic_name(self._cell, Topic.COMMANDS), self._partition, plan.checkpoint.offset)
-        producer.send_offsets_to_transaction([at], self._group.consumer_group_metadata(), COMMIT_SECONDS)
+        producer.send_offsets_to_transaction([at], self._group.consumer_group_metadata(), OFFSET_SECONDS)
 
     # -- reading commands past the feed --------------------------------------------------------------------------
 
@@ -251,6 +292,24 @@ class KafkaPartitionLog:
             if consumer is not None:
                 consumer.close()
         self._producer = self._group = self._reader = None
+
+
+def _fence(producer: Producer, wanted: threading.Event) -> None:
+    """`init_transactions` in short steps: what has timed out goes on where it was when it is called again."""
+    deadline = time.monotonic() + INIT_SECONDS
+    while True:
+        _check_wanted(wanted)
+        try:
+            producer.init_transactions(INIT_STEP_SECONDS)
+            return
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() >= deadline:
+                raise
+
+
+def _check_wanted(wanted: threading.Event) -> None:
+    if not wanted.is_set():
+        raise _UnwantedError
 
 
 def scheduler_group(cell: str) -> str:

@@ -15,6 +15,7 @@ from jobledger.schemas.topics import Topic, topic_name
 from jobledger.telemetry.logs import get_logger
 
 _TOPICS = {"c": Topic.COMMANDS, "t": Topic.TASKS, "q": Topic.QUARANTINE}
+LOOK_SECONDS = 1.0
 
 log = get_logger()
 
@@ -34,6 +35,11 @@ class KafkaTransport:
         """Flush what is under way, then stop; may be called twice."""
         await self._producer.stop()
 
+    @property
+    def usable(self) -> bool:
+        """Whether what is handed over can still arrive."""
+        return self._producer.usable
+
     def send(self, entry: OutboxEntry) -> asyncio.Future[int]:
         """Produce an entry; raises TransportError when the client takes no more."""
         try:
@@ -47,6 +53,25 @@ class KafkaRelay(OutboxRelay):
 
     def __init__(self, config: ClientConfig, cell: str) -> None:
         super().__init__(partial(KafkaTransport, config, cell), _log_resent)
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to send, and to look whether the producer lives."""
+        await super().start()
+        self._watch = asyncio.create_task(self._look(), name="relay-watch")
+
+    async def stop(self) -> None:
+        """Flush what is under way, then stop; may be called twice."""
+        if self._watch is not None:
+            self._watch.cancel()
+        await super().stop()
+
+    async def _look(self) -> None:
+        """A producer that has ended by itself tells no delivery, so nothing else would show it."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if isinstance(self._transport, KafkaTransport) and not self._transport.usable and not self.renewing:
+                self._renew(TransportError("The producer has ended by itself."))
 
 
 def _log_resent(error: str) -> None:

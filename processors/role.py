@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
@@ -14,12 +13,14 @@ from uuid_utils.compat import uuid7
 from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import RecordProducer
+from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.processors.clock import SystemClock, make_clock
 from jobledger.processors.clock_gate import ClockGate
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.watched_clock import WatchedClock
+from jobledger.processors.coverage import Coverage
 from jobledger.processors.feed import CommandFeed, FeedConfig
 from jobledger.processors.gauges import Gauges
 from jobledger.processors.heartbeats import HeartbeatBook
@@ -33,6 +34,7 @@ from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
+from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import Service, run_until_signalled
@@ -67,19 +69,23 @@ class Scheduler:
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: SystemClock) -> None:
         self._settings = settings
-        instance = settings.instance_id or f"scheduler-{os.getpid()}"
-        cell, kafka = settings.cell, settings.kafka
         max_skew_ms = round(settings.max_clock_skew_seconds * 1000)
         watched = WatchedClock(clock, max_skew_ms)
+        instance = instance_name("scheduler", settings.instance_id)
+        cell, kafka, own_id = settings.cell, settings.kafka, str(uuid7())
         self.producer = RecordProducer(producer_config(kafka, f"{instance}-heartbeats"))
+        self.coverage = Coverage(own_id, settings.partitions, lambda: self.heartbeats.seen_until, metrics, watched)
         self.heartbeats = HeartbeatBook(
             self.producer,
             topic_name(cell, Topic.HEARTBEATS),
             consumer_config(kafka, f"{instance}-heartbeats", f"{cell}-heartbeats"),
-            str(uuid7()),
+            own_id,
             watched,
             watched.measured,
+            self.announcement,
+            self.coverage.heard,
         )
+        self.topics = TopicWatch(kafka.client_config(), cell, self.decided_ends)
         self.relay = KafkaRelay(producer_config(kafka, f"{instance}-relay"), cell)
         observer = TelemetryObserver(metrics, clock, instance)
         slots = asyncio.Semaphore(MAX_COMMITS_IN_FLIGHT)
@@ -93,6 +99,8 @@ class Scheduler:
             ),
             lease_seconds=settings.lease_seconds,
             confirm_seconds=settings.session_timeout_seconds,
+            topic_ids=lambda: self.topics.ids,
+            accept_new_topics=settings.accept_new_topics,
         )
 
         def make_owner(partition: int) -> Owner:
@@ -106,7 +114,8 @@ class Scheduler:
             FeedConfig(
                 cell=cell,
                 partitions=settings.partitions,
-                instance_id=instance,
+                client_id=instance,
+                instance_id=settings.instance_id,
                 session_timeout_seconds=settings.session_timeout_seconds,
                 kafka=kafka,
                 offer=self.owners.offer,
@@ -119,6 +128,7 @@ class Scheduler:
     def parts(self) -> list[Service]:
         """What starts, in order; it stops in the reverse order: the group is left before owners close."""
         return [
+            self.topics,
             self.producer,
             self.heartbeats,
             self.clock_gate,
@@ -126,29 +136,60 @@ class Scheduler:
             self.owners,
             self.feed,
             self.gauges,
+            self.coverage,
             FirstTurn(self.owners),
         ]
+
+    def announcement(self) -> tuple[list[int], list[int]]:
+        """The partitions that are served here, and those that the group has given to this process."""
+        owners = self.owners.owners
+        return sorted(p for p, owner in owners.items() if owner.serving), sorted(owners)
+
+    def decided_ends(self) -> dict[int, int]:
+        """By partition the offset up to which commands are decided: the log cannot end before it."""
+        return {p: machine.checkpoint.offset for p, machine in self.owners.machines().items()}
 
     async def queue_check(self) -> Checked:
         """Whether heartbeats, our own probes among them, come back from the broker."""
         age = boot_seconds() - self.heartbeats.seen_until
-        status = HealthStatus.HEALTHY if age < 5 else HealthStatus.UNHEALTHY
-        return Checked(status=status, details={"last_probe_seconds": round(age, 1)})
+        details: dict[str, object] = {"last_probe_seconds": round(age, 1)}
+        if age >= 5:
+            return Checked(HealthStatus.UNHEALTHY, {**details, "error": "our own heartbeats do not come back"})
+        if self.relay.renewing:
+            return Checked(HealthStatus.DEGRADED, {**details, "relay": "a delivery failed; everything is sent again"})
+        return Checked(details=details)
 
     async def coordination_check(self) -> Checked:
-        """A member whose partitions are served or recovering is well; one that owns nothing is a spare."""
+        """A spare that owns nothing is well while each partition of the cell is served by somebody.
+
+        UNHEALTHY, in every scheduler: a partition that was refused, or that nobody has served for longer than a
+        takeover lasts. DEGRADED: one that changes its owner.
+        """
         owners = self.owners.owners
         refused = {str(p): owner.refusal for p, owner in owners.items() if owner.refusal}
         served = sorted(p for p, owner in owners.items() if owner.serving)
+        unserved, overdue = sorted(self.coverage.unserved), self.coverage.overdue
         troubles = {str(p): owner.trouble for p, owner in owners.items() if owner.trouble}
-        status = HealthStatus.DEGRADED if refused or troubles else HealthStatus.HEALTHY
-        details = {"is_leader": bool(served), "partitions": served, "refused": refused, "troubles": troubles}
-        return Checked(status=status, details=details)
+        details: dict[str, object] = {
+            "is_leader": bool(served),
+            "partitions": served,
+            "refused": refused,
+            "troubles": troubles,
+        }
+        if unserved:
+            details["unserved"] = unserved
+        if refused:
+            details["error"] = next(iter(refused.values()))
+        elif overdue:
+            details["error"] = f"partition(s) {', '.join(map(str, overdue))} are served by no scheduler of the cell"
+        if refused or overdue:
+            return Checked(HealthStatus.UNHEALTHY, details)
+        return Checked(HealthStatus.DEGRADED if unserved or troubles else HealthStatus.HEALTHY, details)
 
 
 async def run(settings: Settings) -> int:
     """Run a scheduler until SIGTERM; returns the exit status."""
-    instance = settings.instance_id or f"scheduler-{os.getpid()}"
+    instance = instance_name("scheduler", settings.instance_id)
     configure_logging("scheduler", instance, level=settings.log_level)
     log.info("process_started")
     for library in ("faust", "mode", "aiokafka", "abc"):

@@ -16,7 +16,7 @@ from jobledger.eventlog.clients import KafkaConnection, consumer_config
 from jobledger.projections.intake import Batch, ProjectionStoppedError
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import DeposedError, Position, Writer, connect
-from jobledger.schemas.topics import Topic, topic_name
+from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 
@@ -38,7 +38,7 @@ _PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectorConfig:
-    """What a projector has to know. `instance_id` '' : no static membership."""
+    """What a projector has to know. `instance_id` '' : no static membership. `topic_id` '' : not known."""
 
     kafka: KafkaConnection
     cell: str
@@ -46,6 +46,8 @@ class ProjectorConfig:
     schema: str = "jobledger"
     instance_id: str = ""
     session_timeout_seconds: float = 10.0
+    topic_id: str = ""
+    accept_new_topics: bool = False
 
     @property
     def group(self) -> str:
@@ -282,11 +284,20 @@ class Projector:
             try:
                 assert self._writer is not None
                 found = self._writer.positions(partitions)
+                self._check_topic(self._writer, partitions)
                 self._aside.update(self._writer.set_aside(partitions))
                 return found
             except _PASSING as error:
                 self._database_lost(error)
                 reconnect = True
+
+    def _check_topic(self, writer: Writer, partitions: list[int]) -> None:
+        config = self._config
+        if not config.topic_id:
+            return
+        other = writer.take_topic(partitions, config.topic_id, accept=config.accept_new_topics)
+        if other is not None:
+            raise ProjectionStoppedError(changed_sentence(self._topic, other, config.topic_id))
 
     def _resync(self, *, reconnect: bool = False) -> None:
         """Go on from the positions in the tables, whatever was read or written before."""

@@ -15,13 +15,16 @@ from confluent_kafka.admin import AdminClient
 from pydantic import SecretStr
 
 from jobledger.eventlog.clients import KafkaConnection
+from jobledger.eventlog.topic_watch import TopicWatch, topic_ids
 from jobledger.eventlog.topics import Durability, TopicError, check_topics
 from jobledger.projections.migrate import MigrationError, migrate
 from jobledger.projections.projector import Projector, ProjectorConfig
 from jobledger.projections.read_model import ReadModel
+from jobledger.schemas.topics import Topic
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
+from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import Level, configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import run_until_signalled
@@ -56,6 +59,7 @@ class ProjectorSettings(Protocol):
     postgres_schema: str
     instance_id: str
     session_timeout_seconds: float
+    accept_new_topics: bool
 
     @property
     def log_level(self) -> Level: ...  # noqa: D102
@@ -63,7 +67,7 @@ class ProjectorSettings(Protocol):
     def kafka(self) -> KafkaSettings: ...  # noqa: D102
 
 
-def build_projector(settings: ProjectorSettings, metrics: Metrics) -> Projector:
+def build_projector(settings: ProjectorSettings, metrics: Metrics, topic_id: str = "") -> Projector:
     """The projector of a cell; needs the schema (`prepare`)."""
     config = ProjectorConfig(
         kafka=settings.kafka,
@@ -72,12 +76,16 @@ def build_projector(settings: ProjectorSettings, metrics: Metrics) -> Projector:
         schema=settings.postgres_schema,
         instance_id=settings.instance_id,
         session_timeout_seconds=settings.session_timeout_seconds,
+        topic_id=topic_id,
+        accept_new_topics=settings.accept_new_topics,
     )
     return Projector(config, metrics)
 
 
-def prepare(settings: ProjectorSettings, timeout: float = START_SECONDS) -> None:
-    """Migrate the schema and check the topics; waits for servers and topics that aren't there yet.
+def prepare(settings: ProjectorSettings, timeout: float = START_SECONDS) -> str:
+    """Migrate the schema and check the topics; the id of the topic of events.
+
+    Waits for servers and topics that aren't there yet.
 
     Raises MigrationError, TopicError, psycopg.Error or KafkaException, with a sentence that says what to do.
     """
@@ -92,6 +100,7 @@ def prepare(settings: ProjectorSettings, timeout: float = START_SECONDS) -> None
     for attempt in _attempts(_may_pass, timeout):
         with attempt:
             check_topics(settings.kafka.client_config(), settings.cell, settings.partitions, durability)
+    return topic_ids(settings.kafka.client_config(), settings.cell)[Topic.EVENTS]
 
 
 def _attempts(on: type[Exception] | Callable[[Exception], bool], timeout: float) -> Iterator[stamina.Attempt]:
@@ -105,17 +114,18 @@ def _may_pass(error: Exception) -> bool:
 
 async def run(settings: ProjectorSettings) -> int:
     """Run the role until a signal; returns the exit code of the process."""
-    instance = settings.instance_id or "projector"
+    instance = instance_name("projector", settings.instance_id)
     configure_logging("projector", instance, level=settings.log_level)
     stamina.instrumentation.set_on_retry_hooks([])  # what is retried is logged here, by its own name
     log.info("process_started")
     try:
-        await asyncio.to_thread(prepare, settings)
+        topic_id = await asyncio.to_thread(prepare, settings)
     except (MigrationError, TopicError, psycopg.Error, KafkaException) as error:
         log.critical("part_failed", part="projector", exc_info=error, message=str(error))
         return 1
     metrics = Metrics("projector", instance_id=instance, version=VERSION)
-    projector = build_projector(settings, metrics)
+    projector = build_projector(settings, metrics, topic_id)
+    topics = TopicWatch(settings.kafka.client_config(), settings.cell)
     # A pool of one, made at the start, so that the health page can still look when others have used up Postgres.
     model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema, max_size=1)
     health = Health(VERSION)
@@ -123,7 +133,7 @@ async def run(settings: ProjectorSettings) -> int:
     warn_if_exposed(settings.host, settings.health_port)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     return await run_until_signalled(
-        [server, model, projector],
+        [server, topics, model, projector],
         on_ready=lambda: health.set_ready(True),
         on_stopping=lambda: health.set_ready(False),
     )

@@ -125,6 +125,16 @@ def connect(dsn: str, schema: str) -> psycopg.Connection:
     return connection
 
 
+#: A position that does not know its topic yet counts in the one that is there.
+_TAKE_TOPIC = (
+    "UPDATE positions SET topic_id = %s WHERE partition = ANY(%s::integer[]) AND topic_id <> %s"
+    " AND (topic_id = '' OR %s)"
+)
+_OTHER_TOPICS = (
+    "SELECT min(topic_id) FROM positions WHERE partition = ANY(%s::integer[]) AND topic_id <> %s AND topic_id <> ''"
+)
+
+
 class Writer:
     """Writes batches over one connection."""
 
@@ -152,6 +162,14 @@ class Writer:
         """Where the rows of jobs stand, by stream; those that there are."""
         found = self._run(_STANDINGS, [_keys(JOBS, keys)]).fetchall()
         return {job_stream(tenant, name): standing(version, status) for tenant, name, version, status in found}
+
+    def take_topic(self, partitions: Iterable[int], topic_id: str, *, accept: bool = False) -> str | None:
+        """Note which topic the positions count in; the id of the one they do count in, if it is another."""
+        wanted = list(partitions)
+        with self._connection.transaction():
+            self._run(_TAKE_TOPIC, [topic_id, wanted, topic_id, accept])
+            row = self._run(_OTHER_TOPICS, [wanted, topic_id]).fetchone()
+        return str(row[0]) if row and row[0] else None
 
     def write(self, changes: Changes, advances: list[Advance]) -> None:
         """Write a batch and its positions, or nothing.

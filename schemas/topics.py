@@ -106,3 +106,13 @@ def partition_count(topic: Topic, partitions: int) -> int:
     """How many partitions a topic has in a cell of `partitions`."""
     own = TOPICS[topic].partitions
     return partitions if own is None else own
+
+
+def changed_sentence(name: str, known: str, found: str | None) -> str:
+    """Why a topic is refused that is not the one it was, and what repairs it."""
+    what = f"was deleted and made anew (its id was {known}, now it is {found})" if found else "was deleted"
+    return (
+        f"Topic '{name}' {what}: what was in it is lost, and what is new in it does not follow on it. Restore it from "
+        f"a copy and set JOBLEDGER_ACCEPT_NEW_TOPICS=1 for one start, or, to begin from nothing, delete all topics of "
+        f"the cell and the schema in Postgres."
+    )

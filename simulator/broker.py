@@ -33,6 +33,7 @@ class PartitionRecords:
     #: What the group knows: the first command that the last transaction had not decided.
     group_offset: int = 0
     transactions: int = 0
+    changes: int = 0
     #: Offsets of `commands` that hold what no part of the product has written.
     foreign: set[int] = field(default_factory=set)
 
@@ -52,6 +53,8 @@ class MemoryBroker:
         self.max_message_bytes = max_message_bytes
         self.largest_bytes = 0
         self.transactions = 0
+        #: Those of them that changed anything: not an idle owner's, which writes its checkpoint as it is.
+        self.changes = 0
 
     def open(self, partition: int) -> int:
         """Fence older owners of the partition for good; returns the epoch to commit with."""
@@ -83,6 +86,9 @@ class MemoryBroker:
         if not self.may_commit(partition, epoch):
             raise FencedError(f"Partition {partition} has been opened by a later owner.")
         records = self.partitions[partition]
+        if plan.events or plan.outcomes or any(records.state.get(key) != value for key, value in plan.state.items()):
+            self.changes += 1
+            records.changes += 1
         records.events.extend(plan.events)
         records.outcomes.extend(plan.outcomes)
         for key, value in plan.state.items():

@@ -275,9 +275,9 @@ class World:
     def turn(self, partition: int) -> bool:
         """The owner of a partition does all it can do at this moment; False when nothing was committed."""
         self.seat(partition)
-        before = self.log.partitions[partition].transactions
+        before = self.log.partitions[partition].changes
         self.run(partition)
-        return self.log.partitions[partition].transactions > before
+        return self.log.partitions[partition].changes > before
 
     def decide(self, partition: int) -> bool:
         """The owner of a partition decides, and its commit waits for `commit`; False: there was nothing to decide."""
@@ -435,11 +435,11 @@ class World:
 
     def step_all(self) -> bool:
         """Every scheduler does all it can, then every worker does all its work; whether anything happened."""
-        before = self.log.transactions
+        before = self.log.changes
         for partition in range(self.options.partitions):
             self.seat(partition)
         self.run()
-        busy = self.log.transactions > before
+        busy = self.log.changes > before
         for worker in self.workers:
             if worker.running:
                 worker.beat()
@@ -488,8 +488,8 @@ class World:
         dues = [due for machine in machines if (due := machine.next_due_ms())]
         step = round(self.options.lease_seconds * 1000 / 2)
         ahead = max(1, min(dues) - self.clock.now_ms()) if dues and len(machines) == len(self.placed) else step
-        before = self.log.transactions
-        while ahead > 0 and self.log.transactions == before:
+        before = self.log.changes
+        while ahead > 0 and self.log.changes == before:
             self.clock.advance(min(ahead, step))
             ahead -= step
             for worker in self.workers:

@@ -72,6 +72,8 @@ SCHEDULER_EVENTS = (
         ("topic", "partition", "offset", "error"),
     ),
     LogEvent("command_quarantined", _E, "Command put aside", _S, ("command_id", "partition", "offset", "error")),
+    LogEvent("partitions_unserved", _E, "Partitions of the cell that no scheduler serves", _S, ("partitions",)),
+    LogEvent("partitions_served_again", _I, "Partitions have a scheduler again", _S, ("partitions",)),
     LogEvent("clock_skewed", _E, "Clock is too far from the broker's", _S, ("skew_ms",)),
     LogEvent("clock_right", _I, "Clock agrees with the broker's again", _S, ("skew_ms", "duration_ms")),
     LogEvent(

@@ -185,12 +185,54 @@ class _Writer:
     debug = info = warn = warning = error = exception = fatal = critical = log = msg
 
 
+REPEAT_SECONDS = 30.0
+"""Of lines of a library that differ in numbers alone one comes out in this time, with the count of the others."""
+_MAX_REPEATED = 200
+_VARYING = re.compile(r"\d+|0x[0-9a-f]+|'[^']*'")
+
+
+class _Repeats:
+    """Collapses what a Kafka client says again and again while its broker is away."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def admit(self, record: logging.LogRecord) -> int | None:
+        """How many like this one were left out since the last that came out; None: leave this one out too."""
+        now = self._monotonic()
+        key = (record.name, record.levelno, _VARYING.sub("#", record.getMessage())[:200])
+        since, left_out = self._seen.get(key, (-REPEAT_SECONDS, 0))
+        if now - since < REPEAT_SECONDS:
+            self._seen[key] = (since, left_out + 1)
+            return None
+        self._seen.pop(key, None)
+        self._seen[key] = (now, 0)
+        while len(self._seen) > _MAX_REPEATED:
+            del self._seen[next(iter(self._seen))]
+        return left_out
+
+
+#: Libraries that say a line for each try of each request.
+_REPEATING = ("aiokafka", "faust", "mode")
+
+
 class _StandardLibrary(logging.Handler):
     """Brings the lines of libraries into our form."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats = _Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             context: dict[str, Any] = {"logger": record.name}
+            if record.name.startswith(_REPEATING):
+                left_out = self._repeats.admit(record)
+                if left_out is None:
+                    return
+                if left_out:
+                    context["left_out"] = left_out
             if record.exc_info:
                 _add_error(context, record.exc_info)
             numbers = [name for name, number in _NUMBERS.items() if number <= record.levelno]

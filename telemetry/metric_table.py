@@ -219,6 +219,12 @@ OWN_METRICS = (
         _S,
         "Partitions whose commands for this one have a gap that lasts longer than 30 s.",
     ),
+    _gauge(
+        "jobledger_partitions_unserved",
+        (),
+        _S,
+        "Partitions of the cell that no scheduler at all has served for 10 s; every scheduler says it.",
+    ),
     _counter(
         "jobledger_commands_decided_total",
         (Label("outcome", values=("ACCEPTED", "REJECTED", "DUPLICATE", "QUERY", "QUARANTINED")),),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jobledger.telemetry.ending import current_deadline
@@ -111,32 +111,47 @@ def _signal_event(signals: Sequence[signal.Signals]) -> Iterator[asyncio.Event]:
 
 
 async def _start_all(services: Sequence[Service], begun: list[Service], signalled: asyncio.Event) -> bool:
-    """Start each; False if a signal came first. A part counts as begun before it has started, so it's stopped too."""
+    """Start each; False if a signal came first. A part counts as begun before it has started, so it's stopped too.
+
+    Raises when a part can't start, and when one that has started fails meanwhile: the next may wait for it for ever.
+    """
     for service in services:
         if signalled.is_set():
             return False
+        watches = _watches(begun)
         begun.append(service)
         starting = asyncio.ensure_future(service.start())
-        await _first(starting, asyncio.ensure_future(signalled.wait()))
-        if not starting.done() or starting.cancelled():
+        done = await _first(starting, asyncio.ensure_future(signalled.wait()), *watches)
+        if starting in done and not starting.cancelled():
+            if error := starting.exception():
+                raise _PartFailedError(part_name(service)) from error
+            log.debug("part_started", part=part_name(service))
+        elif signalled.is_set() or starting in done:
             return False
-        if error := starting.exception():
-            raise _PartFailedError(part_name(service)) from error
-        log.debug("part_started", part=part_name(service))
+        else:
+            _raise_ended(done, watches)
     return True
 
 
 async def _wait_any(services: Sequence[Service], signalled: asyncio.Event) -> None:
     """Return at a signal; raise when a part fails or ends."""
-    supervised = [service for service in services if isinstance(service, SupervisedService)]
-    watches: dict[asyncio.Future[Any], Service] = {asyncio.ensure_future(s.wait()): s for s in supervised}
+    watches = _watches(services)
     done = await _first(asyncio.ensure_future(signalled.wait()), *watches)
+    if signalled.is_set():
+        done = {watch for watch in done & watches.keys() if not watch.cancelled() and watch.exception()}
+    _raise_ended(done, watches)
+
+
+def _watches(services: Sequence[Service]) -> dict[asyncio.Future[Any], Service]:
+    return {asyncio.ensure_future(s.wait()): s for s in services if isinstance(s, SupervisedService)}
+
+
+def _raise_ended(done: set[asyncio.Future[Any]], watches: Mapping[asyncio.Future[Any], Service]) -> None:
     for watch in done & watches.keys():
         name = part_name(watches[watch])
         if not watch.cancelled() and (error := watch.exception()):
             raise _PartFailedError(name) from error
-        if not signalled.is_set():
-            raise _PartFailedError(name, f"{name} ended by itself.")
+        raise _PartFailedError(name, f"{name} ended by itself.")
 
 
 async def _first(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:

@@ -10,6 +10,7 @@ import uuid_utils
 import uvloop
 
 import jobledger
+from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
@@ -111,7 +112,7 @@ async def run(settings: Settings) -> int:
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     try:
         return await run_until_signalled(
-            [server, worker],
+            [server, TopicWatch(settings.kafka.client_config(), settings.cell), worker],
             stop_timeout=STOP_SECONDS,
             on_ready=lambda: health.set_ready(True),
             on_stopping=lambda: health.set_ready(False),

@@ -43,3 +43,5 @@ class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     part_taken: int = 0
     ahead: dict[int, int] = {}
     aside: list[str] = []
+    #: The broker's ids of the cell's topics, by role of the topic.
+    topics: dict[str, str] = {}

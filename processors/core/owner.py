@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jobledger.processors.core.batch import UndecidedError
+from jobledger.processors.core.idle import IdleProbe
 from jobledger.processors.core.leases import Leases
 from jobledger.processors.core.machine import Incoming, Limits, LostCommandError, Machine, UnknownCommandError
 from jobledger.processors.core.plan import OutboxEntry, Plan
@@ -28,9 +30,10 @@ from jobledger.processors.core.recovery import (
     build,
     check_commands,
     check_tail,
+    check_topics,
 )
 from jobledger.processors.core.retained import Retained
-from jobledger.processors.core.state_records import UnreadableStateError
+from jobledger.processors.core.state_records import CHECKPOINT_KEY, UnreadableStateError, encode_state
 from jobledger.processors.core.watched_clock import ClockWrongError
 from jobledger.schemas.commands import Command, ReadRecord, take_record
 
@@ -71,6 +74,13 @@ class OwnerConfig:
     confirm_seconds: float = 10.0
     #: Makes the cache of stubs and keys, anew at each opening.
     make_retained: Callable[[], Retained] = Retained
+    #: The broker's ids of the topics, and whether those of a topic that was restored from a copy are taken for right.
+    topic_ids: Callable[[], Mapping[str, str]] = dict
+    accept_new_topics: bool = False
+
+
+class _StoppedError(Exception):
+    """The owner was asked to stop while it opened its partition."""
 
 
 class MissingCommandsError(RuntimeError):
@@ -116,6 +126,7 @@ class Owner:
         self._machine: Machine | None = None
         self._leases = Leases(heartbeats, clock, config.lease_seconds)
         self._last_lease_check = 0.0
+        self._idle = IdleProbe(heartbeats, clock)
         self._failures = 0
         self._single_left = 0
         self._aside: dict[str, str] = {}
@@ -130,7 +141,7 @@ class Owner:
         self._task = asyncio.create_task(self._run(), name=f"owner-{self.partition}")
 
     async def stop(self) -> None:
-        """End after the transaction under way; may be called twice."""
+        """End after the transaction under way, or in the middle of the opening; may be called twice."""
         self._stop_asked.set()
         self._wake.set()
         if self._task is not None:
@@ -197,6 +208,8 @@ class Owner:
             try:
                 await self._open()
                 await self._serve()
+            except _StoppedError:
+                break
             except _REFUSALS as error:
                 self.refusal = str(error)
                 self._observer.refused(self.partition, self.refusal)
@@ -236,6 +249,19 @@ class Owner:
         """Seconds before the next try: 0.1, doubled with each failure since the last commit, at most 5."""
         return min(REOPEN_FIRST_SECONDS * 2.0 ** min(self._failures - 1, 16), REOPEN_MAX_SECONDS)
 
+    async def _unless_stopped(self, opening: Coroutine[Any, Any, tuple[Machine, int]]) -> tuple[Machine, int]:
+        """What the opening gives; a stop interrupts it, however long a broker keeps it waiting."""
+        task, stopped = asyncio.ensure_future(opening), asyncio.ensure_future(self._stop_asked.wait())
+        try:
+            await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise _StoppedError
+            return task.result()
+        finally:
+            task.cancel()
+            stopped.cancel()
+            await asyncio.gather(task, stopped, return_exceptions=True)
+
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not through a stop."""
         with contextlib.suppress(TimeoutError):
@@ -269,12 +295,13 @@ class Owner:
     async def _open(self) -> None:
         started = self._clock.monotonic()
         self._clock.now_ms()  # raises while the clock is wrong: nobody is fenced for an owner that cannot decide
-        machine, commands_end = await self._recover()
+        machine, commands_end = await self._unless_stopped(self._recover())
         # What is in the log already is read from there, wherever the feed begins.
         self._seen_until = max(self._seen_until, commands_end)
         machine.aside = self._aside
         self._machine = machine
         self._leases = Leases(self._heartbeats, self._clock, self._config.lease_seconds)
+        self._idle.committed()
         self._relay.register(self)
         self.serving = True
         self.settled.set()
@@ -290,6 +317,7 @@ class Owner:
             machine = await asyncio.to_thread(
                 build, self.partition, config.cell, config.partitions, latest, config.limits
             )
+            check_topics(machine.checkpoint, config.topic_ids(), accept_new=config.accept_new_topics)
             check_tail(self.partition, machine.checkpoint, recovered.last_event_seq)
             check_commands(self.partition, machine.checkpoint, recovered.commands_end)
         except BaseException:
@@ -310,6 +338,18 @@ class Owner:
             plan = self._decide(machine)
             if not plan.empty:
                 await self._commit(machine, plan)
+                self._idle.committed()
+            elif self._idle.due():
+                await self._probe(machine)
+
+    async def _probe(self, machine: Machine) -> None:
+        """Write the checkpoint as it is: an owner that could not commit any more finds out before a command comes."""
+        value = encode_state(machine.checkpoint)
+        plan = Plan(machine.checkpoint.now_ms, machine.checkpoint, state={CHECKPOINT_KEY: value})
+        async with self._commit_slots:
+            await self._log.commit(plan)
+        self._failures = 0
+        self._idle.committed()
 
     async def _wait_for_work(self, machine: Machine) -> None:
         ready = self._inbox or self._refill or self._read or self._internal

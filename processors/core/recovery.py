@@ -14,6 +14,7 @@ from jobledger.processors.core.outgoing import read_outbox
 from jobledger.processors.core.pending import PendingQueue, read_part
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, PendingPart, decode_job, decode_state
+from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 
 _BATCH = 10_000
 #: Idempotency keys, stubs of ended streams, commands that changed nothing: what is kept for a time only.
@@ -50,6 +51,15 @@ def check_tail(partition: int, checkpoint: Checkpoint, last_event_seq: int) -> N
             f"Partition {partition}: the last event in the log is number {last_event_seq}, but the checkpoint says "
             f"{checkpoint.seq}. Records were lost; the partition stays closed. Run `jobledger replay verify`."
         )
+
+
+def check_topics(checkpoint: Checkpoint, ids: Mapping[str, str], *, accept_new: bool = False) -> None:
+    """Note the topics' ids in the checkpoint; raise ForeignStateError when one is not the topic that it was."""
+    for role, found in ids.items():
+        known = checkpoint.topics.get(role)
+        if known is not None and known != found and not accept_new:
+            raise ForeignStateError(changed_sentence(topic_name(checkpoint.cell, Topic(role)), known, found))
+    checkpoint.topics = {**checkpoint.topics, **ids}
 
 
 class LatestState:

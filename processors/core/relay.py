@@ -47,10 +47,12 @@ class OutboxRelay:
         self._transport = make_transport()
         self._holders: dict[OutboxHolder, None] = {}
         self._renewing: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
         self._gap = False
 
     async def start(self) -> None:
         """Begin to send."""
+        self._ended = asyncio.get_running_loop().create_future()
         await self._transport.start()
 
     async def stop(self) -> None:
@@ -58,6 +60,18 @@ class OutboxRelay:
         if self._renewing is not None:
             self._renewing.cancel()
         await self._transport.stop()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when stopped; raise when a new transport could not be had: nothing is sent any more then."""
+        assert self._ended is not None, "start() first"
+        await asyncio.shield(self._ended)
+
+    @property
+    def renewing(self) -> bool:
+        """Whether a delivery has failed and everything is about to be sent again."""
+        return self._renewing is not None
 
     def register(self, holder: OutboxHolder) -> None:
         """An owner serves: send what is left of its outbox."""
@@ -94,6 +108,14 @@ class OutboxRelay:
         if self._renewing is None:
             self._resent(str(error))
             self._renewing = asyncio.create_task(self._send_again(), name="relay-renew")
+            self._renewing.add_done_callback(self._renewed)
+
+    def _renewed(self, done: asyncio.Task[None]) -> None:
+        """A renewal that failed leaves no transport: whoever runs this relay has to know."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None and self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+            self._ended.exception()  # whoever does not wait for it is not told twice
 
     async def _send_again(self) -> None:
         await self._transport.stop()

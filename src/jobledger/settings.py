@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     max_clock_skew_seconds: float = Field(
         default=0.5, gt=0, description="A scheduler whose clock is further from the broker's opens nothing."
     )
+    accept_new_topics: bool = Field(
+        default=False, description="For one start after topics were restored from a copy: their new ids are right."
+    )
     clock_offset_ms: int = Field(default=0, description="Moves the scheduler's clock; dev only.")
     clock_offset_file: str = Field(
         default="", description="File with a further offset in ms, read at each look at the clock; dev only."

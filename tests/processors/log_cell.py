@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 from uuid_utils.compat import uuid7
 
 from jobledger.domain import job_commands as jc
@@ -19,7 +20,7 @@ from jobledger.domain.worker_messages import CancelTask, Heartbeat, RunTask
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.reader import LogReader
-from jobledger.eventlog.topics import Durability, ensure_topics
+from jobledger.eventlog.topics import Durability, _new_topic, ensure_topics
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.machine import Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig
@@ -33,7 +34,7 @@ from jobledger.schemas.commands import Command, CommandRecord, encode_record
 from jobledger.schemas.events import EventMapper, EventRecord
 from jobledger.schemas.outcomes import Outcome, decode_outcome
 from jobledger.schemas.quarantine import Quarantined, decode_quarantine
-from jobledger.schemas.topics import TASK_PARTITIONS, Topic, topic_name
+from jobledger.schemas.topics import TASK_PARTITIONS, TOPICS, Topic, topic_name
 from jobledger.schemas.worker import decode_tasks, encode_heartbeat
 from jobledger.settings import KafkaSettings
 
@@ -191,6 +192,25 @@ class LogCell:
         report.compare("checkpoint", "seq", len(events), machine.checkpoint.seq)
         fold.finish()
         return [str(difference) for difference in report.differences]
+
+    def delete_topic(self, topic: Topic) -> None:
+        """Delete a topic; returns when the broker knows it no more."""
+        admin = AdminClient(self.kafka.client_config())
+        admin.delete_topics([self.topic(topic)], operation_timeout=10)[self.topic(topic)].result(20)
+        self._until_known(admin, topic, known=False)
+
+    def create_topic(self, topic: Topic) -> None:
+        """Make an empty topic as the cell wants it, as somebody does who restores one from a copy."""
+        admin = AdminClient(self.kafka.client_config())
+        new = _new_topic(self.cell, TOPICS[topic], self.partitions, DURABILITY)
+        admin.create_topics([new])[self.topic(topic)].result(20)
+        self._until_known(admin, topic, known=True)
+
+    def _until_known(self, admin: AdminClient, topic: Topic, *, known: bool) -> None:
+        deadline = time.monotonic() + 20
+        while (self.topic(topic) in admin.list_topics(timeout=10).topics) is not known:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def group_offset(self, partition: int, offset: int | None = None) -> int:
         """What the schedulers' group has committed for `commands`; set it when `offset` is given."""

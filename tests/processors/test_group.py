@@ -77,6 +77,18 @@ async def test_a_partition_that_stays_keeps_its_owner(log_cell: LogCell, start_s
         assert await asyncio.to_thread(log_cell.differences, p, after[p][1]) == []
 
 
+async def test_schedulers_without_a_configured_name_share_the_partitions(
+    log_cell: LogCell, start_scheduler: Any
+) -> None:
+    """They are members of their own: neither takes the other's place, as two of one name would for ever."""
+    first, second = await start_scheduler(""), await start_scheduler("")
+    await until(lambda: len(first.owners.owners) == 2 and len(second.owners.owners) == 2)
+    assert not set(first.owners.owners) & set(second.owners.owners)
+    assert thread_of(first)._consumer._group_instance_id is None
+    third = await start_scheduler("scheduler-3")
+    assert thread_of(third)._consumer._group_instance_id == "scheduler-3"
+
+
 def thread_of(scheduler: Any) -> Any:
     return scheduler.feed.app.consumer._thread
 

@@ -38,12 +38,8 @@ async def fill(cell: LogCell, start_owner: Any, partition: int, jobs: int) -> No
 def written_anew(cell: LogCell, topic: Topic, keep: Callable[[int, list[Message]], list[Message]]) -> None:
     """The topic as a broker would have it that lost records: made again with what `keep` leaves of each partition."""
     kept = {p: keep(p, cell.records(topic, p)) for p in range(cell.partitions)}
-    admin = AdminClient(cell.kafka.client_config())
-    admin.delete_topics([cell.topic(topic)])[cell.topic(topic)].result(15)
-    for _ in range(100):
-        if cell.topic(topic) not in admin.list_topics(timeout=5).topics:
-            break
-    ensure_topics(cell.kafka.client_config(), cell.cell, cell.partitions, DURABILITY)
+    cell.delete_topic(topic)
+    cell.create_topic(topic)
     producer = Producer({**cell.kafka.client_config(), "linger.ms": 5})
     for partition, messages in kept.items():
         for message in messages:

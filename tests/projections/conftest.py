@@ -369,8 +369,8 @@ async def start(postgres_dsn: str, log: Any) -> AsyncIterator[Start]:
     migrate(postgres_dsn, "jobledger")
     started: list[Projector] = []
 
-    async def one(instance: str = "", dsn: str = postgres_dsn) -> Projector:
-        config = ProjectorConfig(kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance)
+    async def one(instance: str = "", dsn: str = postgres_dsn, **given: Any) -> Projector:
+        config = ProjectorConfig(kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance, **given)
         projector = Projector(config, Metrics("projector", instance_id=instance or "t", strict=True))
         await projector.start()
         started.append(projector)

@@ -88,6 +88,21 @@ async def test_a_part_that_fails_or_ends_stops_the_others_and_the_process_with_1
     assert ("lost" if how == "raise" else "ended by itself") in context["error"]
 
 
+async def test_a_part_that_fails_while_a_later_one_starts_ends_the_process(stream: io.BytesIO) -> None:
+    calls: list[str] = []
+    part = Supervised("a", calls)
+
+    class Waiting(Part):
+        async def start(self) -> None:
+            await asyncio.sleep(60)
+
+    asyncio.get_running_loop().call_later(0.05, part.failed.set_exception, RuntimeError("lost"))
+    assert await run_until_signalled([part, Waiting("b", calls), Part("c", calls)]) == 1
+    assert calls == ["start a", "stop b", "stop a"]
+    context = next(json.loads(line)["context"] for line in stream.getvalue().splitlines() if b"part_failed" in line)
+    assert (context["part"], context["error"]) == ("a", "lost")
+
+
 async def test_a_part_that_cannot_start_ends_the_process_with_1_and_what_began_is_stopped(stream: io.BytesIO) -> None:
     calls: list[str] = []
 

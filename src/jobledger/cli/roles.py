@@ -48,13 +48,12 @@ def settings_with(**given: Any) -> Settings:
 
 
 def named(role: str, given: str | None) -> str | None:
-    """The slot name given, or one that no other process on this or another machine has.
-
-    Two schedulers of one name would take the partitions from each other for ever, and so would two workers.
-    """
+    """The slot name given, or one that no other process on this or another machine has."""
     if given is not None or os.environ.get("JOBLEDGER_INSTANCE_ID"):
         return given
-    return f"{role}-{socket.gethostname().partition('.')[0][:40]}-{os.getpid()}"
+    from jobledger.telemetry.instance import instance_name  # noqa: PLC0415
+
+    return instance_name(role)
 
 
 def check_free(host: str, port: int, setting: str) -> None:
@@ -96,9 +95,7 @@ def scheduler(
     host: Host = None, health_port: Health = None, instance_id: Instance = None, log_level: Level = None
 ) -> int:
     """Own partitions: decide commands, write events, hand out tasks."""
-    settings = settings_with(
-        host=host, health_port=health_port, instance_id=named("scheduler", instance_id), log_level=log_level
-    )
+    settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
     from jobledger.processors.role import main  # noqa: PLC0415
 

@@ -1,0 +1,133 @@
+"""Partitions that nobody serves are told of by every scheduler, and the group is made to assign them anew."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from log_cell import LogCell, until
+
+from jobledger.processors.coverage import ALARM_SECONDS, HEARD_SECONDS, REJOIN_SECONDS, Coverage, UnownedError
+from jobledger.telemetry.logs import configure_logging
+from jobledger.telemetry.metrics import Metrics
+
+
+class Moved:
+    """A clock that tests move."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def now_ms(self) -> int:
+        return round(self.now * 1000)
+
+
+@pytest.fixture
+def stream() -> io.BytesIO:
+    stream = io.BytesIO()
+    configure_logging("scheduler", "s", to_stream=stream, check_events=True)
+    return stream
+
+
+Spare = tuple[Coverage, Moved, Metrics, Callable[..., None]]
+
+
+@pytest.fixture
+def spare(stream: io.BytesIO) -> Spare:
+    """Scheduler `a` of a cell of four partitions, and what lets time pass while schedulers announce."""
+    clock, metrics = Moved(), Metrics("scheduler", instance_id="s")
+    coverage = Coverage("a", 4, clock.monotonic, metrics, clock)
+    coverage._changed_at = clock.now
+
+    def passes(seconds: float, **announced: Any) -> None:
+        end = clock.now + seconds
+        while clock.now < end:
+            clock.now += 0.5
+            for who, (serves, holds) in announced.items():
+                coverage.heard(who, serves, holds)
+            coverage.look()
+
+    return coverage, clock, metrics, passes
+
+
+def test_a_spare_is_right_while_every_partition_is_served(spare: Spare, stream: io.BytesIO) -> None:
+    """It owns nothing, for as long as others own everything."""
+    coverage, _, _, passes = spare
+    passes(100, a=([], []), b=([0, 1], [0, 1]), c=([2, 3], [2, 3]))
+    assert coverage.unserved == {}
+    assert b"partitions_unserved" not in stream.getvalue()
+
+
+def test_partitions_without_an_owner_raise_an_alarm_and_the_least_busy_joins_anew(
+    spare: Spare, stream: io.BytesIO
+) -> None:
+    """The alarm after a takeover's time; the end, with which the group assigns anew, after thirty seconds."""
+    coverage, _, metrics, passes = spare
+    passes(ALARM_SECONDS - 1, a=([], []), b=([0, 1], [0, 1]))
+    assert set(coverage.unserved) == {2, 3}
+    assert coverage.overdue == []
+    passes(2, a=([], []), b=([0, 1], [0, 1]))
+    assert coverage.overdue == [2, 3]
+    assert b"partitions_unserved" in stream.getvalue()
+    assert b"jobledger_partitions_unserved 2.0" in metrics.render()[0]
+    with pytest.raises(UnownedError, match=r"Partition\(s\) 2, 3"):
+        passes(REJOIN_SECONDS, a=([], []), b=([0, 1], [0, 1]))
+    passes(1, a=([], []), b=([0, 1], [0, 1]), c=([2, 3], [2, 3]))
+    assert b"partitions_served_again" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "announced",
+    [
+        {"a": ([0, 1], [0, 1]), "b": ([], [])},
+        {"a": ([], []), "b": ([0, 1], [0, 1, 2, 3])},
+        {"a": ([], []), "old": (None, None)},
+    ],
+    ids=["another serves less", "somebody opens or refuses them", "an older release does not say"],
+)
+def test_a_scheduler_stays_when_its_end_would_not_help(spare: Spare, announced: dict[str, Any]) -> None:
+    """One of them is enough, and a partition that somebody holds is that one's matter."""
+    spare[3](3 * REJOIN_SECONDS, **announced)
+
+
+def test_one_joins_after_the_other(spare: Spare) -> None:
+    """When a member has just come or gone the group has assigned anew already: wait for what comes of it."""
+    _, _, _, passes = spare
+    passes(REJOIN_SECONDS - 1, a=([0, 1], [0, 1]), b=([], []))
+    passes(REJOIN_SECONDS - 1, a=([0, 1], [0, 1]))
+    passes(REJOIN_SECONDS - HEARD_SECONDS - 1, a=([0, 1], [0, 1]), b2=([], []))
+
+
+def test_nothing_is_judged_while_the_broker_is_away(spare: Spare) -> None:
+    """Nobody is heard then; afterwards the time of a takeover begins anew."""
+    coverage, clock, _, passes = spare
+    passes(1, a=([], []), b=([0, 1, 2, 3], [0, 1, 2, 3]))
+    silent = clock.now
+    coverage._seen_until = lambda: silent
+    passes(100)
+    assert coverage.overdue == []
+    coverage._seen_until = clock.monotonic
+    passes(ALARM_SECONDS - 2, a=([], []))
+    assert coverage.overdue == []
+
+
+@pytest.mark.kafka
+async def test_schedulers_tell_each_other_what_they_serve(log_cell: LogCell, start_scheduler: Any) -> None:
+    """A cell whose partitions are all served is well in every member; one that nobody has is not."""
+    first, second = await start_scheduler("scheduler-1"), await start_scheduler("scheduler-2")
+    await until(lambda: not first.coverage.unserved and not second.coverage.unserved and second.owners.owners, 30)
+    assert (await first.coordination_check()).status == "HEALTHY"
+    gone = min(second.owners.owners)
+    owner = second.owners._owners.pop(gone)
+    await owner.stop()
+    await until(lambda: gone in first.coverage.overdue, 30)
+    checked = await first.coordination_check()
+    assert checked.status == "UNHEALTHY"
+    assert f"partition(s) {gone} are served by no scheduler" in str(checked.details["error"])
+    await second.owners.assigned(set(second.owners.owners) | {gone})
+    await until(lambda: gone not in first.coverage.unserved, 30)
+    assert (await first.coordination_check()).status == "HEALTHY"
