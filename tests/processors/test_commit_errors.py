@@ -21,6 +21,7 @@ from log_cell import LogCell, OwnerAlone, PlayedWorker, submit, until
 
 from jobledger.domain.job_commands import CancelJob
 from jobledger.domain.values import Opaque
+from jobledger.processors import kafka_log
 from jobledger.processors.core.state_records import CHECKPOINT_KEY
 from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.schemas.outcomes import OutcomeStatus
@@ -184,8 +185,12 @@ def _limit_events(cell: LogCell, size: int) -> None:
         future.result(10)
 
 
-async def test_a_transaction_over_its_time_is_decided_again(log_cell: LogCell, start_owner: Any) -> None:
+async def test_a_transaction_over_its_time_is_decided_again(
+    log_cell: LogCell, start_owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The broker aborts it, which looks like a deposition; the owner opens anew and decides once more."""
+    # A process that stands still as a whole: its guard against calls that hang stands still too.
+    monkeypatch.setattr(kafka_log, "STUCK_SECONDS", 20.0)
     log = FaultyLog(log_cell.kafka, log_cell.cell, 0, "test")
     log._producer_config["transaction.timeout.ms"] = 1_000
     owner: OwnerAlone = await start_owner(0, log=log)
