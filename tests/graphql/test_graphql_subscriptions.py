@@ -124,7 +124,11 @@ async def test_what_is_older_than_memory_is_read_from_the_log(system: Any, monke
     assert set(_places(again)) == set(_places(rest[251:]))
 
 
-async def test_one_jobs_history_comes_first_then_what_is_new(system: Any) -> None:
+@pytest.mark.parametrize("page", [1, 500])
+async def test_one_jobs_history_comes_first_then_what_is_new(
+    system: Any, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr("jobledger.graphql.event_stream.HISTORY_PAGE", page)
     api, other = await system.api(), await system.api()
     answer = await api.submit(delaySeconds=60)
     job = answer["job"]["id"]

@@ -233,6 +233,7 @@ async def test_a_partition_whose_time_is_ahead_says_so(owner: OwnerInMemory, log
     await until(lambda: log_events("partition_time_ahead"))
     health = await gate.check()
     assert health.status is HealthStatus.DEGRADED and "0" in health.details["partition_time_ahead_ms"]
+    assert 'jobledger_partition_time_ahead_seconds{partition="0"} 3' in metrics.render()[0].decode()
     owner.machine.checkpoint.now_ms = now_ms()
     await until(lambda: gate._ahead == {})
     assert len(log_events("partition_time_ahead")) == 1
