@@ -1,4 +1,4 @@
-"""The queues that exist, kept in memory, and how full they are, as their owners say: Postgres is never asked."""
+"""The queues that exist, kept in memory; and how full they are, as the read model says, or else their owners."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.queue_commands import QueryQueue
 from jobledger.domain.queue_events import QueueCreated, QueueUpdated
 from jobledger.domain.values import Code
+from jobledger.projections.read_model import ReadModelUnavailableError
+from jobledger.projections.rows import QueueRow
 from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.outcomes import Outcome
@@ -21,11 +23,17 @@ from jobledger.schemas.outcomes import Outcome
 FRESH_SECONDS = 1.0
 #: For this long a queue that does not exist is not asked for again.
 MISS_SECONDS = 1.0
+#: The read model is asked first, since that costs the owners nothing; it is not waited for longer than this.
+READ_MODEL_SECONDS = 0.2
+#: For this long a read model that did not answer is left alone.
+AWAY_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
 MAX_QUEUES = 100_000
 MAX_MISSES = 1_000
 
 _Name = tuple[str, str]
+#: Asks the read model: (tenant, name) -> its row; None when it has none.
+Read = Callable[[str, str], Awaitable[QueueRow | None]]
 #: Asks the owner of a stream: (stream, query, command id, seconds) -> its outcome; None when it has not answered.
 Ask = Callable[[str, QueryQueue, str, float], Awaitable[Outcome | None]]
 
@@ -35,7 +43,7 @@ class QueueUnknownError(RuntimeError):
 
 
 class _Seen(msgspec.Struct):
-    """What of a queue's answer is of interest here."""
+    """What is of interest here of a queue's row, or of the answer of its owner."""
 
     waiting_bytes: int = 0
     max_waiting_bytes: int = DEFAULT_MAX_WAITING_BYTES
@@ -64,15 +72,17 @@ class QueueDirectory:
     """Names by tenant. The aggregate decides; this is a courtesy at the edge.
 
     A queue that is known is told at once; how full it is, is looked up meanwhile for those who come next. Only a
-    name that nobody has named before is waited for, until the queue's owner has answered.
+    name that nobody has named before is waited for: a moment for the read model, then for the queue's owner.
     """
 
-    def __init__(self, ask: Ask, new_id: Callable[[], str], monotonic: Callable[[], float]) -> None:
+    def __init__(self, read: Read, ask: Ask, new_id: Callable[[], str], monotonic: Callable[[], float]) -> None:
+        self._read = read
         self._ask = ask
         self._new_id = new_id
         self._monotonic = monotonic
         self._queues: dict[_Name, KnownQueue] = {}
         self._missed: dict[_Name, float] = {}
+        self._read_again_at = -1_000.0
         self._looking: dict[_Name, asyncio.Task[KnownQueue | None]] = {}
 
     async def start(self) -> None:
@@ -130,21 +140,44 @@ class QueueDirectory:
     async def _look(self, key: _Name) -> KnownQueue | None:
         before = self._queues.get(key)
         let_in_before = before.let_in_bytes if before else 0
-        outcome = await self._ask(queue_stream(*key), QueryQueue(), self._new_id(), ANSWER_SECONDS)
+        try:
+            seen = await self._see(key)
+        except QueueUnknownError:
+            if before is None:
+                raise
+            before.looked_at = self._monotonic()
+            return before
         now = self._monotonic()
-        if outcome is not None and outcome.answer is not None:
-            seen = _decode_seen(outcome.answer.data.encode())
+        if seen is not None:
             known = self._put(key, seen.max_waiting_bytes)
-            # What was let in meanwhile may not have come to the owner yet.
+            # What was let in meanwhile may not have been seen yet.
             known.waiting_bytes = seen.waiting_bytes + known.let_in_bytes - let_in_before
             known.looked_at = now
             return known
         if before is not None:
-            before.looked_at = now  # a default queue that nobody has used yet, or an owner that is away for the moment
+            before.looked_at = now  # the read model is behind, or a default queue that nobody has used yet
             return before
-        if outcome is None or outcome.rejection is None or outcome.rejection.code is not Code.NOT_FOUND_OR_EXPIRED:
-            raise QueueUnknownError(f"The owner of queue '{key[1]}' does not answer.")
         if len(self._missed) >= MAX_MISSES:
             self._missed.clear()
         self._missed[key] = now
         return None
+
+    async def _see(self, key: _Name) -> _Seen | None:
+        """The queue as the read model or its owner sees it, None if there is none; raises QueueUnknownError."""
+        if self._monotonic() >= self._read_again_at:
+            try:
+                async with asyncio.timeout(READ_MODEL_SECONDS):
+                    row = await self._read(*key)
+                return None if row is None else _Seen(row.waiting_bytes, row.max_waiting_bytes)
+            except (ReadModelUnavailableError, TimeoutError):
+                self._read_again_at = self._monotonic() + AWAY_SECONDS
+        outcome = await self._ask(queue_stream(*key), QueryQueue(), self._new_id(), ANSWER_SECONDS)
+        if outcome is not None and outcome.answer is not None:
+            return _decode_seen(outcome.answer.data.encode())
+        if (
+            outcome is not None
+            and outcome.rejection is not None
+            and outcome.rejection.code is Code.NOT_FOUND_OR_EXPIRED
+        ):
+            return None
+        raise QueueUnknownError(f"Neither the read model nor the owner of queue '{key[1]}' answers.")

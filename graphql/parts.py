@@ -109,7 +109,7 @@ def build_parts(
     topics = [topic_name(cell, topic) for topic in (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES)]
     gate = TopicGate(reading, topics, partitions)
     gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, lambda: gate.open)
-    directory = QueueDirectory(gateway.ask, new_id, monotonic)
+    directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw)
     return Parts(
         settings=settings,
