@@ -14,6 +14,7 @@ from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.queue_commands import CreateQueue, UpdateQueue
 from jobledger.domain.values import Opaque
 from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of
+from jobledger.graphql.directory import QueueDirectory
 from jobledger.graphql.gateway import Gateway, NotSent
 from jobledger.graphql.submitting import pending
 from jobledger.graphql.types.errors import NotFound, UserError
@@ -56,7 +57,8 @@ JobSuccess = TypeVar("JobSuccess", CancelJobSuccess, RedriveJobSuccess, DiscardJ
 class Changing:
     """Checks commands to what exists, sends them and answers for their outcomes."""
 
-    def __init__(self, gateway: Gateway, cell: str, new_id: Callable[[], str]) -> None:
+    def __init__(self, gateway: Gateway, directory: QueueDirectory, cell: str, new_id: Callable[[], str]) -> None:
+        self._directory = directory
         self._gateway = gateway
         self._cell = cell
         self._new_id = new_id
@@ -165,6 +167,9 @@ class Changing:
             return outcome
         if outcome.status is OutcomeStatus.REJECTED:
             return error_of(outcome, ["input", "name"], name)
+        body = command.body
+        if isinstance(body, CreateQueue | UpdateQueue) and body.max_waiting_bytes and not outcome.duplicate:
+            self._directory.changed(context.tenant, name, body.max_waiting_bytes)
         return QueueSuccess(
             queue=QueueRef(name=name_of(outcome)),
             command_id=command.id,  # type: ignore[arg-type]

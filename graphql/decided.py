@@ -65,9 +65,9 @@ def error_of(outcome: Outcome, path: list[str], value: str | None) -> UserError:
 
 
 def not_sent() -> UserError:
-    """The answer when too much waits for Kafka already, or Kafka has not been seen since the start."""
+    """The answer when too much waits for Kafka already."""
     return user_error(
         ErrorCode.UNAVAILABLE,
-        "Kafka cannot be reached, or too many commands wait for it; this one was not sent and nothing was changed",
+        "Too many commands wait for Kafka; this one was not sent and nothing was changed",
         "try again later",
     )

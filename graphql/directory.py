@@ -24,7 +24,7 @@ FRESH_SECONDS = 1.0
 #: For this long a queue that does not exist is not asked for again.
 MISS_SECONDS = 1.0
 #: The read model is asked first, since that costs the owners nothing; it is not waited for longer than this.
-READ_MODEL_SECONDS = 0.2
+READ_MODEL_SECONDS = 1.0
 #: For this long a read model that did not answer is left alone.
 AWAY_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
@@ -98,8 +98,12 @@ class QueueDirectory:
         """Take in an event of a queue from the tail."""
         if isinstance(record.data, QueueCreated | QueueUpdated):
             _, tenant, name = split_stream(record.originator_id)
-            self._missed.pop((tenant, name), None)
-            self._put((tenant, name), record.data.max_waiting_bytes)
+            self.changed(tenant, name, record.data.max_waiting_bytes)
+
+    def changed(self, tenant: str, name: str, max_waiting_bytes: int) -> None:
+        """A queue exists, and that is its bound."""
+        self._missed.pop((tenant, name), None)
+        self._put((tenant, name), max_waiting_bytes)
 
     def _put(self, name: _Name, max_waiting_bytes: int) -> KnownQueue:
         known = self._queues.get(name)
@@ -128,7 +132,9 @@ class QueueDirectory:
         """However many want to know, the owner is asked once."""
         task = self._looking.get(key)
         if task is None:
-            task = self._looking[key] = asyncio.create_task(self._look(key), name="queue-look-up")
+            known = self._queues.get(key)
+            look = self._look(key, known, known.let_in_bytes if known else 0)
+            task = self._looking[key] = asyncio.create_task(look, name="queue-look-up")
             task.add_done_callback(lambda done: self._looked(key, done))
         return task
 
@@ -137,9 +143,7 @@ class QueueDirectory:
         if not done.cancelled():
             done.exception()  # told to those who wait; for what is known already nobody does
 
-    async def _look(self, key: _Name) -> KnownQueue | None:
-        before = self._queues.get(key)
-        let_in_before = before.let_in_bytes if before else 0
+    async def _look(self, key: _Name, before: KnownQueue | None, let_in_before: int) -> KnownQueue | None:
         try:
             seen = await self._see(key)
         except QueueUnknownError:

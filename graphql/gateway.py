@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from jobledger.domain.commands import AnyCommand
@@ -21,25 +21,26 @@ class NotSent:
 NOT_SENT: Final = NotSent()
 #: None: it may have been sent, and no outcome came in time.
 Decided = Outcome | NotSent | None
+#: Waits, at most so many seconds, until commands may be sent; see TopicGate.
+Opened = Callable[[float], Awaitable[bool]]
 
 
 class Gateway:
     """Commands out, outcomes in."""
 
-    def __init__(
-        self, producer: CommandProducer, tail: OutcomeTail, timeout_seconds: float, may_send: Callable[[], bool]
-    ) -> None:
+    def __init__(self, producer: CommandProducer, tail: OutcomeTail, timeout_seconds: float, opened: Opened) -> None:
         self._producer = producer
         self._tail = tail
-        self._may_send = may_send
+        self._opened = opened
         self.timeout_seconds = timeout_seconds
 
     async def decide(self, commands: Sequence[Command], timeout: float | None = None) -> list[Decided]:
         """Send and wait, at most the mutation time-out; the answers are in the order of the commands."""
         if not commands:
             return []
-        if not self._may_send():
-            return [NOT_SENT] * len(commands)
+        seconds = self.timeout_seconds if timeout is None else timeout
+        if not await self._opened(seconds):
+            return [None] * len(commands)  # never sent, so the same ids again do no harm
         waiter = self._tail.expect([command.id for command in commands])
         unsent: set[int] = set()
         for index, command in enumerate(commands):
@@ -49,7 +50,7 @@ class Gateway:
                 unsent.add(index)
                 waiter.settle(index, None)
         try:
-            await waiter.wait(self.timeout_seconds if timeout is None else timeout)
+            await waiter.wait(seconds)
         finally:
             self._tail.give_up(waiter)
         if not unsent:

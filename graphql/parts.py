@@ -108,7 +108,7 @@ def build_parts(
     commands = CommandProducer(producer, topic_name(cell, Topic.COMMANDS), partitions)
     topics = [topic_name(cell, topic) for topic in (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES)]
     gate = TopicGate(reading, topics, partitions)
-    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, lambda: gate.open)
+    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened)
     directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw)
     return Parts(
@@ -122,7 +122,7 @@ def build_parts(
         tail=tail,
         gateway=gateway,
         submitting=Submitting(gateway, directory, cell, partitions, clock_ms, new_id),
-        changing=Changing(gateway, cell, new_id),
+        changing=Changing(gateway, directory, cell, new_id),
         events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics),
         services=[gate, model, producer, outcomes, tail, directory],
     )

@@ -16,7 +16,7 @@ PAUSE_SECONDS = 0.5
 
 
 class TopicGate:
-    """Starts before anything is sent. While the brokers are away, or topics not made yet, `open` is False.
+    """Starts before anything is sent. While the brokers are away, or topics not made yet, nothing is sent.
 
     A command on the wrong partition is not rejected where it arrives, it is lost to whoever waits for it: so no
     command leaves before the topics have been seen.
@@ -31,9 +31,11 @@ class TopicGate:
         self._seen = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def open(self) -> bool:
-        """Whether all topics have been seen, and have the right number of partitions."""
+    async def opened(self, seconds: float) -> bool:
+        """Wait until all topics have been seen and have the right number of partitions; False when it takes longer."""
+        if not self._seen.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._seen.wait(), seconds)
         return self._seen.is_set()
 
     async def start(self) -> None:

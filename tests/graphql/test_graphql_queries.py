@@ -154,7 +154,10 @@ async def test_without_postgres_queries_are_unavailable_and_mutations_go_on(syst
         error = await api.error(query)
         assert error["extensions"]["code"] == "UNAVAILABLE" and "try again" in error["message"]
     other = await api.submit(queue="other")
-    assert other["__typename"] == "Unavailable" and other["value"] == "other"
+    assert other["code"] == "UNKNOWN_QUEUE" and other["value"] == "other", "the queue's owner knows that"
+    system.owner.paused.set()
+    unknown = await api.submit(queue="another")
+    assert unknown["__typename"] == "Unavailable" and unknown["value"] == "another"
 
 
 async def test_without_kafka_mutations_are_pending(system: Any) -> None:
