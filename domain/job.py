@@ -502,7 +502,8 @@ def _enqueue(job: Job, event: e.TaskReady) -> q.EnqueueTask:
         traceparent=job.traceparent,
         correlation_id=job.correlation_id,
         checkpoint=job.main.checkpoint,
-        start_first=job.retry.max_attempts == 1 or job.main.unstarted > 0,
+        # More hand-outs than attempts: one ended without a known start, and its handler may have run.
+        start_first=job.retry.max_attempts == 1 or event.assignment > event.attempt,
     )
 
 

@@ -16,7 +16,7 @@ class RunTask(WorkerMessage, frozen=True, kw_only=True, tag="worker.run_task.v1"
     """Run a handler. A repeat of (`job`, `task`, `assignment`) is to be dropped.
 
     `start_first`: ReportStarted has to be on the log before the handler runs, since an uncounted run would be one
-    too many: the policy allows one attempt, or a worker was lost with this task before its start was known.
+    too many: the policy allows one attempt, or a hand-out of this job ended before its start was known.
     """
 
     job: str

@@ -454,6 +454,8 @@ def test_a_hand_out_that_may_be_one_run_too_many_is_started_on_the_log_first(dom
     assert not _start_first(domain, QUEUED)
     assert _start_first(domain, [*QUEUED, lost(True), ready(2, 1, e.ReadyCause.LOST)])
     assert not _start_first(domain, [*RETRYING, ready(2, 2, e.ReadyCause.RETRY)])
+    lost_once = [*QUEUED, lost(True), ready(2, 1, e.ReadyCause.LOST), started(2), failed(2)]
+    assert _start_first(domain, [*lost_once, ready(3, 2, e.ReadyCause.RETRY)])
 
 
 def test_a_redriven_job_goes_on_from_its_checkpoint(domain: Any) -> None:
