@@ -18,6 +18,7 @@ from jobledger.graphql.types.inputs import (
     SubmitJobInput,
     UpdateQueueInput,
 )
+from jobledger.graphql.types.quarantine import QuarantineResult
 from jobledger.graphql.types.results import (
     CancelJobResult,
     CreateQueueResult,
@@ -28,6 +29,7 @@ from jobledger.graphql.types.results import (
     SubmitJobsResult,
     UpdateQueueResult,
 )
+from jobledger.schemas.quarantine import Resolution
 
 
 def _accounted(context: RequestContext, field: str, answer: object) -> object:
@@ -92,3 +94,17 @@ class Mutation:
         context = context_of(info)
         answer = await context.parts.changing.update_queue(context, input)
         return cast(UpdateQueueResult, _accounted(context, "updateQueue", answer))
+
+    @strawberry.mutation(description="Send something in quarantine to its owner again.")
+    async def retry_quarantined(self, info: Info, id: strawberry.ID, note: str = "") -> QuarantineResult:
+        """What fails again is set aside anew."""
+        context = context_of(info)
+        answer = await context.parts.quarantine.resolve(id, Resolution.RETRIED, context.actor, note)
+        return cast(QuarantineResult, _accounted(context, "retryQuarantined", answer))
+
+    @strawberry.mutation(description="Give up something in quarantine.")
+    async def discard_quarantined(self, info: Info, id: strawberry.ID, note: str = "") -> QuarantineResult:
+        """It stays in the log, and in the list of what is resolved."""
+        context = context_of(info)
+        answer = await context.parts.quarantine.resolve(id, Resolution.DISCARDED, context.actor, note)
+        return cast(QuarantineResult, _accounted(context, "discardQuarantined", answer))

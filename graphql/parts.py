@@ -8,6 +8,7 @@ from typing import Protocol
 
 from jobledger.eventlog.clients import KafkaConnection, consumer_config, producer_config
 from jobledger.eventlog.producer import CommandProducer, RecordProducer
+from jobledger.eventlog.quarantine import QuarantineBook
 from jobledger.graphql.catch_up import CatchUp
 from jobledger.graphql.changing import Changing
 from jobledger.graphql.context import RequestContext
@@ -16,6 +17,7 @@ from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.outcomes import OutcomeTail
+from jobledger.graphql.quarantine import Quarantine
 from jobledger.graphql.reads import Reads
 from jobledger.graphql.submitting import Submitting
 from jobledger.graphql.topic_gate import TopicGate
@@ -70,6 +72,7 @@ class Parts:
     submitting: Submitting
     changing: Changing
     events: EventStreams
+    quarantine: Quarantine
     services: list[Service]
 
     def context(self, method: str) -> RequestContext:
@@ -123,6 +126,13 @@ def build_parts(
         gateway=gateway,
         submitting=Submitting(gateway, directory, cell, partitions, clock_ms, new_id),
         changing=Changing(gateway, directory, cell, new_id),
+        quarantine=Quarantine(
+            QuarantineBook(reading, topic_name(cell, Topic.QUARANTINE)),
+            producer,
+            (topic_name(cell, Topic.COMMANDS), topic_name(cell, Topic.QUARANTINE)),
+            partitions,
+            clock_ms,
+        ),
         events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics),
         services=[gate, model, producer, outcomes, tail, directory],
     )

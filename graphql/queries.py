@@ -6,9 +6,11 @@ import strawberry
 from strawberry import UNSET
 
 from jobledger.graphql.context import Info, context_of
+from jobledger.graphql.quarantine_reads import quarantine_page, quarantined_item
 from jobledger.graphql.scalars import Cursor, Position
 from jobledger.graphql.types.inputs import JobFilter, JobOrder
 from jobledger.graphql.types.jobs import Job, JobConnection, Node
+from jobledger.graphql.types.quarantine import QuarantineConnection, QuarantinedItem
 from jobledger.graphql.types.queues import Command, Queue, ReadModel, Worker
 
 
@@ -67,6 +69,18 @@ class Query:
     async def command(self, info: Info, id: strawberry.ID, after: Position | None = UNSET) -> Command:
         """From the outcomes of the last minutes, else from the read model."""
         return await context_of(info).reads.command(id, after)
+
+    @strawberry.field(description="What could not be read or decided and was set aside, the newest first.")
+    async def quarantine(
+        self, info: Info, first: int = 50, after: Cursor | None = UNSET, resolved: bool = False
+    ) -> QuarantineConnection:
+        """A page of 1 to 100; `resolved`: those that were retried or discarded too."""
+        return await quarantine_page(context_of(info), first, after or None, resolved=resolved)
+
+    @strawberry.field(description="One thing in quarantine, whole; null if there is none of that id.")
+    async def quarantined(self, info: Info, id: strawberry.ID) -> QuarantinedItem | None:
+        """By its id."""
+        return await quarantined_item(context_of(info), id)
 
     @strawberry.field(description="How far the read model has come, and how far it is behind the log.")
     async def read_model(self, info: Info, after: Position | None = UNSET) -> ReadModel:

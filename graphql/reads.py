@@ -144,7 +144,7 @@ class Reads:
     def _page_start(
         self, ordering: str, wanted: JobFilter | None, first: int, after: Cursor | None
     ) -> tuple[rows.JobCursor | None, rows.JobFilter]:
-        _check_first(first)
+        check_first(first)
         return (self.cursors.read_job(ordering, after) if after else None), job_filter(wanted)
 
     def _connection(self, ordering: str, page: rows.Page[rows.JobRow], seen: Vector, later: bool) -> JobConnection:
@@ -155,7 +155,7 @@ class Reads:
             edges.append(JobEdge(cursor=self.cursors.write(ordering, *place), node=job_of(row)))
         return JobConnection(
             edges=edges,
-            page_info=_page_info([edge.cursor for edge in edges], page.has_next, later),
+            page_info=page_info([edge.cursor for edge in edges], page.has_next, later),
             position=Position(encode_position(self._cell, seen)),
         )
 
@@ -170,7 +170,7 @@ class Reads:
 
     async def job_events(self, job_id: str, first: int, after: Cursor | None) -> JobEventConnection:
         """A page of a job's events."""
-        _check_first(first)
+        check_first(first)
         ordering = f"events-{job_id}"
         start = self.cursors.read_number(ordering, after) if after else 0
         with read_model_errors():
@@ -180,7 +180,7 @@ class Reads:
             position = encode_position(self._cell, {row.partition: row.seq})
             node = event_of(row.record(), row.partition, position)
             edges.append(JobEventEdge(cursor=self.cursors.write(ordering, row.version), node=node))
-        info = _page_info([edge.cursor for edge in edges], page.has_next, start > 0)
+        info = page_info([edge.cursor for edge in edges], page.has_next, start > 0)
         return JobEventConnection(edges=edges, page_info=info)
 
     async def queue(self, name: str) -> Queue | None:
@@ -294,13 +294,15 @@ def _uncreated(name: str) -> Queue | None:
     return Queue(**values, waiting=0, waiting_bytes=0, held=0)  # type: ignore[arg-type]
 
 
-def _check_first(first: int) -> None:
+def check_first(first: int) -> None:
+    """Raise QueryError unless a page may have so many items."""
     if not 1 <= first <= MAX_PAGE:
         problem = f"first is {first}"
         raise QueryError(user_error(ErrorCode.INVALID, problem, f"use 1 to {MAX_PAGE}", ["first"], first))
 
 
-def _page_info(cursors: list[Cursor], has_next: bool, later: bool) -> PageInfo:
+def page_info(cursors: list[Cursor], has_next: bool, later: bool) -> PageInfo:
+    """Where a page stands that has these cursors; `later`: it is not the first."""
     return PageInfo(
         has_next_page=has_next,
         has_previous_page=later,

@@ -17,7 +17,7 @@ from jobledger.domain.worker_messages import AnyWorkerMessage, Heartbeat
 from jobledger.schemas.commands import CommandRecord
 from jobledger.schemas.events import EVENT_CLASSES, TYPE_PREFIX, EventRecord, type_name
 from jobledger.schemas.outcomes import Outcome
-from jobledger.schemas.quarantine import Quarantined
+from jobledger.schemas.quarantine import Quarantined, Resolved
 from jobledger.schemas.topics import TOPICS
 from jobledger.schemas.worker import TaskRecord
 
@@ -30,6 +30,7 @@ _RECORDS: dict[str, Any] = {
     "records/tasks": TaskRecord,
     "records/heartbeats": Heartbeat,
     "records/quarantine": list[Quarantined],
+    "records/quarantine_resolution": list[Resolved],
 }
 
 

@@ -9,7 +9,7 @@ from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.values import Code
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
-from jobledger.schemas.quarantine import decode_quarantine
+from jobledger.schemas.quarantine import Quarantined, decode_quarantine
 from jobledger.simulator.checks import History, insist
 
 
@@ -20,13 +20,19 @@ def _is_sane(command: Command) -> bool:
 
 def check_set_aside(record: bytes) -> None:
     """Nothing that the product itself or a user has sent stands in quarantine; raises ViolationError."""
-    for quarantined in decode_quarantine(record):
+    wholes: dict[str, bytes] = {}
+    reasons: dict[str, str] = {}
+    for piece in decode_quarantine(record):
+        if isinstance(piece, Quarantined):
+            wholes[piece.id] = wholes.get(piece.id, b"") + piece.data
+            reasons[piece.id] = piece.reason
+    for identity, data in wholes.items():
         try:
-            command = msgspec.json.decode(quarantined.raw, type=Command)
+            command = msgspec.json.decode(data, type=Command)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         foreign = command.id.startswith("foreign") or not _is_sane(command)
-        insist(foreign, f"command {command.id} was set aside: {quarantined.reason}")
+        insist(foreign, f"command {command.id} was set aside: {reasons[identity]}")
 
 
 class Answers:

@@ -71,6 +71,13 @@ SCHEDULER_EVENTS = (
         _P,
         ("topic", "partition", "offset", "error"),
     ),
+    LogEvent(
+        "quarantine_resolved",
+        _N,
+        "Something in quarantine was retried or discarded",
+        _A,
+        ("quarantine_id", "resolution", "actor_id"),
+    ),
     LogEvent("command_quarantined", _E, "Command put aside", _S, ("command_id", "partition", "offset", "error")),
     LogEvent("partitions_unserved", _E, "Partitions of the cell that no scheduler serves", _S, ("partitions",)),
     LogEvent("partitions_served_again", _I, "Partitions have a scheduler again", _S, ("partitions",)),

@@ -40,8 +40,9 @@ from jobledger.processors.core.state_records import (
 )
 from jobledger.schemas.commands import BrokenCommand, Command, encode_command
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
-from jobledger.schemas.limits import MAX_MESSAGE_BYTES
+from jobledger.schemas.limits import MAX_ID_BYTES, MAX_MESSAGE_BYTES, MAX_STREAM_BYTES
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
+from jobledger.schemas.quarantine import MAX_REASON_LENGTH, Quarantined
 
 if TYPE_CHECKING:
     from jobledger.processors.core.machine import Machine
@@ -425,15 +426,33 @@ class Batch:
         """Set a command aside that could not be decided; whoever waits for it gets a rejection."""
         if self._unit is not None:
             self._machine.note_aside(self._unit)
-        self._outgoing.quarantine(encode_command(command), reason)
+        self._set_aside(encode_command(command), reason, command.id, command.stream)
         self._answers.unread(command, Code.UNDECIDABLE, f"be decided: {reason[:300]}")
 
     def quarantine_broken(self, broken: BrokenCommand, offset: int, index: int) -> None:
         """Set a command aside that could not be read."""
         self._commands += 1
         self._plan.unit = log_unit(offset, index)
-        self._outgoing.quarantine(broken.raw, broken.reason)
-        self._answers.unread(read_envelope(broken.raw), Code.INVALID, f"be read: {broken.reason[:300]}")
+        known = read_envelope(broken.raw)
+        self._at = (offset, index)
+        self._set_aside(broken.raw, broken.reason, known.id, known.stream)
+        self._at = None
+        self._answers.unread(known, Code.INVALID, f"be read: {broken.reason[:300]}")
+
+    def _set_aside(self, data: bytes, reason: str, command_id: str, stream: str) -> None:
+        offset, index = self._at or (None, None)
+        self._bytes += self._outgoing.quarantine(
+            Quarantined(
+                partition=self._machine.partition,
+                reason=reason[:MAX_REASON_LENGTH],
+                offset=offset,
+                index=index,
+                at_ms=self._stamp_ms,
+                command_id=command_id[:MAX_ID_BYTES] or None,
+                stream=stream[:MAX_STREAM_BYTES] or None,
+                data=data,
+            )
+        )
 
     # -- closing -------------------------------------------------------------------------------------------------
 

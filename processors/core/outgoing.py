@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from jobledger.domain.identity import partition_of
 from jobledger.domain.worker_messages import AnyWorkerMessage
 from jobledger.processors.core.checkpoint import Checkpoint, Destination
 from jobledger.processors.core.plan import OutboxEntry
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
-from jobledger.schemas.quarantine import Quarantined, encode_quarantined
+from jobledger.schemas.quarantine import Quarantined, encode_quarantined, pieces
 from jobledger.schemas.topics import TASK_PARTITIONS
 from jobledger.schemas.worker import encode_message, join_tasks
+
+#: Destination of what is set aside.
+QUARANTINE: Destination = "q0"
 
 
 class Outgoing:
@@ -23,6 +28,7 @@ class Outgoing:
         self._checkpoint = checkpoint
         self._groups: dict[Destination, list[bytes]] = {}
         self.count = 0
+        self._aside = 0
 
     def to_partition(self, partition: int, command: Command) -> int:
         """A command for a stream of another partition; returns its size in bytes."""
@@ -32,12 +38,15 @@ class Outgoing:
         """A message for a worker's inbox; returns its size in bytes."""
         return self._add(f"t{partition_of(message.worker, TASK_PARTITIONS)}", encode_message(message))
 
-    def quarantine(self, raw: bytes, reason: str) -> None:
-        """Something that could not be read or decided."""
-        quarantined = Quarantined(
-            partition=self._partition, reason=reason[:1000], raw=raw[:MAX_RECORD_BYTES].decode(errors="replace")
-        )
-        self._add("q0", encode_quarantined(quarantined))
+    def quarantine(self, whole: Quarantined) -> int:
+        """Something that could not be read or decided; returns its size in bytes.
+
+        It gets its id here: the number that this batch's next record of the quarantine will have, and its place.
+        """
+        self._aside += 1
+        number = self._checkpoint.sent.get(QUARANTINE, 0) + 1
+        whole = msgspec.structs.replace(whole, id=f"{self._partition}-{number}-{self._aside}")
+        return sum(self._add(QUARANTINE, encode_quarantined(piece)) for piece in pieces(whole))
 
     def _add(self, destination: Destination, data: bytes) -> int:
         self._groups.setdefault(destination, []).append(data)

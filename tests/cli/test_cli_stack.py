@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -17,11 +18,17 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
+from confluent_kafka import Producer
+from uuid_utils.compat import uuid7
 
 import jobledger.telemetry.logs  # noqa: F401 - takes standard output as it is when it is first imported
 from jobledger.cli.program import run
 from jobledger.dev.options import DevOptions, layout
 from jobledger.dev.ports import is_free
+from jobledger.domain.identity import job_stream, partition_of
+from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.values import SYSTEM, Opaque
+from jobledger.schemas.commands import Command, encode_command, join_record
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(300)]
 
@@ -303,3 +310,58 @@ def test_an_operator_finds_everything_as_the_log_says(stack: Stack) -> None:
     rebuilt = stack.json("projection", "rebuild", alone=True)
     assert (rebuilt["switched"], rebuilt["differences"]) == (True, [])
     assert stack.json("replay", "verify", alone=True)["ok"]
+
+
+def set_aside(stack: Stack, *values: bytes) -> list[dict[str, Any]]:
+    """What is in quarantine once these records have been written to `commands`, the oldest first."""
+    before = len(stack.json("quarantine", "list", "--all", "--limit", "100"))
+    servers = stack.ready["kafka_bootstrap_servers"]
+    producer = Producer({"bootstrap.servers": servers, "message.max.bytes": 2 * 1024 * 1024})
+    for value in values:
+        producer.produce("jobledger.commands", value, partition=1)
+    assert producer.flush(10) == 0
+    wanted = before + len(values)
+    settled(lambda: len(stack.json("quarantine", "list", "--all", "--limit", "100")) == wanted)
+    found: list[dict[str, Any]] = stack.json("quarantine", "list", "--limit", "100")
+    return found[: len(values)][::-1]
+
+
+def test_what_cannot_be_read_is_listed_shown_retried_and_discarded(stack: Stack) -> None:
+    """Every byte of it is kept; a retry that fails again is set aside anew; what is resolved stays so."""
+    noise = b"\x00\xff" + b"x" * 1_500_000
+    broken, large = set_aside(stack, b'{"commands":[1]}', noise)
+    assert (broken["status"], broken["topic"], broken["partition"], broken["index"]) == ("OPEN", "commands", 1, 0)
+    assert large["size"] == len(noise) and large["offset"] == broken["offset"] + 1
+    shown = stack.json("quarantine", "show", large["id"])
+    assert base64.b64decode(shown["data"]) == noise and "cannot be read" in shown["reason"]
+    assert stack.run_alone("quarantine", "show", broken["id"], "--raw").stdout == "1"
+    assert stack.json("quarantine", "discard", large["id"], "--note", "noise")["status"] == "DISCARDED"
+    assert stack.json("quarantine", "retry", broken["id"])["status"] == "RETRIED"
+    settled(lambda: [one["offset"] for one in stack.json("quarantine", "list")] == [large["offset"] + 1])
+    (again,) = stack.json("quarantine", "list")
+    assert again["id"] != broken["id"] and again["reason"] == broken["reason"]
+    twice = stack.run("quarantine", "retry", broken["id"])
+    assert (twice.returncode, twice.stderr.count("\n")) == (3, 1)
+    assert "is RETRIED already" in twice.stderr
+    assert stack.run("quarantine", "show", "9-9-9").returncode == 3
+    assert stack.run("quarantine", "discard", "9-9-9").stderr.startswith("Nothing with id '9-9-9' is in quarantine")
+
+
+def test_a_command_that_came_to_the_wrong_partition_is_retried_where_its_stream_lives(stack: Stack) -> None:
+    """It is decided there as if it had come there at first."""
+    job = str(uuid7())
+    while partition_of(job_stream("default", job), 4) == 1:
+        job = str(uuid7())
+    command = Command(
+        id=job,
+        stream=job_stream("default", job),
+        actor=SYSTEM,
+        body=SubmitJob(handler="echo", queue="default", payload=Opaque('"retried"'), priority=3),
+    )
+    (item,) = set_aside(stack, join_record([encode_command(command)]))
+    assert (item["commandId"], item["stream"]) == (job, command.stream)
+    stack.json("quarantine", "retry", item["id"])
+    settled(lambda: stack.run("jobs", "show", job).returncode == 0)
+    ended = stack.run("jobs", "watch", job)
+    assert ended.returncode == 0
+    assert stack.json("jobs", "show", job)["result"] == "retried"

@@ -174,7 +174,7 @@ async def test_a_command_whose_record_the_broker_refuses_is_set_aside_alone(
         assert (await log_cell.outcome(command)).status is OutcomeStatus.ACCEPTED
     assert await owner.agreement() == []
     assert bad_stream not in {event.originator_id for event in log_cell.events(0)}
-    await until(lambda: [bad in q.raw for q in log_cell.quarantined] == [True])
+    await until(lambda: [bad in q.text for q in log_cell.quarantined] == [True])
 
 
 def _limit_events(cell: LogCell, size: int) -> None:

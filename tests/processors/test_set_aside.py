@@ -53,7 +53,7 @@ def report(job: str) -> Any:
 
 def set_aside(entries: Any) -> list[str]:
     """The raw text of what went to quarantine."""
-    return [one.raw for entry in entries if entry.topic_letter == "q" for one in decode_quarantine(entry.value)]
+    return [one.text for entry in entries if entry.topic_letter == "q" for one in decode_quarantine(entry.value)]
 
 
 def quarantined(one: MemoryOwner) -> list[str]:

@@ -39,3 +39,18 @@ COMMAND = """
 query($id: ID!) { command(id: $id) { id status jobId position at error { code message path value remedy } } }"""
 
 SERVED = "query($queue: String) { workers(queue: $queue) { handlers lost } }"
+
+_SET_ASIDE = "id status reason at topic partition offset index commandId stream size resolvedAt resolvedBy note"
+
+QUARANTINE = f"""
+query($first: Int!, $after: Cursor, $resolved: Boolean!) {{
+  quarantine(first: $first, after: $after, resolved: $resolved) {{
+    edges {{ node {{ {_SET_ASIDE} }} }} pageInfo {{ hasNextPage endCursor }} }} }}"""
+
+QUARANTINED = f"query($id: ID!) {{ quarantined(id: $id) {{ {_SET_ASIDE} text data }} }}"
+
+#: MUTATION is retryQuarantined or discardQuarantined.
+RESOLVE_QUARANTINED = f"""
+mutation($id: ID!, $note: String!) {{ MUTATION(id: $id, note: $note) {{ __typename
+  ... on QuarantineResolved {{ item {{ {_SET_ASIDE} }} }}
+  ... on UserError {{ code message path value remedy }} }} }}"""

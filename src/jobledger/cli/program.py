@@ -24,6 +24,7 @@ _MODULES = {
     "queues": "queues",
     "workers": "workers",
     "command": "command",
+    "quarantine": "quarantine",
     "projection": "projection",
     "replay": "replay",
     "config": "config",
