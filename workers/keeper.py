@@ -12,7 +12,7 @@ from jobledger.telemetry.logs import get_logger
 from jobledger.workers.journal import Journal
 
 _PROGRAM = Path(__file__).with_name("keeper_program.py")
-END_SECONDS = 5.0
+END_SECONDS = 1.0
 
 log = get_logger()
 
@@ -53,7 +53,7 @@ class Keeper:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            return  # it tells jobs of handlers whose end Kafka has not heard of; it ends by itself
+            return  # Kafka has not heard of the end of all handlers: it tells their jobs once this process has ended
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None

@@ -37,6 +37,12 @@ def wait_for_the_end(worker: int, groups: set[int]) -> None:
             (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
 
 
+def wait_for_the_death(worker: int) -> None:
+    """A worker that drained as far as it could has closed the pipe, but what is left of it still runs."""
+    while os.getppid() == worker:
+        time.sleep(LOOK_SECONDS)
+
+
 def kill(groups: set[int]) -> None:
     """End the groups; nothing of them runs any more when this returns, or a moment later."""
     deadline = time.monotonic() + GROUP_SECONDS
@@ -65,6 +71,7 @@ def main() -> None:
         wait_for_the_end(worker, groups)
     kill(groups)
     if anything_under_way(journal, first):
+        wait_for_the_death(worker)
         os.execv(sys.executable, [sys.executable, "-c", sys.argv[4], str(journal), str(first)])
 
 

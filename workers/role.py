@@ -19,6 +19,7 @@ from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import run_until_signalled
 from jobledger.telemetry.traces import Tracing
+from jobledger.workers.cell_check import CellCheck
 from jobledger.workers.errors import HandlerLoadError
 from jobledger.workers.registry import Registry, load_handlers
 from jobledger.workers.runtime import DRAIN_SECONDS, Worker, WorkerConfig, WorkerConfigError
@@ -110,13 +111,18 @@ async def run(settings: Settings) -> int:
     health = health_of(worker, settings, registry)
     warn_if_exposed(settings.host, settings.health_port)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
+    cell = CellCheck(settings.kafka.client_config(), settings.cell, settings.partitions)
     try:
-        return await run_until_signalled(
-            [server, TopicWatch(settings.kafka.client_config(), settings.cell), worker],
+        code = await run_until_signalled(
+            [server, cell, TopicWatch(settings.kafka.client_config(), settings.cell), worker],
             stop_timeout=STOP_SECONDS,
             on_ready=lambda: health.set_ready(True),
             on_stopping=lambda: health.set_ready(False),
         )
+        if cell.refusal:
+            print(cell.refusal, file=sys.stderr)  # noqa: T201 - as above
+            return 2
+        return code
     except ListenError as error:
         print(str(error), file=sys.stderr)  # noqa: T201 - as above
         return 2

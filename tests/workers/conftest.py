@@ -85,7 +85,7 @@ def started() -> Iterator[Descendants]:
 def start_role(owners: Owners, started: Descendants, tmp_path: Path) -> Iterator[StartRole]:
     """Starts `jobledger worker` as a process of its own, with the sample handlers; `NAME.log` is what it prints."""
 
-    roles: list[subprocess.Popen[bytes]] = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(name: str, **environment: str) -> subprocess.Popen[bytes]:
         given = {
@@ -103,7 +103,7 @@ def start_role(owners: Owners, started: Descendants, tmp_path: Path) -> Iterator
             **environment,
         }
         with (tmp_path / f"{name}.log").open("ab") as log:
-            role = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "jobledger.cli", "worker"],
                 env=given,
                 stdin=subprocess.DEVNULL,
@@ -111,10 +111,10 @@ def start_role(owners: Owners, started: Descendants, tmp_path: Path) -> Iterator
                 stderr=log,
                 start_new_session=True,
             )
-        roles.append(role)
-        return role
+        processes.append(process)
+        return process
 
     yield start
-    for role in roles:
-        role.kill()
-        role.wait()
+    for process in processes:
+        process.kill()
+        process.wait()
