@@ -281,6 +281,8 @@ def _query(state: QueueState, command: c.QueryQueue, now: int) -> Answer:
     }
     if command.job:
         seen["why"] = _why_waiting(state, command.job)
+    if command.handler:
+        seen["serving"] = sum(command.handler in w.handlers and not w.lost for w in state.workers.values())
     return Answer(data=Opaque(msgspec.json.encode(seen).decode()))
 
 

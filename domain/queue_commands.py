@@ -102,9 +102,10 @@ class DispatchTasks(QueueCommand, frozen=True, kw_only=True, tag="queue.dispatch
 
 
 class QueryQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.query.v1"):
-    """What the owner knows of the queue now: depth, workers, and why `job` waits when it is given."""
+    """What the owner knows of the queue now: depth, workers; where given, why `job` waits, how many serve `handler`."""
 
     job: StreamId | None = None
+    handler: Passed | None = None
 
 
 AnyQueueCommand = (

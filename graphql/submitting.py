@@ -13,6 +13,7 @@ from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, 
 from jobledger.graphql.directory import KnownQueue, QueueDirectory, QueueUnknownError
 from jobledger.graphql.gateway import Decided, Gateway, NotSent
 from jobledger.graphql.scalars import Position
+from jobledger.graphql.served import ServedHandlers
 from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
 from jobledger.graphql.types.results import JobRef, Pending, SubmitJobsProblem, SubmitJobsSuccess, SubmitJobSuccess
@@ -54,6 +55,7 @@ class Submitting:
         self._directory = directory
         self._cell = cell
         self._partitions = partitions
+        self._served = ServedHandlers(gateway.ask, new_id)
         self._clock_ms = clock_ms
         self._new_id = new_id
 
@@ -62,8 +64,14 @@ class Submitting:
         (ready,) = await self._prepare(context, [item], ["input"])
         if isinstance(ready, UserError):
             return ready
+        body = ready.command.body
+        assert isinstance(body, SubmitJob)
+        self._served.look(context.tenant, body.queue, body.handler)
         (decided,) = await self._gateway.decide([ready.command])
-        return self._answer(context, ready, decided, ["input"])
+        answer = self._answer(context, ready, decided, ["input"])
+        if isinstance(answer, SubmitJobSuccess):
+            answer.warning = await self._served.warning(context.tenant, body.queue, body.handler)
+        return answer
 
     async def submit_many(self, context: RequestContext, items: Sequence[SubmitItem]) -> SubmitJobsSuccess | UserError:
         """A bulk; the answer to each item is made when it is asked for."""

@@ -35,6 +35,11 @@ class SubmitJobSuccess:
     command_id: strawberry.ID
     position: Position
     duplicate: bool
+    warning: str | None = strawberry.field(
+        default=None,
+        description="Accepted, but no worker serves the handler on its queue now. Null when one does, when the queue's "
+        "owner has not said so in time, and in a bulk.",
+    )
 
 
 @strawberry.type(description="No outcome in time: it is unknown. Ask `command(id)`, or send the same command id again.")

@@ -260,3 +260,16 @@ def test_a_query_says_why_a_job_waits(domain: Any) -> None:
     assert "slots" in why([CREATED, credits(0), enqueued()])
     assert why(HELD) == "held by worker 'w'"
     assert queue.assert_answer(TWO_HELD, c.QueryQueue())["workers"][0]["held"] == 2
+
+
+def test_how_many_workers_serve_a_handler(domain: Any) -> None:
+    """Workers that are lost don't count; nothing is said when nobody has asked."""
+    queue = domain("queue")
+
+    def serving(given: list[Any], handler: str) -> Any:
+        return queue.assert_answer(given, c.QueryQueue(handler=handler))["serving"]
+
+    assert serving([CREATED], "work") == 0
+    assert serving([CREATED, credits(0)], "work") == 1
+    assert serving([CREATED, credits(0)], "wrok") == serving(HELD_BY_LOST, "work") == 0
+    assert "serving" not in queue.assert_answer([CREATED], c.QueryQueue())

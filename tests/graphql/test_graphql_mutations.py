@@ -43,6 +43,17 @@ def later(**delta: float) -> str:
     return (datetime.now(UTC) + timedelta(**delta)).isoformat()
 
 
+async def test_a_name_that_no_worker_serves_is_said_at_once(api: Any) -> None:
+    """The job is accepted all the same; an owner that is slow to say it says it to a later submission."""
+    query = 'mutation { submitJob(input: {handler: "wrok"}) { ... on SubmitJobSuccess { job { status } warning } } }'
+    for _ in range(50):
+        answer = (await api.ask(query))["submitJob"]
+        assert answer["job"]["status"] == "QUEUED"
+        if answer["warning"] is not None:
+            break
+    assert answer["warning"].startswith("No worker serves handler 'wrok' on queue 'default' now")
+
+
 async def test_a_submitted_job_is_answered_when_decided_and_seen_at_its_position(api: Any) -> None:
     answer = await api.submit(payload={"to": "a@b"}, tags=[{"name": "team", "value": "x"}], priority=1)
     assert answer["__typename"] == "SubmitJobSuccess"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from owner_standin import PARTITIONS
 
-from jobledger.eventlog.cell_check import CellCheck
 from jobledger.eventlog.topics import Durability, TopicError, ensure_topics
 from jobledger.settings import KafkaSettings
+from jobledger.workers.cell_check import CellCheck
 
 pytestmark = pytest.mark.kafka
 

@@ -1,4 +1,4 @@
-"""What speaks to a cell without owning it checks first that it is the cell that it was told of."""
+"""A worker checks first that the cell is the one that it was told of."""
 
 from __future__ import annotations
 
