@@ -12,7 +12,7 @@ from jobledger.eventlog.topics import TopicError
 from jobledger.schemas.topics import Topic, partition_count, topic_name
 from jobledger.telemetry.logs import get_logger
 
-ASK_SECONDS = 10.0
+ASK_SECONDS = 2.0
 AGAIN_SECONDS = 0.3
 #: A command or a heartbeat on the wrong partition is read by an owner that knows nothing of its stream.
 SPOKEN_TO = (Topic.COMMANDS, Topic.TASKS, Topic.HEARTBEATS)
