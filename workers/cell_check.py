@@ -58,7 +58,7 @@ class CellCheck:
             return str(error)
         for topic in SPOKEN_TO:
             count, wanted = found.get(topic), partition_count(topic, self._partitions)
-            if count is None:
+            if not count:
                 return (
                     f"Topic '{topic_name(self._cell, topic)}' does not exist (yet): any scheduler of the cell makes it "
                     f"at its start. Is JOBLEDGER_CELL right?"
