@@ -33,8 +33,8 @@ _WINDOWS_MS = (DAY_MS, 6_000, DAY_MS, 30_000)
 _LIMITS: tuple[dict[str, int], ...] = (
     {},
     {"commands": 2, "records": 4},
-    {"commands": 5, "records": 9},
-    {"commands": 40, "bytes": 3_000},
+    {"commands": 5, "records": 9, "chain_depth": 1},
+    {"commands": 40, "bytes": 3_000, "chain_depth": 2},
 )
 #: The largest payload that the api takes, nearly.
 _LARGE = '"' + "x" * 250_000 + '"'
@@ -136,14 +136,14 @@ def submit_large(world: World, a: int, b: int) -> None:
 
 def write_nonsense(world: World, a: int, b: int) -> None:
     """Somebody else writes to `commands`: no JSON, half a record, a stranger's command, the mark of a transaction."""
-    world.foreign(_partition(world, a), nonsense(a, b) if b % 6 else None)
+    world.foreign(_partition(world, a), nonsense(a, b) if b % 8 else None)
 
 
 def nonsense(a: int, b: int) -> bytes:
     """Bytes that no part of the product writes."""
     head = b'{"commands":[{"id":"foreign-%d","stream":"%s","actor":{"kind":"user","id":"x"},"body":' % (a, b"%s")
     cancel = b'{"type":"job.cancel.v1"}}]}'
-    match b % 6:
+    match b % 8:
         case 1:
             return bytes([a, 0, 255 - a, b]) * (1 + b)
         case 2:
@@ -152,8 +152,15 @@ def nonsense(a: int, b: int) -> bytes:
             return head % b"nothing:default:x" + cancel
         case 4:
             return head % b"job" + cancel
-        case _:
+        case 5:
             return b"[" * 4_000 + b"]" * 4_000
+        case 6:
+            return b'{"commands":[],"source":%d,"number":%d}' % (a % 2, 900 + b)
+        case _:
+            long = b"x" * 1_200_000
+            return b'{"commands":[{"id":"foreign-%s","stream":"job:default:%s",' % (long, long[:9]) + (
+                b'"actor":{"kind":"user","id":"x"},"reply":true,"body":{"type":"job.cancel.v1"}}]}'
+            )
 
 
 # -- schedulers -------------------------------------------------------------------------------------------------------
@@ -239,6 +246,20 @@ def fill_outbox(world: World, a: int, b: int) -> None:
         submit(world, a + n, 5 * (b // 2))
         for partition in range(world.options.partitions):
             world.turn(partition)
+
+
+def flood(world: World, a: int, b: int) -> None:
+    """A job falls due while far more waits than a batch can take."""
+    queue = _queue(world, a)
+    home = partition_of(queue_stream(world.options.tenant, queue), world.options.partitions)
+    world.submit(NewJob(queue=queue, delay_ms=2), on=home)
+    world.turn(home)
+    world.seat(home).feed.stalled = True
+    for _ in range(60):
+        world.ask(queue_stream(world.options.tenant, queue), qc.QueryQueue())
+    world.clock.advance(3)
+    world.seat(home).feed.stalled = False
+    world.turn(home)
 
 
 def deliver(world: World, a: int, b: int) -> None:
@@ -382,6 +403,40 @@ def lose_a_loaded_worker(world: World, a: int, b: int) -> None:
     worker.die()
 
 
+def cancel_what_is_lost(world: World, a: int, b: int) -> None:
+    """Cancels come in while an owner hands out again what a lost worker had."""
+    queue = _queue(world, a)
+    home = partition_of(queue_stream(world.options.tenant, queue), world.options.partitions)
+    worker = world.start_worker(credits=6, queues=[queue])
+    streams = [world.submit(NewJob(queue=queue, priority=1), on=home) for _ in range(6)]
+    for _ in range(2):
+        turn_all(world, a, 0)
+    worker.die()
+    for _ in range(3):
+        world.clock.advance(4_000)
+        for other in world.workers:
+            other.beat()
+    world.decide(home)
+    for stream in streams:
+        world.cancel(stream)
+    world.commit(home)
+
+
+def cancel_twice(world: World, a: int, b: int) -> None:
+    """A cancel of a job that is being cancelled changes nothing; asked again after the end, it is told the same."""
+    worker = _worker(world, a)
+    key = _task(worker, b) if worker is not None and worker.running else None
+    if worker is None or key is None:
+        return
+    world.cancel(key[0])
+    turn_all(world, a, 0)
+    second = world.cancel(key[0])
+    turn_all(world, a, 0)
+    worker.succeed(key)
+    turn_all(world, a, 0)
+    world.ask_again(second)
+
+
 def suspend_worker(world: World, a: int, b: int) -> None:
     """A worker's machine sleeps for longer than a lease, with tasks in hand, and goes on as if nothing were."""
     worker = _worker(world, a)
@@ -468,6 +523,7 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "fail_delivery": (3, fail_delivery),
     "broker_away": (3, broker_away),
     "fill_outbox": (2, fill_outbox),
+    "flood": (1, flood),
     "deliver": (5, deliver),
     "crash": (3, crash),
     "take_over": (3, take_over),
@@ -481,6 +537,8 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "misbehave": (4, misbehave),
     "lose_a_loaded_worker": (1, lose_a_loaded_worker),
     "register_anew": (2, register_anew),
+    "cancel_what_is_lost": (1, cancel_what_is_lost),
+    "cancel_twice": (2, cancel_twice),
     "suspend_worker": (2, suspend_worker),
     "change_credits": (2, change_credits),
     "tick": (5, tick),

@@ -10,7 +10,7 @@ from jobledger.domain import job_events as je
 from jobledger.domain import queue_events as qe
 from jobledger.domain.aggregates import State, mutate
 from jobledger.domain.identity import partition_of
-from jobledger.domain.job_state import TERMINAL, Job
+from jobledger.domain.job_state import TERMINAL, Job, JobStatus
 from jobledger.domain.queue import free_slots
 from jobledger.domain.queue_state import QueueState, task_key
 from jobledger.domain.retry import backoff_seconds
@@ -187,6 +187,11 @@ class History:
 
     def _check_assigned(self, state: QueueState, event: qe.TaskAssigned) -> None:
         key = (event.job, event.task, event.assignment)
+        count = len(self.partitions)
+        if partition_of(event.job, count) == partition_of(state.queue.id, count):
+            # Elsewhere a cancel may be on its way still.
+            job = self.job(event.job)
+            insist(job is None or job.status is not JobStatus.CANCELLING, f"{key} handed out after its cancel")
         insist(key not in self._assigned, f"{state.queue.id}: assignment {key} made twice")
         self._assigned.add(key)
         worker = state.workers.get(event.incarnation)

@@ -6,9 +6,11 @@ until nothing is left to do.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import msgspec
 
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as qc
@@ -22,7 +24,7 @@ from jobledger.processors.core.owner import Owner
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.recovery import rebuild
 from jobledger.processors.core.retained import Retained
-from jobledger.schemas.commands import Command, CommandRecord, encode_record
+from jobledger.schemas.commands import Command, CommandRecord, encode_record, read_record
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 from jobledger.simulator.agreement import check_fold, check_rebuild
@@ -40,6 +42,10 @@ USER = Actor(ActorKind.USER, "somebody")
 #: Rounds without any progress after which the world counts as stuck.
 MAX_IDLE_ROUNDS = 4
 MAX_DRAIN_ROUNDS = 2_000
+#: Batches in a row that may leave a due timer alone: after a failure commands are decided one by one for a while.
+MAX_BATCHES_BEFORE_TIMERS = 12
+#: A gap in the numbers of an outbox has to be told of when it is this old.
+GAP_MS = 35_000
 DAY_MS = 86_400_000
 
 
@@ -103,6 +109,7 @@ class World:
         self.reopenings: list[tuple[int, str, str]] = []
         #: Jobs on which a lying worker claimed an assignment that was never its own: others may start them in vain.
         self.forged: set[str] = set()
+        self._starved: dict[int, int] = {}
         self._violation: ViolationError | None = None
         self._counts = {"job": 0, "command": 0, "worker": 0, "scheduler": 0, "report": 0}
         self._request_ids: list[str] = []
@@ -135,7 +142,7 @@ class World:
             for outcome in plan.outcomes:
                 self.answers.take(outcome)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _watching(self) -> Generator[None, None, None]:
         """A breach that is seen in the midst of an owner's doing ends the step: the owner must not swallow it."""
         try:
@@ -360,7 +367,14 @@ class World:
         self.refusals[partition] = error
 
     def decided(self, process: SimScheduler, partition: int, plan: Plan) -> None:
-        """The owner knows that a transaction is committed."""
+        """The owner knows that a transaction is committed: no timer that is due waits behind ever more batches."""
+        machine = process.seats[partition].owner.machine if partition in process.seats else None
+        due = machine.next_due_ms() if machine else None
+        starved = due is not None and due <= plan.now_ms and plan.timers_fired == 0
+        self._starved[partition] = self._starved.get(partition, 0) + 1 if starved else 0
+        if self._starved[partition] >= MAX_BATCHES_BEFORE_TIMERS and self.options.limits.commands <= 5:
+            with self._watching():
+                raise ViolationError(f"partition {partition}: a timer that is due waits batch after batch")
 
     # -- agreement -----------------------------------------------------------------------------------------------
 
@@ -527,11 +541,27 @@ class World:
             machine = self.machine(partition)
             insist(machine is not None, f"partition {partition} is not served")
             assert machine is not None
+            self._check_gaps(partition, machine)
             for stream, queue in machine.queues.items():
                 insist(not queue.lanes.held, f"{stream}: slots are taken for ever: {queue.lanes.held}")
                 for task in queue.lanes.tasks.values():
                     insist(task.handler not in self.options.handlers, f"{stream}: {task.key} waits for ever")
         self.check_agreement()
+
+    def _check_gaps(self, partition: int, machine: Machine) -> None:
+        """Numbers of an outbox that are missing for long are told of."""
+        highest: dict[int, int] = {}
+        for value in self.log.partitions[partition].commands:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                record = read_record(value or b"")
+                if record.source is not None:
+                    highest[record.source] = max(record.number or 0, highest.get(record.source, 0))
+        if any(number > machine.checkpoint.received.get(source, 0) for source, number in highest.items()):
+            self.clock.advance(GAP_MS)
+            self.run()
+            self.clock.advance(GAP_MS)
+            self.run()
+            insist(self.owner(partition).trouble is not None, f"partition {partition}: a gap that nobody tells of")
 
     def set_queue_bound(self, queue: str, max_waiting_bytes: int) -> str:
         """A user changes a setting of a queue; returns the command id."""

@@ -47,7 +47,6 @@ from jobledger.schemas.quarantine import MAX_REASON_LENGTH, Quarantined
 if TYPE_CHECKING:
     from jobledger.processors.core.machine import Machine
 
-MAX_CHAIN_DEPTH = 16
 #: Events of one decision. One that fans out further names a part and goes on by a command to itself.
 MAX_EVENTS_PER_DECISION = 500
 #: What a command that finds no room any more may add to a batch, so that timers and leases are never starved.
@@ -414,7 +413,7 @@ class Batch:
         partition = partition_of(effect.stream, self._machine.checkpoint.partitions)
         if partition != self._machine.partition:
             self._bytes += self._outgoing.to_partition(partition, command)
-        elif depth + 1 <= MAX_CHAIN_DEPTH:
+        elif depth + 1 <= self._machine.limits.chain_depth:
             self._local.append(Pending(command, depth + 1))
         else:
             self._too_deep = True

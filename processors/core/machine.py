@@ -55,6 +55,8 @@ class Limits:
     records: int = 2_000
     bytes: int = 2 * 1024 * 1024
     expiries: int = 200
+    #: How far commands may follow from one another on this partition before the rest waits for the next batch.
+    chain_depth: int = 16
     dedup_window_ms: int = 86_400_000
     #: How long a clock behind the partition's time is waited for. A time further ahead was never right.
     ahead_ms: int = 2_000

@@ -14,12 +14,14 @@ from jobledger.domain import queue as queues
 from jobledger.domain import queue_events as qe
 from jobledger.domain.job_state import TERMINAL, Job
 from jobledger.domain.queue_state import QueueState
-from jobledger.processors.core import batch, recovery
+from jobledger.processors.core import batch, pending, recovery
+from jobledger.processors.core import machine as machines
 from jobledger.processors.core.batch import Batch
 from jobledger.processors.core.machine import Incoming, Machine
 from jobledger.processors.core.owner import Owner
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.relay import OutboxRelay
+from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.simulator import scheduler, worker
 from jobledger.simulator.broker import MemoryBroker
 from jobledger.simulator.chaos import run_seed
@@ -261,6 +263,51 @@ def outlive_the_lease(patch: Patch) -> None:
     patch.setattr(SimWorker, "_expired", lambda self: False)
 
 
+def begin_a_job_under_any_id(patch: Patch) -> None:
+    patch.setattr(Batch, "_unfit_id", lambda self, command: None)
+
+
+def keep_all_that_is_left_over_in_the_checkpoint(patch: Patch) -> None:
+    patch.setattr(pending, "MAX_INLINE_ITEMS", 1_000_000)
+    patch.setattr(pending, "MAX_INLINE_BYTES", 1_000_000_000)
+
+
+def blame_the_next_command(patch: Patch) -> None:
+    """Whatever fails three times, the command at the checkpoint is set aside for it."""
+
+    def judge(self: Owner, error: Exception) -> str:
+        machine = self._machine
+        reason = original(self, error)
+        if self._failures >= 3 and machine is not None:
+            at = machine.checkpoint
+            self._aside[batch.log_unit(at.offset, at.index)] = "It failed three times."
+        return reason
+
+    original = Owner._judge
+    patch.setattr(Owner, "_judge", judge)
+
+
+def take_a_broken_cache_for_a_broken_command(patch: Patch) -> None:
+    patch.setattr(batch, "ENVIRONMENT", ())
+    patch.setattr(machines, "ENVIRONMENT", ())
+
+
+def let_timers_wait_for_the_backlog(patch: Patch) -> None:
+    patch.setattr(machines, "FLOOR_TIMERS", 0)
+
+
+def believe_the_clock(patch: Patch) -> None:
+    patch.setattr(WatchedClock, "now_ms", lambda self: self._clock.now_ms())
+
+
+def say_nothing_of_a_gap(patch: Patch) -> None:
+    patch.setattr(Owner, "_overdue_gaps", lambda self: [])
+
+
+def remember_nothing_that_left_no_event(patch: Patch) -> None:
+    patch.setattr(Batch, "_remember_unchanged", lambda self, command: None)
+
+
 BUGS = [
     skip_the_fence,
     send_before_the_commit,
@@ -293,6 +340,14 @@ BUGS = [
     ignore_the_cancel_at_the_queue,
     run_every_copy_of_a_task,
     outlive_the_lease,
+    begin_a_job_under_any_id,
+    keep_all_that_is_left_over_in_the_checkpoint,
+    blame_the_next_command,
+    take_a_broken_cache_for_a_broken_command,
+    let_timers_wait_for_the_backlog,
+    believe_the_clock,
+    say_nothing_of_a_gap,
+    remember_nothing_that_left_no_event,
 ]
 
 
