@@ -1,7 +1,22 @@
-"""For the tests of those who write handlers: `from jobledger.testing import inline`."""
+"""For the tests of those who write handlers or clients: jobs without any server, and a whole system in memory.
+
+`inline` runs handlers in the test. `World` is the simulated system: the scheduler's own owners and relay in virtual
+time, with workers, crashes and takeovers as the test wants them; ViolationError says which promise was broken.
+"""
 
 from __future__ import annotations
 
+from jobledger.simulator import NewJob, ViolationError, World, WorldOptions
 from jobledger.workers.inline import AsyncInlineClient, AsyncInlineJob, InlineClient, InlineJob, inline
 
-__all__ = ["AsyncInlineClient", "AsyncInlineJob", "InlineClient", "InlineJob", "inline"]
+__all__ = [
+    "AsyncInlineClient",
+    "AsyncInlineJob",
+    "InlineClient",
+    "InlineJob",
+    "NewJob",
+    "ViolationError",
+    "World",
+    "WorldOptions",
+    "inline",
+]

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from jobledger import testing
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_events as qe
 from jobledger.domain.job_events import JobSubmitted, TaskReady
@@ -263,3 +264,18 @@ def test_a_stream_id_of_another_form_is_set_aside() -> None:
     assert outcome.rejection.code is Code.UNDECIDABLE
     assert len(world.log.quarantine) == 1
     assert world.status(stream) is JobStatus.QUEUED
+
+
+def test_the_world_is_part_of_what_users_test_with() -> None:
+    """The example of the documentation: a crash between submission and due time loses nothing."""
+    world = testing.World()
+    worker = world.start_worker(credits=2, handlers=["work"])
+    job = world.submit(testing.NewJob(handler="work", delay_ms=5_000))
+    world.run()
+    world.crash(0)
+    world.clock.advance(5_000)
+    world.drain()
+    world.check_end()
+    assert world.status(job) == "SUCCEEDED"
+    worker.die()
+    assert {"World", "WorldOptions", "NewJob", "ViolationError", "inline"} <= set(testing.__all__)
