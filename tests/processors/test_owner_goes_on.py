@@ -16,6 +16,7 @@ from jobledger.eventlog.clients import consumer_config
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.ports import RefusedRecordError
+from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.processors.heartbeats import HeartbeatBook
 from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.schemas.outcomes import OutcomeStatus
@@ -80,7 +81,7 @@ async def test_a_producer_that_can_never_send_again_ends_the_heartbeat_book(log_
         log_cell.topic(Topic.HEARTBEATS),
         consumer_config(log_cell.kafka, "test", f"{log_cell.cell}-heartbeats"),
         "nonce",
-        SystemClock(),
+        WatchedClock(SystemClock(), 500),
     )
     await book.start()
     waiting = asyncio.ensure_future(book.wait())
