@@ -148,7 +148,23 @@ def test_a_job_that_nobody_serves_says_why_it_waits_and_can_be_cancelled(stack: 
     assert watched.returncode == 1
     assert "reason=not needed" in watched.stdout
     again = stack.run("jobs", "cancel", job)
-    assert again.returncode == 3 or stack.json("jobs", "show", job)["status"] == "CANCELLED"
+    assert again.returncode == 3
+    assert f"Expected to cancel job '{job}', but it is CANCELLED" in again.stderr
+
+
+def test_a_dead_letter_is_run_again_and_closed(stack: Stack) -> None:
+    """Each once; a job that is no dead letter is refused with what it is."""
+    job = stack.json("submit", "fail", "--max-attempts", "1", "--wait", status=1)["jobId"]
+    assert stack.json("jobs", "redrive", job, "--reason", "mended")["status"] == "QUEUED"
+    deadline = time.monotonic() + 60
+    while stack.json("jobs", "show", job)["status"] != "DEAD_LETTERED":
+        assert time.monotonic() < deadline
+    assert stack.json("jobs", "discard", job)["status"] == "DISCARDED"
+    shown = stack.json("jobs", "show", job)
+    assert (shown["status"], [one["assignment"] for one in shown["attempts"]]) == ("DISCARDED", [1, 2])
+    assert "reason=mended" in stack.run("jobs", "history", job).stdout
+    refused = stack.run("jobs", "redrive", job)
+    assert (refused.returncode, "it is DISCARDED" in refused.stderr) == (3, True)
 
 
 def test_a_job_in_the_future_waits_and_a_key_makes_it_one(stack: Stack) -> None:
