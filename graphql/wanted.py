@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import strawberry
+
 from jobledger.domain.identity import job_stream, partition_of
+from jobledger.graphql.filters import MAX_IDS
 from jobledger.graphql.types.errors import QueryError
 from jobledger.graphql.types.inputs import JobEventFilter
 from jobledger.graphql.validation import Refused, check_name, check_tags, check_uuid, given, refuse
@@ -20,11 +23,15 @@ for _cls, _tag in _TAG.items():
 
 @dataclass(frozen=True, slots=True)
 class WantedEvents:
-    """A checked filter. `prefix`: how the keys of wanted events begin (with `job`, the whole key)."""
+    """A checked filter. `prefix`: how the keys of wanted events begin (with `job`, the whole key).
+
+    `streams`: those of the jobs, where several are named.
+    """
 
     tenant: str
     prefix: bytes
     job: str | None = None
+    streams: frozenset[str] | None = None
     types: frozenset[type] | None = None
     queue: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
@@ -41,6 +48,9 @@ class WantedEvents:
     @classmethod
     def _checked(cls, tenant: str, wanted: JobEventFilter, from_start: bool, after: bool) -> WantedEvents:
         job = check_uuid("jobId", wanted.job_id) if given(wanted.job_id) else None
+        several = given(wanted.job_ids) and wanted.job_ids is not None
+        if job is not None and several:
+            raise refuse("jobId and jobIds are both given", "give one of them", "jobIds", job)
         if from_start and job is None:
             raise refuse("fromStart needs jobId", "name a job, or leave fromStart out", "jobId", None)
         if from_start and after:
@@ -49,6 +59,7 @@ class WantedEvents:
             tenant=tenant,
             prefix=(job_stream(tenant, job) if job else f"job:{tenant}:").encode(),
             job=job,
+            streams=_streams(tenant, wanted.job_ids or []) if several else None,
             types=_types(wanted.types) if given(wanted.types) and wanted.types is not None else None,
             queue=check_name("Queue", "queue", wanted.queue) if given(wanted.queue) else None,
             tags=tuple(check_tags(wanted.tags).items()) if wanted.tags else (),
@@ -58,6 +69,8 @@ class WantedEvents:
         """The partitions in which such events can be."""
         if self.job is not None:
             return [partition_of(job_stream(self.tenant, self.job), count)]
+        if self.streams is not None:
+            return sorted({partition_of(stream, count) for stream in self.streams})
         return list(range(count))
 
     def matches(self, record: EventRecord) -> bool:
@@ -66,8 +79,16 @@ class WantedEvents:
             return False
         if record.tenant != self.tenant:
             return False
+        if self.streams is not None and record.originator_id not in self.streams:
+            return False
         tags = record.lineage.tags
         return all(tags.get(name) == value for name, value in self.tags)
+
+
+def _streams(tenant: str, ids: list[strawberry.ID]) -> frozenset[str]:
+    if not 1 <= len(ids) <= MAX_IDS:
+        raise refuse(f"jobIds has {len(ids)} entries", f"use 1 to {MAX_IDS}", "jobIds", len(ids))
+    return frozenset(job_stream(tenant, check_uuid(f"jobIds.{index}", one)) for index, one in enumerate(ids))
 
 
 def _types(names: list[str]) -> frozenset[type]:

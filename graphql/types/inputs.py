@@ -147,6 +147,7 @@ class JobEventFilter:
     """Which events a subscription gets."""
 
     job_id: strawberry.ID | None = UNSET
+    job_ids: list[strawberry.ID] | None = strawberry.field(default=UNSET, description="Of any of these; at most 1,000.")
     types: list[str] | None = strawberry.field(
         default=UNSET, description="Such as job.succeeded; a version is optional."
     )

@@ -159,6 +159,23 @@ async def test_filters_by_type_tag_and_queue(api: Any) -> None:
     assert {event["type"] for event in events} == {"io.jobledger.task.ready.v1"}
 
 
+async def test_filters_by_several_jobs(system: Any) -> None:
+    """What is in memory and what comes live; of these jobs alone, each event once."""
+    api = await system.api()
+    start = encode_position(system.settings.cell, dict.fromkeys(range(4), 0))
+    first, _ = await _submit(api, 6, delaySeconds=60)
+    wanted = {"jobIds": [first[1], first[4]]}
+    async with api.websocket(EVENTS, {"filter": wanted, "after": start}) as items:
+        seen = await _take(items, 2)
+        cancel = 'mutation { cancelJob(input: {id: "%s"}) { __typename } }'
+        for job in first:
+            await api.ask(cancel % job)
+        seen += await _take(items, 2)
+    assert {(event["jobId"], event["version"]) for event in seen} == {
+        (job, n) for job in (first[1], first[4]) for n in (1, 2)
+    }
+
+
 async def test_a_slow_subscriber_is_told_to_come_back_and_then_misses_nothing(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

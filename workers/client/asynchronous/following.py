@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 PAGE = 100
+#: Jobs that one subscription can name; for more it gets the ends of all.
+MAX_IDS = 1_000
 
 
 async def follow(
@@ -74,7 +76,10 @@ async def as_completed(
                 yield job
         if not left:
             return
-        async with aclosing(follow(client, documents.ENDS, {"types": documents.END_TYPES}, seen, deadline)) as items:
+        wanted: dict[str, Any] = {"types": documents.END_TYPES}
+        if len(left) <= MAX_IDS:
+            wanted["jobIds"] = list(left)
+        async with aclosing(follow(client, documents.ENDS, wanted, seen, deadline)) as items:
             async for item in items:
                 for job in left.pop(item["jobId"], ()):
                     yield job

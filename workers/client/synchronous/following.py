@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 PAGE = 100
+#: Jobs that one subscription can name; for more it gets the ends of all.
+MAX_IDS = 1_000
 
 
 def follow(
@@ -75,7 +77,10 @@ def as_completed(
                 yield job
         if not left:
             return
-        with closing(follow(client, documents.ENDS, {"types": documents.END_TYPES}, seen, deadline)) as items:
+        wanted: dict[str, Any] = {"types": documents.END_TYPES}
+        if len(left) <= MAX_IDS:
+            wanted["jobIds"] = list(left)
+        with closing(follow(client, documents.ENDS, wanted, seen, deadline)) as items:
             for item in items:
                 for job in left.pop(item["jobId"], ()):
                     yield job
