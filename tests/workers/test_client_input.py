@@ -122,6 +122,49 @@ def test_a_client_that_cannot_be_made_says_why(given: dict[str, Any], field: str
         _is_one_sentence(refused.value, field.partition("[")[0], value)
 
 
+QUESTIONS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("jobs", {"status": ["DONE"]}, "status", "'DONE'"),
+    ("jobs", {"status": 5}, "status", "5"),
+    ("jobs", {"queue": "a b"}, "queue", "'a b'"),
+    ("jobs", {"handler": 5}, "handler", "5"),
+    ("jobs", {"tags": {"n": 5}}, "tags", "'n' is 5"),
+    ("jobs", {"first": 0}, "first", "0"),
+    ("jobs", {"first": "all"}, "first", "'all'"),
+    ("create_queue", {"name": ""}, "name", "''"),
+    ("create_queue", {"name": "a b"}, "name", "'a b'"),
+    ("create_queue", {"name": "q", "max_waiting_bytes": "1 GiB"}, "max_waiting_bytes", "'1 GiB'"),
+    ("create_queue", {"name": "q", "max_waiting_bytes": 0}, "max_waiting_bytes", "0"),
+    ("create_queue", {"name": "q", "description": 5}, "description", "5"),
+    ("update_queue", {"name": 5}, "name", "5"),
+]
+
+
+@pytest.mark.parametrize(("method", "given", "field", "value"), QUESTIONS, ids=lambda one: f"{one!r:.40}")
+def test_a_bad_question_is_refused_with_one_sentence(
+    method: str, given: dict[str, Any], field: str, value: str
+) -> None:
+    with Client(f"http://127.0.0.1:{free_port()}") as client, inline() as twin:
+        for one in (client, twin):
+            with pytest.raises(InvalidInput) as refused:
+                getattr(one, method)(**given)
+            _is_one_sentence(refused.value, field, value)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "field"),
+    [
+        ("job_view", {"job_id": None, "after": 5}, "after"),
+        ("jobs", {"after": 5}, "after"),
+        ("queues", {"after": 5}, "after"),
+        ("workers", {"queue": 5}, "queue"),
+    ],
+)
+def test_what_has_to_be_text_is_said(method: str, given: dict[str, Any], field: str) -> None:
+    with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(InvalidInput) as refused:
+        getattr(client, method)(**given)
+    _is_one_sentence(refused.value, field, "5")
+
+
 @pytest.mark.parametrize("timeout", [0, -1, "5s", float("nan")])
 async def test_a_wait_needs_seconds(timeout: Any) -> None:
     async with AsyncClient("http://127.0.0.1:1/graphql") as client:

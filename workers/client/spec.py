@@ -77,7 +77,7 @@ class JobSpec:
         """The API's SubmitJobInput; raises InvalidInput or PayloadTooLarge, naming field, value and what is right."""
         given: dict[str, Any] = {
             "handler": _handler(self.handler),
-            "queue": _name("queue", self.queue),
+            "queue": checked_name("queue", self.queue),
             "priority": _priority(self.priority),
             "commandId": _uuid("command_id", self.command_id),
             "payloadText": _text(self.payload),
@@ -92,7 +92,7 @@ class JobSpec:
         timeout = self._timeout()
         if timeout is not None:
             given["timeoutSeconds"] = timeout
-        if self.tags and (tags := _tags(self.tags)):
+        if self.tags and (tags := checked_tags(self.tags)):
             given["tags"] = tags
         if self.idempotency_key is not None:
             given["idempotencyKey"] = _key(self.idempotency_key)
@@ -142,7 +142,8 @@ def _handler(handler: object) -> str:
     raise wrong("handler", handler, f"a decorated function or its name: {_NAME_RULE}")
 
 
-def _name(field_name: str, value: object) -> str:
+def checked_name(field_name: str, value: object) -> str:
+    """A name of a queue or handler; raises InvalidInput."""
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     raise wrong(field_name, value, _NAME_RULE)
@@ -201,7 +202,8 @@ def _seconds(name: str, value: str | float | timedelta) -> float:
         raise InvalidInput(f"{name}: {error}", "INVALID", [name], str(value)) from error
 
 
-def _tags(tags: object) -> list[dict[str, str]]:
+def checked_tags(tags: object) -> list[dict[str, str]]:
+    """Tags as the API takes them; raises InvalidInput."""
     if not isinstance(tags, Mapping):
         raise wrong("tags", tags, 'a mapping of names to values, such as {"team": "billing"}')
     if len(tags) > limits.MAX_TAGS:

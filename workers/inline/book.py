@@ -28,13 +28,13 @@ from jobledger.workers.client.errors import (
     NotFound,
 )
 from jobledger.workers.client.models import JobPage, QueueView
-from jobledger.workers.client.spec import JobSpec, wrong
+from jobledger.workers.client.questions import change_of, checked_first, wanted_jobs
+from jobledger.workers.client.spec import JobSpec
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.handler import Handler
 from jobledger.workers.inline.record import CELL, TENANT, Record
 
 MAX_ATTEMPTS_RUN = 10_000
-MAX_PAGE = 100
 
 
 class Book:
@@ -186,9 +186,8 @@ class Book:
         after: str | None,
     ) -> JobPage:
         """A page of jobs, newest first. The cursor counts the jobs before it."""
-        if not 1 <= first <= MAX_PAGE:
-            raise wrong("first", first, f"1 to {MAX_PAGE}")
-        wanted = {str(one) for one in ([status] if isinstance(status, str) else status)}
+        checked_first(first)
+        wanted = set(wanted_jobs(status, queue, handler, tags).get("status", ()))
         found = [
             view
             for view in (record.view() for record in reversed(self._records.values()))
@@ -205,6 +204,7 @@ class Book:
 
     def create_queue(self, name: str, max_waiting_bytes: int | None, description: str) -> str:
         """Note a queue; raises AlreadyExists."""
+        change_of(name, max_waiting_bytes, description)
         if name in self._queues:
             problem = f"Queue '{name}' exists already; use another name, or update what exists."
             raise AlreadyExists(problem, "ALREADY_EXISTS", ["name"], name)
@@ -213,6 +213,7 @@ class Book:
 
     def update_queue(self, name: str, max_waiting_bytes: int | None, description: str | None) -> str:
         """Change it; raises NotFound."""
+        change_of(name, max_waiting_bytes, description)
         if name not in self._queues:
             raise NotFound(f"There is no queue '{name}'.", "NOT_FOUND", ["name"], name)
         text, bound = self._queues[name]

@@ -37,6 +37,7 @@ from jobledger.workers.client.models import (
 )
 from jobledger.workers.client.positions import Positions
 from jobledger.workers.client.primitives import Call, sleep
+from jobledger.workers.client.questions import change_of, checked_first, checked_text, wanted_jobs
 from jobledger.workers.client.spec import NO_PAYLOAD, JobOptions, JobSpec
 from jobledger.workers.client.synchronous.following import as_completed
 from jobledger.workers.client.synchronous.jobs import Job
@@ -276,8 +277,8 @@ class Client:
 
     def job_view(self, job_id: str, after: str | None = None, *, deadline: Deadline | None = None) -> JobView:
         """What the read model shows of a job, once it has seen position `after` too; raises NotFound."""
-        self.positions.note(after)
-        node = (self.ask(documents.JOB, {"id": job_id}, "after", deadline))["job"]
+        self.positions.note(checked_text("after", after))
+        node = (self.ask(documents.JOB, {"id": checked_text("job_id", job_id)}, "after", deadline))["job"]
         if node is None:
             raise NotFound(f"There is no job {job_id}.", "NOT_FOUND", ["id"], job_id)
         return job_view(node)
@@ -293,16 +294,8 @@ class Client:
         after: str | None = None,
     ) -> JobPage:
         """A page of jobs, newest first; with all that this client has submitted or changed."""
-        wanted: dict[str, Any] = {}
-        if status:
-            wanted["status"] = [str(one) for one in ([status] if isinstance(status, str) else status)]
-        if queue is not None:
-            wanted["queue"] = queue
-        if handler is not None:
-            wanted["handler"] = handler
-        if tags:
-            wanted["tags"] = [{"name": name, "value": value} for name, value in tags.items()]
-        variables = {"filter": wanted, "first": first, "after": after}
+        wanted = wanted_jobs(status, queue, handler, tags)
+        variables = {"filter": wanted, "first": checked_first(first), "after": checked_text("after", after)}
         page = (self.ask(documents.JOBS, variables, "position"))["jobs"]
         more = page["pageInfo"]["hasNextPage"]
         return JobPage(
@@ -348,28 +341,23 @@ class Client:
 
     def create_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str = "") -> str:
         """Create a queue; the position at which it is there. Raises AlreadyExists, InvalidInput."""
-        given: dict[str, Any] = {"name": name, "description": description, "commandId": str(uuid_utils.uuid7())}
-        if max_waiting_bytes is not None:
-            given["maxWaitingBytes"] = max_waiting_bytes
+        given = {**change_of(name, max_waiting_bytes, description), "commandId": str(uuid_utils.uuid7())}
         return str((self._decided(documents.CREATE_QUEUE, given, "createQueue"))["position"])
 
     def update_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str | None = None) -> str:
         """Change what is given; the position at which it holds. Raises NotFound, InvalidInput."""
-        given: dict[str, Any] = {"name": name, "commandId": str(uuid_utils.uuid7())}
-        if max_waiting_bytes is not None:
-            given["maxWaitingBytes"] = max_waiting_bytes
-        if description is not None:
-            given["description"] = description
+        given = {**change_of(name, max_waiting_bytes, description), "commandId": str(uuid_utils.uuid7())}
         return str((self._decided(documents.UPDATE_QUEUE, given, "updateQueue"))["position"])
 
     def queues(self, after: str | None = None) -> list[QueueView]:
         """All queues."""
-        self.positions.note(after)
+        self.positions.note(checked_text("after", after))
         return [queue_view(node) for node in (self.ask(documents.QUEUES, {}, "after"))["queues"]]
 
     def workers(self, queue: str | None = None) -> list[WorkerView]:
         """Workers that are registered."""
-        return [worker_view(node) for node in (self.ask(documents.WORKERS, {"queue": queue}, "after"))["workers"]]
+        variables = {"queue": checked_text("queue", queue)}
+        return [worker_view(node) for node in (self.ask(documents.WORKERS, variables, "after"))["workers"]]
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
