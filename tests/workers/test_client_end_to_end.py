@@ -51,6 +51,13 @@ async def _failures(client: AsyncClient) -> None:
     with pytest.raises(JobFailed) as failed:
         await (await client.submit("hopeless")).result(timeout=30)
     assert (failed.value.error_type, failed.value.error) == ("NonRetryable", "never works")
+    given_up = client.job(failed.value.job_id)
+    assert await given_up.redrive("once more") is JobStatus.QUEUED
+    assert (await given_up.wait(timeout=30)).status is JobStatus.DEAD_LETTERED
+    assert await given_up.discard() is JobStatus.DISCARDED
+    assert await given_up.status() is JobStatus.DISCARDED
+    with pytest.raises(AlreadyEnded):
+        await given_up.redrive()
     resumed = await client.submit("steps", 6)
     assert await resumed.result(timeout=30) == [0, 1, 2, 3, 4, 5]
     kinds = [event.type async for event in resumed.events()]

@@ -153,6 +153,9 @@ def test_a_bad_question_is_refused_with_one_sentence(
 @pytest.mark.parametrize(
     ("method", "given", "field"),
     [
+        ("cancel", {"job_id": 5}, "job_id"),
+        ("redrive", {"job_id": "x", "reason": 5}, "reason"),
+        ("discard", {"job_id": "x", "command_id": 5}, "command_id"),
         ("job_view", {"job_id": None, "after": 5}, "after"),
         ("jobs", {"after": 5}, "after"),
         ("queues", {"after": 5}, "after"),

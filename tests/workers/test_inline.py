@@ -16,6 +16,7 @@ from sample_handlers import ATTEMPTS, Email, echo, flaky, hopeless, noop, sleepy
 from jobledger import (
     BulkError,
     Context,
+    InvalidState,
     JobCancelled,
     JobFailed,
     NotFound,
@@ -310,3 +311,21 @@ def test_results_are_of_the_type_that_the_handler_declares() -> None:
         lying = client.submit(liar, {})
         with pytest.raises(ResultMismatch, match="'liar' declares to return: result: Input should be a valid integer"):
             lying.result()
+
+
+def test_a_dead_letter_is_run_again_or_closed() -> None:
+    """Under the same id, with all its attempts; only a dead letter can be."""
+    ATTEMPTS.clear()
+    with inline() as client:
+        job = client.submit(flaky, 1, retry=1)
+        with pytest.raises(InvalidState):
+            job.redrive()
+        assert job.wait().status is JobStatus.DEAD_LETTERED
+        assert job.redrive("the bank is open") is JobStatus.QUEUED
+        assert (job.view().dead_letter_cause, job.view().error_type) == ("", "")
+        assert job.wait().status is JobStatus.DEAD_LETTERED
+        assert client.discard(job.id) is JobStatus.DISCARDED
+        with pytest.raises(AlreadyEnded) as ended:
+            job.redrive()
+        assert ended.value.status is JobStatus.DISCARDED
+        assert [event.type.removeprefix("io.jobledger.job.") for event in job.history()][-1] == "discarded.v1"

@@ -13,11 +13,11 @@ from jobledger.domain import job_commands as c
 from jobledger.domain import job_events as e
 from jobledger.domain.aggregates import evolve
 from jobledger.domain.job_state import MAIN_TASK, TERMINAL, Job, JobStatus, next_timer_ms
-from jobledger.domain.values import Opaque, Rejection
+from jobledger.domain.values import Code, Opaque, Rejection
 from jobledger.eventlog.positions import encode_position
 from jobledger.schemas.events import type_name
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus
-from jobledger.workers.client.errors import AlreadyEnded
+from jobledger.workers.client.errors import error_from
 from jobledger.workers.client.models import JobEvent, JobView
 from jobledger.workers.context import CancelFlag, TaskInfo
 from jobledger.workers.handler import Handler
@@ -26,6 +26,8 @@ from jobledger.workers.values import error_text
 if TYPE_CHECKING:
     from jobledger.workers.inline.book import Book
 
+#: Codes of the domain that the API calls otherwise.
+_CODES = {Code.NOT_FOUND_OR_EXPIRED: "NOT_FOUND", Code.STALE_ASSIGNMENT: "INVALID_STATE"}
 TENANT, WORKER, CELL = "inline", "inline", "inline"
 
 
@@ -83,12 +85,12 @@ class Record:
         return self.events[0].position
 
     def decide(self, command: c.JobCommand) -> None:
-        """Let the job's own code decide, and evolve by it; raises AlreadyEnded for what it rejects."""
+        """Let the job's own code decide, and evolve by it; raises the JobledgerError for what it rejects."""
         decided: Any = jobs.decide(self.state.id, self.state, command, self._book.now_ms)
         if isinstance(decided, Rejection):
-            error = AlreadyEnded(decided.message.replace(self.state.id, self.id), decided.code.value, ["id"], self.id)
-            error.status = self.state.status
-            raise error
+            code = _CODES.get(decided.code, decided.code.value)
+            values = {"code": code, "path": ["id"], "value": self.id, "status": self.state.status}
+            raise error_from({**values, "message": decided.message.replace(self.state.id, self.id)})
         for event in decided:
             evolve(self.state, event)
             self._note(event)
@@ -108,6 +110,8 @@ class Record:
                 self._reason = event.reason or self._reason
             case e.JobDeadLettered():
                 self._dead = event
+            case e.JobRedriven():
+                self._dead = self._failure = self._ended_ms = None
         if status in TERMINAL:
             self._ended_ms = now
         data = msgspec.to_builtins(event)
@@ -134,13 +138,23 @@ class Record:
 
     def cancel(self, reason: str | None) -> JobStatus:
         """Stop it, and the handler that runs; raises AlreadyEnded."""
-        self.decide(c.CancelJob(reason=None if reason is None else Opaque(msgspec.json.encode(reason).decode())))
+        self.decide(c.CancelJob(reason=_opaque(reason)))
         if self._flag is not None:
             self._flag.set("CANCEL")
             if self._stop is not None:
                 self._stop()
         elif self.state.status is JobStatus.CANCELLING:  # no queue here that has to agree
             self.decide(c.TaskWithdrawn(task=MAIN_TASK, assignment=self.state.main.assignment))
+        return self.state.status
+
+    def redrive(self, reason: str | None) -> JobStatus:
+        """Begin another run of a dead letter; raises InvalidState, AlreadyEnded."""
+        self.decide(c.RedriveJob(reason=_opaque(reason)))
+        return self.state.status
+
+    def discard(self, reason: str | None) -> JobStatus:
+        """Close a dead letter; raises InvalidState, AlreadyEnded."""
+        self.decide(c.DiscardJob(reason=_opaque(reason)))
         return self.state.status
 
     # -- attempts -----------------------------------------------------------------------------------------------------
@@ -248,6 +262,10 @@ class Record:
             cancel_reason="" if self._reason is None else str(msgspec.json.decode(self._reason.data)),
             tags=dict(state.lineage.tags),
         )
+
+
+def _opaque(reason: str | None) -> Opaque | None:
+    return None if reason is None else Opaque(msgspec.json.encode(reason).decode())
 
 
 def _time(at_ms: int) -> datetime:

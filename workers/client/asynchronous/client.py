@@ -339,7 +339,8 @@ class AsyncClient:
     async def _changed(
         self, document: str, field: str, job_id: str, reason: str | None, command_id: str | None
     ) -> JobStatus | None:
-        given = {"id": job_id, "reason": reason, "commandId": command_id or str(uuid_utils.uuid7())}
+        given = {"id": checked_text("job_id", job_id), "reason": checked_text("reason", reason)}
+        given["commandId"] = checked_text("command_id", command_id) or str(uuid_utils.uuid7())
         answer = await self._decided(document, given, field)
         status = answer["job"]["status"]
         return None if status is None else JobStatus(status)

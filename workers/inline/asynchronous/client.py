@@ -77,6 +77,14 @@ class AsyncInlineJob(Generic[Result_co]):
         """Stop it before it runs (again), or while it runs; raises AlreadyEnded."""
         return self._record.cancel(reason)
 
+    async def redrive(self, reason: str | None = None) -> JobStatus | None:
+        """Run it again after it was given up; raises InvalidState, AlreadyEnded."""
+        return self._record.redrive(reason)
+
+    async def discard(self, reason: str | None = None) -> JobStatus | None:
+        """Close it for good after it was given up; raises InvalidState, AlreadyEnded."""
+        return self._record.discard(reason)
+
     async def result(self, timeout: float | None = None) -> Result_co:
         """Run it to its end, attempt by attempt, moving the clock where it has to wait; then as the real client.
 
@@ -310,6 +318,18 @@ class AsyncInlineClient:
     ) -> JobStatus | None:
         """Cancel a job; its status after the decision. Raises AlreadyEnded, NotFound."""
         return self._book.record(job_id).cancel(reason)
+
+    async def redrive(
+        self, job_id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobStatus | None:
+        """Run a dead-lettered job again; its status after that. Raises InvalidState, AlreadyEnded, NotFound."""
+        return self._book.record(job_id).redrive(reason)
+
+    async def discard(
+        self, job_id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobStatus | None:
+        """Close a dead-lettered job for good; its status after that. Raises as `redrive` does."""
+        return self._book.record(job_id).discard(reason)
 
     # -- queues and workers -------------------------------------------------------------------------------------------
 
