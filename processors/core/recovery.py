@@ -128,6 +128,7 @@ def build(partition: int, cell: str, partitions: int, latest: LatestState, limit
     for stream, queue in queues.items():
         machine.queues[stream] = QueueState(queue, Lanes(tasks.get(stream)), workers.get(stream, {}))
     machine.timers.load(timers)
+    latest.retained.loaded()
     machine.pending = PendingQueue(machine.checkpoint, parts)
     machine.outbox = dict(sorted(machine.outbox.items(), key=lambda item: item[1].number))
     return machine

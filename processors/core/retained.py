@@ -9,6 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
+#: Memory for pages of the file, in KiB: while a takeover fills it, and afterwards.
+LOADING_KIB = 16_384
+SERVING_KIB = 4_096
+
 
 class Retained:
     """Key to value bytes with an expiry time in ms (0: none yet)."""
@@ -16,10 +20,15 @@ class Retained:
     def __init__(self, path: str = "") -> None:
         """An empty store; `path` "" is a temporary file that the operating system removes."""
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-4096", "locking_mode=EXCLUSIVE"):
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{LOADING_KIB}", "locking_mode=EXCLUSIVE"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.execute("CREATE TABLE kept (key BLOB PRIMARY KEY, value BLOB, expires INTEGER) WITHOUT ROWID")
         self._db.execute("CREATE INDEX kept_expires ON kept (expires) WHERE expires > 0")
+
+    def loaded(self) -> None:
+        """The many rows of a takeover are in: from now on less memory will do."""
+        self._db.execute(f"PRAGMA cache_size=-{SERVING_KIB}")
+        self._db.execute("PRAGMA shrink_memory")
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
