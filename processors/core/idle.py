@@ -12,7 +12,7 @@ FRESH_SECONDS = 1.5
 
 
 class IdleProbe:
-    """Tells when to probe: after the broker was away at once, else every eight seconds.
+    """Tells when to probe: after the broker was away, and after an opening, at once, else every eight seconds.
 
     A restarted broker leaves transactional producers behind that do not know it: without a probe the first command
     of each idle partition would find that out, and wait.
@@ -23,6 +23,11 @@ class IdleProbe:
         self._clock = clock
         self._committed_at = clock.monotonic()
         self._doubtful = False
+
+    def opened(self) -> None:
+        """The partition is open, but nothing was committed yet: the broker may have just begun to load its part."""
+        self._committed_at = self._clock.monotonic()
+        self._doubtful = True
 
     def committed(self) -> None:
         """A transaction has gone through."""

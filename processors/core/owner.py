@@ -301,7 +301,7 @@ class Owner:
         machine.aside = self._aside
         self._machine = machine
         self._leases = Leases(self._heartbeats, self._clock, self._config.lease_seconds)
-        self._idle.committed()
+        self._idle.opened()
         self._relay.register(self)
         self.serving = True
         self.settled.set()
