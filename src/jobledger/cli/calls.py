@@ -105,7 +105,11 @@ def api_failure(error: BaseException) -> CliError | None:
     return None
 
 
+_ATTEMPTS = r"--max-attempts is \1, but must be \2"
 _OTHER_WORDS = (
+    (re.compile(r"^retry is (.*), but must be a number of attempts, (.*), or a RetryPolicy"), _ATTEMPTS),
+    (re.compile(r"\ba decorated function or its name\b"), "a name"),
+    (re.compile(r"^(priority|payload|queue|timeout|at) "), r"--\1 "),
     (re.compile(r"'job:[^:']+:([0-9a-f-]+)'"), r"\1"),
     (re.compile(r"\bcreateQueue\b"), "`jobledger queues create`"),
     (re.compile(r"\bupdateQueue\b"), "`jobledger queues update`"),
