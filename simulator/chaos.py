@@ -311,6 +311,12 @@ def spoil_disk(world: World, a: int, b: int) -> None:
     match b % 3:
         case 0:
             scheduler.disk.full = True
+            for n in range(3):
+                world.submit(NewJob(key=f"full{a}{n}", queue=_queue(world, a)))
+            for _ in range(6 if b % 2 else 1):  # owners try again and again
+                turn_all(world, a, 0)
+                tick(world, 2, 0)
+            scheduler.disk.full = b % 4 > 1
         case 1:
             scheduler.disk.full = False
         case _:
@@ -530,7 +536,7 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "crash": (3, crash),
     "take_over": (3, take_over),
     "hand_over": (2, hand_over),
-    "spoil_disk": (1, spoil_disk),
+    "spoil_disk": (2, spoil_disk),
     "stop_scheduler": (1, stop_scheduler),
     "zombie": (3, zombie),
     "start_worker": (4, start_worker),
