@@ -116,6 +116,7 @@ def main() -> int:
     results: dict[str, Any] = {}
     with BenchStack() as stack:
         _say("stack is ready")
+        results["dev_ready_seconds"] = round(time.monotonic() - started, 1)
         results |= _calibrate(stack)
         results |= _latencies(stack, size)
         results |= _throughput(stack, size)

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -40,11 +41,15 @@ SERVERS_INPUT = "shared_servers"
 #: Files whose tests run in one worker, one after the other: those that share a system of their own, and those that do
 #: things to the servers of their worker. They come first, in this order, or the last of them would be waited for alone.
 GROUPS = {
+    "tests/chaos/test_rolling_restarts.py": "rolling-restarts",
     "tests/chaos/test_chaos.py": "chaos",
     "tests/cli/test_cli_stack.py": "cli-stack",
     "tests/dev/test_embedded_servers.py": "own-servers",
+    "tests/graphql/test_event_gaps.py": "own-servers",
+    "tests/processors/test_idle_owners.py": "own-servers",
     "tests/projections/test_projector_outages.py": "own-servers",
     "tests/workers/test_worker_lease.py": "own-servers",
+    "tests/workers/test_client_reads_its_writes.py": "client",
 }
 
 _folder = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
@@ -144,17 +149,18 @@ def cell(request: pytest.FixtureRequest) -> Iterator[str]:
     """A name of its own for each test; the topics that start with it are deleted afterwards."""
     name = f"t{uuid.uuid4().hex[:7]}"
     yield name
-    if "bootstrap_servers" in request.fixturenames or "kafka_broker" in request.fixturenames:
-        _delete_topics(request, name)
-
-
-def _delete_topics(request: pytest.FixtureRequest, prefix: str) -> None:
+    if "bootstrap_servers" not in request.fixturenames and "kafka_broker" not in request.fixturenames:
+        return
     servers = None if "kafka_broker" in request.fixturenames else _given(request, BOOTSTRAP_VARIABLE, KAFKA)
     if servers is None:
         broker: KafkaBroker = request.getfixturevalue("session_broker")
         if not broker.running:
             return
         servers = broker.bootstrap_servers
+    _delete_topics(servers, name)
+
+
+def _delete_topics(servers: str, prefix: str) -> None:
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     try:
         topics = [topic for topic in admin.list_topics(timeout=5).topics if topic.startswith(prefix)]
@@ -189,10 +195,40 @@ def postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
         server = request.getfixturevalue("postgres")
         assert server is not None
         admin_dsn = server.dsn_of("postgres")
+    with _database(admin_dsn) as dsn:
+        yield dsn
+        if server is not None:
+            server.start()
+
+
+@contextmanager
+def _database(admin_dsn: str) -> Iterator[str]:
+    """An empty database, dropped afterwards."""
     name = f"t_{uuid.uuid4().hex[:12]}"
     create_database(admin_dsn, name)
-    yield make_conninfo(admin_dsn, dbname=name) if server is None else server.dsn_of(name)
-    if server is not None:
-        server.start()
+    yield make_conninfo(admin_dsn, dbname=name)
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+class Ground(NamedTuple):
+    """Where a system of several tests stands: the broker's address, a cell, a database."""
+
+    bootstrap_servers: str
+    cell: str
+    postgres_dsn: str
+
+
+@pytest.fixture(scope="module")
+def module_ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    """A cell and a database for all tests of a file, on servers that none of them does anything to."""
+    servers = _given(request, BOOTSTRAP_VARIABLE, KAFKA)
+    admin_dsn = _given(request, DSN_VARIABLE, POSTGRES)
+    cell = f"t{uuid.uuid4().hex[:7]}"
+    if servers is None:
+        servers = request.getfixturevalue("session_broker").bootstrap_servers
+    if admin_dsn is None:
+        admin_dsn = request.getfixturevalue("session_postgres").dsn_of("postgres")
+    with _database(admin_dsn) as dsn:
+        yield Ground(servers, cell, dsn)
+    _delete_topics(servers, cell)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from jobledger.dev.kafka import KafkaBroker
+from jobledger.dev.jars import default_cache_dir
+from jobledger.dev.kafka import KafkaBroker, prepare_kafka
+from jobledger.dev.ports import free_port
 from jobledger.dev.postgres import EmbeddedPostgres
 
 
@@ -64,3 +68,21 @@ def test_each_test_gets_an_empty_database(postgres_dsn: str) -> None:
     with psycopg.connect(postgres_dsn) as connection:
         tables = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
     assert tables == (0,)
+
+
+@pytest.mark.kafka
+def test_a_cache_that_java_cannot_use_costs_a_slow_start_and_nothing_else(tmp_path: Path) -> None:
+    """A damaged one, and an empty one, which says that this Java makes none."""
+    real = default_cache_dir()
+    prepare_kafka(real)
+    for number, harmed in enumerate((b"no cache", b"")):
+        cache = tmp_path / f"cache-{number}"
+        cache.mkdir()
+        for made in real.iterdir():
+            if made.suffix == ".aot":
+                (cache / made.name).write_bytes(harmed)
+            else:
+                (cache / made.name).symlink_to(made)
+        broker = KafkaBroker(tmp_path / f"data-{number}", free_port(), free_port(), cache)
+        broker.start()
+        broker.stop()

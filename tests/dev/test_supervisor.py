@@ -105,10 +105,8 @@ def start(server_dir: Path) -> Iterator[Callable[..., Dev]]:
 
 
 def test_the_ready_file_names_a_stack_that_answers_and_goes_away_with_it(start: Callable[..., Dev]) -> None:
-    began = time.monotonic()
     dev = start("workers=2")
     document = dev.ready()
-    assert time.monotonic() - began < 20
     assert [role["instance_id"] for role in document["roles"]] == [
         "api-1",
         "scheduler-1",

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -47,19 +48,20 @@ class Stack:
             process.send_signal(signal.SIGCONT)
 
 
-@pytest.fixture
-def stack(bootstrap_servers: str, cell: str, postgres_dsn: str, tmp_path: Path) -> Iterator[Stack]:
-    """All four, ready."""
+@pytest.fixture(scope="module")
+def stack(module_ground: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """All four, ready, for the tests of a file."""
+    tmp_path = tmp_path_factory.mktemp("roles")
     api_port = free_port()
     common = {
         **os.environ,
-        "JOBLEDGER_CELL": cell,
+        "JOBLEDGER_CELL": module_ground.cell,
         "JOBLEDGER_DEV": "true",
         "JOBLEDGER_PARTITIONS": "4",
-        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": module_ground.bootstrap_servers,
         "JOBLEDGER_KAFKA_REPLICATION_FACTOR": "1",
         "JOBLEDGER_KAFKA_MIN_INSYNC_REPLICAS": "1",
-        "JOBLEDGER_POSTGRES_DSN": postgres_dsn,
+        "JOBLEDGER_POSTGRES_DSN": module_ground.postgres_dsn,
         "JOBLEDGER_API_PORT": str(api_port),
         "JOBLEDGER_HANDLERS": "sample_handlers",
         "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.5",

@@ -69,39 +69,6 @@ async def test_a_read_model_that_stays_behind_is_said_and_so_is_a_wait(stack: St
             await job.result(4)
 
 
-async def test_bulks_tell_duplicates_and_keep_the_handles_of_what_went(client: AsyncClient, stack: Stack) -> None:
-    """Item by item: a key that was used, bad input found here, bad input found there, an api that goes away."""
-    specs = [JobSpec(handler="square", payload=n, idempotency_key=f"key-{n}") for n in range(3)]
-    first = await client.submit_many(specs[:2])
-    again = await client.submit_many(specs)
-    assert [job.duplicate for job in again] == [True, True, False]
-    assert [job.id for job in again[:2]] == [job.id for job in first]
-    wrong: list[Any] = [
-        JobSpec(handler="square", payload=object()),
-        JobSpec(handler="square", payload=7),
-        JobSpec(handler="square", payload=7, queue="nowhere"),
-        "square",
-    ]
-    with pytest.raises(BulkError) as partly:
-        await client.submit_many(wrong)
-    assert sorted(partly.value.errors) == [0, 2, 3]
-    assert await partly.value.jobs[1].result(timeout=30) == 49
-
-    def parts() -> Any:
-        """The api goes away between the first request and the second one."""
-        for n in range(1_001):
-            yield JobSpec(handler="noop", payload=n)
-        stack.processes["api"].kill()  # the first thousand has gone when this one is asked for
-        stack.processes["api"].wait()
-        yield JobSpec(handler="noop", payload="last")
-
-    async with AsyncClient(stack.url, timeout=2.0) as short:
-        with pytest.raises(BulkError) as lost:
-            await short.submit_many(parts())
-    assert all(job is not None for job in lost.value.jobs[:1_000])
-    assert sorted(lost.value.errors) == [1_000, 1_001]
-
-
 async def test_ends_of_many_jobs_come_in_their_order(client: AsyncClient, stack: Stack) -> None:
     """By both clients: what ended before, what ends while it is waited for, failures too; then a time-out."""
     early = await client.submit("square", 3)
@@ -139,3 +106,39 @@ async def test_null_is_a_payload(client: AsyncClient, stack: Stack) -> None:
     answer, _ = await process.communicate()
     submitted = json.loads(answer)
     assert (await client.job_view(submitted["jobId"], submitted["position"])).payload is None
+
+
+async def test_bulks_tell_duplicates_and_keep_the_handles_of_what_went(client: AsyncClient, stack: Stack) -> None:
+    """Item by item: a key that was used, bad input found here, bad input found there, an api that goes away.
+
+    The last of the file: its api stays away.
+    """
+    specs = [JobSpec(handler="square", payload=n, idempotency_key=f"key-{n}") for n in range(3)]
+    first = await client.submit_many(specs[:2])
+    again = await client.submit_many(specs)
+    assert [job.duplicate for job in again] == [True, True, False]
+    assert [job.id for job in again[:2]] == [job.id for job in first]
+    wrong: list[Any] = [
+        JobSpec(handler="square", payload=object()),
+        JobSpec(handler="square", payload=7),
+        JobSpec(handler="square", payload=7, queue="nowhere"),
+        "square",
+    ]
+    with pytest.raises(BulkError) as partly:
+        await client.submit_many(wrong)
+    assert sorted(partly.value.errors) == [0, 2, 3]
+    assert await partly.value.jobs[1].result(timeout=30) == 49
+
+    def parts() -> Any:
+        """The api goes away between the first request and the second one."""
+        for n in range(1_001):
+            yield JobSpec(handler="noop", payload=n)
+        stack.processes["api"].kill()  # the first thousand has gone when this one is asked for
+        stack.processes["api"].wait()
+        yield JobSpec(handler="noop", payload="last")
+
+    async with AsyncClient(stack.url, timeout=2.0) as short:
+        with pytest.raises(BulkError) as lost:
+            await short.submit_many(parts())
+    assert all(job is not None for job in lost.value.jobs[:1_000])
+    assert sorted(lost.value.errors) == [1_000, 1_001]

@@ -25,7 +25,8 @@ from jobledger.dev.demo_progress import Tally, View, tell
 from jobledger.dev.descendants import Descendants
 from jobledger.dev.extra import ExtraMissingError
 from jobledger.dev.handlers import HandlersError, check_handlers
-from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
+from jobledger.dev.jars import DownloadFailedError, default_cache_dir
+from jobledger.dev.kafka import prepare_kafka
 from jobledger.dev.options import DevOptions, layout
 from jobledger.dev.ports import is_free
 from jobledger.dev.ready import RunningStack
@@ -330,7 +331,7 @@ def main() -> int:
     try:
         options = demo_options()
         check_handlers(options)
-        kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
+        prepare_kafka(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
         with data_dir(options.data_dir, ephemeral=True) as directory:
             supervisor = Supervisor(options, directory, lambda line: tell(f"  {line}"))
             demo = Demo(supervisor.describe, report)

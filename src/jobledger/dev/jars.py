@@ -50,14 +50,15 @@ def kafka_jars(cache_dir: Path) -> Path:
         return target
     require_extra()
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with _only_one_process(cache_dir / "download.lock"):
+    with only_one_process(cache_dir / "download.lock"):
         if not target.is_dir():
             _download(target)
     return target
 
 
 @contextlib.contextmanager
-def _only_one_process(lock_path: Path) -> Iterator[None]:
+def only_one_process(lock_path: Path) -> Iterator[None]:
+    """One process at a time, whoever waits; for work that is done once for a machine."""
     with lock_path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

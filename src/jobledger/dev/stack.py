@@ -12,8 +12,8 @@ from pathlib import Path
 
 from jobledger.dev.child import ChildFailedError
 from jobledger.dev.extra import ExtraMissingError
-from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
-from jobledger.dev.kafka import KafkaBroker
+from jobledger.dev.jars import DownloadFailedError, default_cache_dir
+from jobledger.dev.kafka import KafkaBroker, prepare_kafka
 from jobledger.dev.ports import is_free
 from jobledger.dev.postgres import EmbeddedPostgres
 
@@ -50,9 +50,8 @@ class Stack:
 
 
 def make_stack(data_dir: Path, kafka_port: int, controller_port: int, postgres_port: int) -> Stack:
-    """The stack below one directory; downloads the broker first if need be."""
+    """The stack below one directory; what a broker needs is downloaded at its start if need be."""
     cache_dir = default_cache_dir()
-    kafka_jars(cache_dir)
     return Stack(
         KafkaBroker(data_dir / "kafka", kafka_port, controller_port, cache_dir),
         EmbeddedPostgres(data_dir / "postgres", postgres_port),
@@ -71,7 +70,7 @@ def main() -> int:
         sys.stderr.write(f"Port {taken[0]} is taken: stop its owner or choose another --port-base.\n")
         return 2
     try:
-        kafka_jars(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
+        prepare_kafka(default_cache_dir())  # before signals are caught: Ctrl-C ends a download at once
     except (DownloadFailedError, ExtraMissingError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -17,7 +17,8 @@ from jobledger.dev.datadir import DataDir, DataDirError, data_dir
 from jobledger.dev.descendants import Descendants
 from jobledger.dev.extra import ExtraMissingError, require_extra
 from jobledger.dev.handlers import HandlersError, check_handlers
-from jobledger.dev.jars import DownloadFailedError, default_cache_dir, kafka_jars
+from jobledger.dev.jars import DownloadFailedError, default_cache_dir
+from jobledger.dev.kafka import prepare_kafka
 from jobledger.dev.options import PARTITIONS, BadOptionError, DevOptions, layout
 from jobledger.dev.ports import wait_until_free
 from jobledger.dev.ready import RunningRole, RunningStack, write_ready_file
@@ -326,7 +327,7 @@ def run_dev(options: DevOptions) -> int:
             options = _with_partitions(options, directory)
             # Before signals are caught: Ctrl-C ends these two at once.
             check_handlers(options)
-            kafka_jars(default_cache_dir())
+            prepare_kafka(default_cache_dir())
             supervisor = Supervisor(options, directory, _say)
             with stop_requests() as request, ended_with(supervisor, request, _say):
                 _run(supervisor, options, request)
