@@ -41,6 +41,11 @@ class Entry:
         """The bytes that were set aside; of a record of before, its text."""
         return b"".join(self.pieces[chunk] for chunk in sorted(self.pieces)) or self.head.raw.encode()
 
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of the bound on memory."""
+        return len(self.head.raw) + sum(map(len, self.pieces.values()))
+
 
 class QuarantineBook:
     """The folded topic; `refresh` reads on from where it stopped. Not for several threads at once."""
@@ -109,9 +114,10 @@ class QuarantineBook:
         if entry is None:
             head = msgspec.structs.replace(item, id=identity, data=b"")
             entry = self.entries[identity] = Entry(head)
+            self._bytes += len(head.raw)
         if item.chunk not in entry.pieces:
             entry.pieces[item.chunk] = item.data
             self._bytes += len(item.data)
         while len(self.entries) > MAX_ENTRIES or self._bytes > MAX_BYTES:
             _, gone = self.entries.popitem(last=False)
-            self._bytes -= sum(map(len, gone.pieces.values()))
+            self._bytes -= gone.held_bytes

@@ -24,6 +24,10 @@ TopicIds = Mapping[str, str]
 """The broker's id of each topic that exists, by the topic's role, such as `commands`."""
 
 
+class TopicsUnseenError(RuntimeError):
+    """The brokers have not been asked with success yet."""
+
+
 class TopicWatch:
     """Looks at the topics every second and a half; `wait()` raises TopicError when one is not what it was.
 
@@ -44,7 +48,12 @@ class TopicWatch:
 
     @property
     def ids(self) -> TopicIds:
-        """The topics as they were at the first look; those that did not exist then are missing."""
+        """The topics as they were at the first look; those that did not exist then are missing.
+
+        Raises TopicsUnseenError before it: nobody may take a topic for the right one unseen.
+        """
+        if not self._known:
+            raise TopicsUnseenError("The brokers have not told the ids of the topics yet.")
         return self._known
 
     async def start(self) -> None:

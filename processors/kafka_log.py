@@ -153,13 +153,14 @@ class KafkaPartitionLog:
 
     def _batches(self, topic: Topic, start: int) -> Generator[list[Message], None, None]:
         """`_read` by the batch: a million dead records of `state` cost two seconds like this, three one by one."""
-        assert self._reader is not None
-        self._reader.assign([TopicPartition(topic_name(self._cell, topic), self._partition, start)])
+        reader = self._reader  # an opening that was given up must not touch the reader of the next one
+        assert reader is not None
+        reader.assign([TopicPartition(topic_name(self._cell, topic), self._partition, start)])
         deadline = time.monotonic() + READ_SECONDS
         self._read_until = 0
         try:
             while True:
-                batch = self._reader.consume(READ_BATCH, 0.05)
+                batch = reader.consume(READ_BATCH, 0.05)
                 good = [message for message in batch if message.error() is None]
                 yield good
                 if len(good) < len(batch) and (end := _end(batch)) is not None:
@@ -170,7 +171,7 @@ class KafkaPartitionLog:
                 elif time.monotonic() > deadline:
                     raise LogReadError(f"'{topic_name(self._cell, topic)}' [{self._partition}] gave nothing for 30 s.")
         finally:
-            self._reader.unassign()
+            reader.unassign()
 
     def _last_event_seq(self) -> int:
         """Number of the last committed event: looks backwards, since transaction markers stand at the end."""

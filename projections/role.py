@@ -97,10 +97,12 @@ def prepare(settings: ProjectorSettings, timeout: float = START_SECONDS) -> str:
         min_insync_replicas=settings.kafka.min_insync_replicas,
         dev=settings.dev,
     )
+    found: dict[str, str] = {}
     for attempt in _attempts(_may_pass, timeout):
         with attempt:
             check_topics(settings.kafka.client_config(), settings.cell, settings.partitions, durability)
-    return topic_ids(settings.kafka.client_config(), settings.cell)[Topic.EVENTS]
+            found = topic_ids(settings.kafka.client_config(), settings.cell)
+    return found[Topic.EVENTS]
 
 
 def _attempts(on: type[Exception] | Callable[[Exception], bool], timeout: float) -> Iterator[stamina.Attempt]:

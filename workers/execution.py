@@ -254,7 +254,9 @@ class Execution:
         if not self.run.start_first:
             return True
         known = asyncio.Event()
-        self._report_started(known.set)
+        # Also when the watchdog has just reported it: nobody hears what becomes of that, and a repeat changes nothing.
+        self._start_sent = True
+        self._send(self._start(), known.set)
         self._before_handler = True
         try:
             await known.wait()
@@ -341,10 +343,10 @@ class Execution:
 
     # -- reports ------------------------------------------------------------------------------------------------------
 
-    def _report_started(self, delivered: Callable[[], None] | None = None) -> None:
+    def _report_started(self) -> None:
         if self.stage is Stage.RUNNING and self._reason is not StopReason.LEASE and not self._start_sent:
             self._start_sent = True
-            self._send(self._start(), delivered)
+            self._send(self._start())
 
     def _start(self) -> jc.ReportStarted:
         return jc.ReportStarted(**self._who(), assigned_at_ms=self.run.assigned_at_ms, started_at_ms=self._started_ms)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobledger.domain.values import SYSTEM
+from jobledger.eventlog.quarantine import MAX_BYTES, QuarantineBook
 from jobledger.schemas.limits import MAX_RECORD_BYTES
 from jobledger.schemas.quarantine import (
     CHUNK_BYTES,
@@ -54,3 +55,13 @@ def test_what_is_none_of_ours_is_refused(value: bytes) -> None:
     """As a decoding error, which readers expect."""
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         decode_quarantine(value)
+
+
+def test_what_is_remembered_of_a_large_quarantine_is_bounded() -> None:
+    """The newest is kept, whether as bytes or as the text of a record of before."""
+    book = QuarantineBook({}, "quarantine")
+    for number in range(4 * MAX_BYTES // MAX_RECORD_BYTES):
+        book._add(Quarantined(partition=0, reason="why", raw="x" * MAX_RECORD_BYTES), f"q{number}-0")
+    held = sum(entry.held_bytes for entry in book.entries.values())
+    assert MAX_BYTES - MAX_RECORD_BYTES <= held <= MAX_BYTES
+    assert next(reversed(book.entries)) == f"q{number}-0"
