@@ -18,6 +18,8 @@ HEARD_SECONDS = 3.0
 ALARM_SECONDS = 10.0
 #: After this a member leaves the group and joins it again, which makes the group assign everything anew.
 REJOIN_SECONDS = 30.0
+#: What a group needs to assign anew, once it knows that a member has gone.
+ASSIGN_SECONDS = 20.0
 
 log = get_logger()
 
@@ -39,19 +41,27 @@ class Coverage:
     """Knows the partitions that nobody serves; ends the process when the group has forgotten one.
 
     A spare that owns nothing is right only while every partition has an owner. One that the group has given to
-    nobody stays so until a member leaves and joins: after thirty seconds the one that serves least does.
+    nobody stays so until a member leaves and joins: after thirty seconds the one that serves least does. Not before
+    the group can have missed a member that died without a word (`session_seconds`): till then it is that one's.
     """
 
     name = "coverage"
 
     def __init__(
-        self, own_id: str, partitions: int, seen_until: Callable[[], float], metrics: Metrics, clock: Clock
+        self,
+        own_id: str,
+        partitions: int,
+        seen_until: Callable[[], float],
+        metrics: Metrics,
+        clock: Clock,
+        session_seconds: float = 0.0,
     ) -> None:
         self._own_id = own_id
         self._partitions = frozenset(range(partitions))
         self._seen_until = seen_until
         self._metrics = metrics
         self._clock = clock
+        self._patience = max(REJOIN_SECONDS, session_seconds + ASSIGN_SECONDS)
         self._announced: dict[str, Announced] = {}
         self._members: frozenset[str] = frozenset()
         self._changed_at = 0.0
@@ -130,12 +140,12 @@ class Coverage:
 
     def _rejoin(self, now: float) -> None:
         held = frozenset[int]().union(*(one.holds or () for one in self._announced.values()))
-        unowned = sorted(p for p, since in self._since.items() if p not in held and now - since >= REJOIN_SECONDS)
-        if not unowned or now - self._changed_at < REJOIN_SECONDS:
+        unowned = sorted(p for p, since in self._since.items() if p not in held and now - since >= self._patience)
+        if not unowned or now - self._changed_at < self._patience:
             return
         least = min(self._announced, key=lambda who: (len(self._announced[who].serves), who), default=None)
         if least == self._own_id:
             raise UnownedError(
-                f"Partition(s) {', '.join(map(str, unowned))} have had no owner for {REJOIN_SECONDS:.0f} s: "
+                f"Partition(s) {', '.join(map(str, unowned))} have had no owner for {self._patience:.0f} s: "
                 f"this scheduler ends, to join the group anew when it is started again."
             )

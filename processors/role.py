@@ -74,7 +74,14 @@ class Scheduler:
         instance = instance_name("scheduler", settings.instance_id)
         cell, kafka, own_id = settings.cell, settings.kafka, str(uuid7())
         self.producer = RecordProducer(producer_config(kafka, f"{instance}-heartbeats"))
-        self.coverage = Coverage(own_id, settings.partitions, lambda: self.heartbeats.seen_until, metrics, watched)
+        self.coverage = Coverage(
+            own_id,
+            settings.partitions,
+            lambda: self.heartbeats.seen_until,
+            metrics,
+            watched,
+            settings.session_timeout_seconds,
+        )
         self.heartbeats = HeartbeatBook(
             self.producer,
             topic_name(cell, Topic.HEARTBEATS),

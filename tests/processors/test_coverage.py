@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from log_cell import LogCell, until
 
-from jobledger.processors.coverage import ALARM_SECONDS, HEARD_SECONDS, REJOIN_SECONDS, Coverage, UnownedError
+from jobledger.processors.coverage import (
+    ALARM_SECONDS,
+    ASSIGN_SECONDS,
+    HEARD_SECONDS,
+    REJOIN_SECONDS,
+    Coverage,
+    UnownedError,
+)
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
 
@@ -100,6 +107,25 @@ def test_one_joins_after_the_other(spare: Spare) -> None:
     passes(REJOIN_SECONDS - 1, a=([0, 1], [0, 1]), b=([], []))
     passes(REJOIN_SECONDS - 1, a=([0, 1], [0, 1]))
     passes(REJOIN_SECONDS - HEARD_SECONDS - 1, a=([0, 1], [0, 1]), b2=([], []))
+
+
+def test_a_member_that_died_is_waited_for_as_long_as_the_group_waits_for_it(spare: Spare) -> None:
+    """With a long session it holds its partitions that long: an end in between would only cost others theirs."""
+    _, clock, metrics, _ = spare
+    patient = Coverage("a", 4, clock.monotonic, metrics, clock, session_seconds=60.0)
+    patient._changed_at = clock.now
+
+    def passes(seconds: float) -> None:
+        end = clock.now + seconds
+        while clock.now < end:
+            clock.now += 0.5
+            patient.heard("a", [0, 1], [0, 1])
+            patient.look()
+
+    passes(60.0 + ASSIGN_SECONDS - 1)
+    assert patient.overdue == [2, 3]
+    with pytest.raises(UnownedError, match="for 80 s"):
+        passes(5)
 
 
 def test_nothing_is_judged_while_the_broker_is_away(spare: Spare) -> None:
