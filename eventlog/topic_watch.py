@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.topics import TopicError
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
+from jobledger.telemetry.service import TaskService
 
 #: Topics whose records are the truth, or work on its way. Liveness and quarantine may be made anew at any time.
 WATCHED = (Topic.COMMANDS, Topic.EVENTS, Topic.STATE, Topic.OUTCOMES, Topic.TASKS)
@@ -28,7 +29,7 @@ class TopicsUnseenError(RuntimeError):
     """The brokers have not been asked with success yet."""
 
 
-class TopicWatch:
+class TopicWatch(TaskService):
     """Looks at the topics every second and a half; `wait()` raises TopicError when one is not what it was.
 
     A topic that was deleted and made anew looks like the old one to clients, once its new records have passed the old
@@ -44,7 +45,6 @@ class TopicWatch:
         self._ends = ends
         self._known: dict[str, str] = {}
         self._suspicion = 0
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def ids(self) -> TopicIds:
@@ -60,20 +60,7 @@ class TopicWatch:
         """Look for the first time; when the brokers do not answer, the first look is a later one."""
         with contextlib.suppress(KafkaException, TimeoutError):
             self._known = await asyncio.to_thread(self._look)
-        self._task = asyncio.create_task(self._run(), name="topic-watch")
-
-    async def stop(self) -> None:
-        """Stop; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, TopicError):
-                await self._task
-
-    async def wait(self) -> None:
-        """Return when stopped; raise TopicError with the reason and the repair."""
-        assert self._task is not None, "start() first"
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(self._task)
+        self._begin(self._run(), "topic-watch")
 
     async def _run(self) -> None:
         while True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from abc import ABC, abstractmethod
 
 from confluent_kafka import KafkaException, Message
@@ -12,6 +11,7 @@ from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.reader import LogReader
 from jobledger.graphql.offsets import PartitionCountError
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.service import TaskService
 
 START_SECONDS = 15.0
 PAUSE_SECONDS = 1.0
@@ -20,13 +20,12 @@ CHECK_SECONDS = 0.02
 log = get_logger()
 
 
-class Tail(ABC):
+class Tail(TaskService, ABC):
     """Base of the api's two tails. `start` waits a while for the topic's end, not for an absent broker."""
 
     def __init__(self, config: ClientConfig, topic: str) -> None:
         self._config = config
         self._topic = topic
-        self._task: asyncio.Task[None] | None = None
         self._caught_up = asyncio.Event()
 
     @property
@@ -48,26 +47,12 @@ class Tail(ABC):
 
     async def start(self) -> None:
         """Begin to read; raises PartitionCountError."""
-        self._task = asyncio.create_task(self._keep_running())
+        task = self._begin(self._keep_running(), f"tail-{self._topic}")
         caught_up = asyncio.ensure_future(self._caught_up.wait())
-        await asyncio.wait([self._task, caught_up], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([task, caught_up], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         caught_up.cancel()
-        if self._task.done():
-            await self._task
-
-    async def wait(self) -> None:
-        """Raise PartitionCountError if that is found later, after Kafka was away at the start."""
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(self._task)
-
-    async def stop(self) -> None:
-        """Stop reading; may be called twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, PartitionCountError):
-                await task
+        if task.done():
+            task.result()
 
     async def _keep_running(self) -> None:
         while True:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException
 
 from jobledger.eventlog.clients import ClientConfig
-from jobledger.graphql.offsets import PartitionCountError, probing
+from jobledger.graphql.offsets import probing
+from jobledger.telemetry.service import TaskService
 
 START_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
 
 
-class TopicGate:
+class TopicGate(TaskService):
     """Starts before anything is sent. While the brokers are away, or topics not made yet, nothing is sent.
 
     A command on the wrong partition is not rejected where it arrives, it is lost to whoever waits for it: so no
@@ -29,7 +30,6 @@ class TopicGate:
         self._topics = topics
         self._partitions = partitions
         self._seen = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     async def opened(self, seconds: float) -> bool:
         """Wait until all topics have been seen and have the right number of partitions; False when it takes longer."""
@@ -40,25 +40,12 @@ class TopicGate:
 
     async def start(self) -> None:
         """Look; goes on looking when there is no answer yet. Raises PartitionCountError."""
-        self._task = asyncio.create_task(self._look_until_seen(), name="topic-gate")
+        task = self._begin(self._look_until_seen(), "topic-gate")
         seen = asyncio.ensure_future(self._seen.wait())
-        await asyncio.wait([self._task, seen], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([task, seen], timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         seen.cancel()
-        if self._task.done():
-            self._task.result()
-
-    async def stop(self) -> None:
-        """Stop looking; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, PartitionCountError):
-                await self._task
-
-    async def wait(self) -> None:
-        """Raise PartitionCountError if that is found after the start; ends with `stop`."""
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(self._task)
+        if task.done():
+            task.result()
 
     async def _look_until_seen(self) -> None:
         while not self._seen.is_set():

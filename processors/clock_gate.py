@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 
 from jobledger.processors.core.machine import Machine
@@ -11,6 +10,7 @@ from jobledger.processors.core.watched_clock import ClockWrongError, WatchedCloc
 from jobledger.telemetry.health import Checked, HealthStatus
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.service import TaskService
 
 LOOK_SECONDS = 0.1
 #: How long a start waits for the clock to be set right. It joins no group before: nobody loses a partition to it.
@@ -21,7 +21,7 @@ HAND_OVER_SECONDS = 2.0
 log = get_logger()
 
 
-class ClockGate:
+class ClockGate(TaskService):
     """Start it before anything that joins the group; `wait()` raises when the partitions are for others to serve.
 
     Owners stop by themselves, at the next look at their clock. When the clock is still wrong after
@@ -37,7 +37,6 @@ class ClockGate:
         self._metrics = metrics
         self._wrong_since: float | None = None
         self._ahead: dict[int, int] = {}
-        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Wait until the clock is right; raises ClockWrongError when it is not in `START_SECONDS`."""
@@ -46,20 +45,7 @@ class ClockGate:
             if self._clock.monotonic() > deadline:
                 raise error
             await asyncio.sleep(LOOK_SECONDS)
-        self._task = asyncio.create_task(self._run(), name="clock-gate")
-
-    async def stop(self) -> None:
-        """Stop looking; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ClockWrongError):
-                await self._task
-
-    async def wait(self) -> None:
-        """Return when stopped; raise ClockWrongError when the clock has been wrong for too long."""
-        assert self._task is not None
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(self._task)
+        self._begin(self._run(), "clock-gate")
 
     async def check(self) -> Checked:
         """For the health page. A partition whose time is ahead of the clock was written by one that was wrong."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobledger.processors.core.ports import Clock
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.service import TaskService
 
 LOOK_SECONDS = 0.5
 #: An announcement comes twice a second.
@@ -37,7 +37,7 @@ class Announced:
     heard_at: float
 
 
-class Coverage:
+class Coverage(TaskService):
     """Knows the partitions that nobody serves; ends the process when the group has forgotten one.
 
     A spare that owns nothing is right only while every partition has an owner. One that the group has given to
@@ -67,7 +67,6 @@ class Coverage:
         self._changed_at = 0.0
         self._since: dict[int, float] = {}
         self._told: frozenset[int] = frozenset()
-        self._task: asyncio.Task[None] | None = None
 
     def heard(self, scheduler: str, serves: list[int] | None, holds: list[int] | None) -> None:
         """A scheduler, this one among them, has said what it does."""
@@ -88,20 +87,7 @@ class Coverage:
     async def start(self) -> None:
         """Begin to look."""
         self._changed_at = self._clock.monotonic()
-        self._task = asyncio.create_task(self._run(), name="coverage")
-
-    async def stop(self) -> None:
-        """Stop; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, UnownedError):
-                await self._task
-
-    async def wait(self) -> None:
-        """Return when stopped; raise UnownedError when this process has to join the group anew."""
-        assert self._task is not None, "start() first"
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(self._task)
+        self._begin(self._run(), "coverage")
 
     async def _run(self) -> None:
         while True:

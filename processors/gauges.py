@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 
 from jobledger.domain.identity import split_stream
@@ -11,12 +10,13 @@ from jobledger.domain.queue_state import PRIORITIES, Lanes
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.ports import Clock
 from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.service import TaskService
 
 LOOK_SECONDS = 2.0
 OVERDUE_MS = 5_000
 
 
-class Gauges:
+class Gauges(TaskService):
     """Sets the gauges of the machines that this process serves; a queue that has gone takes its series along."""
 
     def __init__(self, machines: Callable[[], Mapping[int, Machine]], metrics: Metrics, clock: Clock) -> None:
@@ -24,26 +24,10 @@ class Gauges:
         self._metrics = metrics
         self._clock = clock
         self._queues: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to look."""
-        self._task = asyncio.create_task(self._run(), name="gauges")
-
-    async def stop(self) -> None:
-        """Stop; may be called twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):  # told by wait()
-                await task
-
-    async def wait(self) -> None:
-        """Return when stopped; raise what ended the looking: gauges that stand still would look like peace."""
-        task = self._task
-        if task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(task)
+        self._begin(self._run(), "gauges")
 
     async def _run(self) -> None:
         while True:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jobledger.telemetry.ending import current_deadline
@@ -39,6 +39,29 @@ class SupervisedService(Service, Protocol):
     async def wait(self) -> None:
         """Raise when the part has failed; return when it has ended. Ends by itself after `stop`; may be cancelled."""
         ...
+
+
+class TaskService:
+    """A `SupervisedService` whose work is one task that goes on until it is stopped."""
+
+    _task: asyncio.Task[None] | None = None
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """For `start`: the task."""
+        self._task = asyncio.create_task(work, name=name)
+        return self._task
+
+    async def stop(self) -> None:
+        """End the task, whatever has become of it: `wait` tells that. May be called twice."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def wait(self) -> None:
+        """Return when stopped; raise what ended the task otherwise."""
+        if self._task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(self._task)
 
 
 def part_name(service: Service) -> str:

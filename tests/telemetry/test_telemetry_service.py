@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from jobledger.telemetry.logs import configure_logging
-from jobledger.telemetry.service import SupervisedService, run_until_signalled
+from jobledger.telemetry.service import SupervisedService, TaskService, run_until_signalled
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +166,39 @@ sys.exit(asyncio.run(run_until_signalled([server])))
         "process_stopped",
     ]
     assert (process.returncode, err) == (0, b"")
+
+
+class Looking(TaskService):
+    def __init__(self, fails: bool) -> None:
+        self.fails = fails
+        self.ended = False
+
+    async def start(self) -> None:
+        self._begin(self._look(), "looking")
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.sleep(0 if self.fails else 3600)
+        finally:
+            self.ended = True
+        raise ValueError("it looked in vain")
+
+
+async def test_a_part_of_one_task_ends_with_it() -> None:
+    """A stop ends the task and is no failure, however often; what the task raises is told by `wait`, not by `stop`."""
+    idle = Looking(fails=False)
+    await idle.stop()
+    await idle.wait()
+    for part in (idle, Looking(fails=True)):
+        assert isinstance(part, SupervisedService)
+        await part.start()
+        waiting = asyncio.ensure_future(part.wait())
+        await asyncio.sleep(0.01)
+        if part.fails:
+            with pytest.raises(ValueError, match="in vain"):
+                await waiting
+        for _ in range(2):
+            await part.stop()
+        assert part.ended
+        if not part.fails:
+            await waiting
