@@ -259,15 +259,6 @@ class Queries:
         )
         return _page(WorkerRow, found, first)
 
-    async def handlers_served(self, tenant: str, queue: str) -> set[str]:
-        """What the workers of a queue that are not lost can run."""
-        found = await self._fetch(
-            "SELECT DISTINCT jsonb_array_elements_text(handlers) AS handler FROM workers"
-            " WHERE tenant = %(tenant)s AND queue = %(queue)s AND NOT lost",
-            {"tenant": tenant, "queue": queue},
-        )
-        return {values["handler"] for values in found}
-
     # -- positions ----------------------------------------------------------------------------------------------------
 
     async def position(self) -> dict[int, int]:
