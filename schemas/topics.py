@@ -91,7 +91,7 @@ TOPICS: dict[Topic, TopicSpec] = {
             topic=Topic.QUARANTINE,
             partitions=QUARANTINE_PARTITIONS,
             config={**_deleted_after(-1), **_SIZE},
-            meaning="What could not be read or decided, with the reason.",
+            meaning="What could not be read or decided, with the reason, and what operators did about it.",
         ),
     )
 }

@@ -48,7 +48,11 @@ _RECORDS = {
     "outcomes": ("[records/outcomes.json](../../schemas/json/records/outcomes.json)", "by the owner of the partition"),
     "tasks": ("[records/tasks.json](../../schemas/json/records/tasks.json)", "from outboxes"),
     "heartbeats": ("[records/heartbeats.json](../../schemas/json/records/heartbeats.json)", "by workers, schedulers"),
-    "quarantine": ("[records/quarantine.json](../../schemas/json/records/quarantine.json)", "from outboxes"),
+    "quarantine": (
+        "[records/quarantine.json](../../schemas/json/records/quarantine.json), "
+        "[records/quarantine_resolution.json](../../schemas/json/records/quarantine_resolution.json)",
+        "from outboxes, and by the api",
+    ),
 }
 
 
