@@ -13,7 +13,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from jobledger.graphql.context import RequestContext
-from jobledger.graphql.document_limits import MAX_TOKENS, Documents, check_document, root_fields
+from jobledger.graphql.document_limits import MAX_TOKENS, Documents, check_document, root_fields, unclear_operation
 from jobledger.graphql.types.errors import HTTP_STATUS, ErrorCode
 from jobledger.telemetry.logs import get_logger
 
@@ -62,7 +62,11 @@ class Admission(SchemaExtension):
         """Nor validated again."""
         context = self.execution_context
         assert context.graphql_document is not None
-        if self._passed:
+        # Strawberry takes the first operation when none is named, and tells nobody whether one was.
+        named = context._provided_operation_name is not None
+        if not named and (error := unclear_operation(context.graphql_document)):
+            context.pre_execution_errors = [error]
+        elif self._passed:
             context.pre_execution_errors = []
         elif errors := check_document(context.graphql_document):
             context.pre_execution_errors = errors

@@ -86,6 +86,15 @@ def check_document(document: DocumentNode) -> list[GraphQLError]:
     return found
 
 
+def unclear_operation(document: DocumentNode) -> GraphQLError | None:
+    """The error of a request that names no operation, where the document has several."""
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    if len(operations) < 2:
+        return None
+    text = f"The document has {len(operations)} operations; say in operationName which one is to be executed."
+    return GraphQLError(text, operations, extensions={"code": "INVALID"})
+
+
 class Documents:
     """Documents that were parsed and found valid, by their text; the least recently used go first."""
 

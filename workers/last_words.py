@@ -17,8 +17,9 @@ from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.workers.journal import Head, Running, read_journal
 
-#: For Kafka to take it all; later the end of the lease has told the jobs.
-FLUSH_SECONDS = 30.0
+#: For Kafka to take it all; not much later the end of the lease tells the jobs. Nobody waits for this process, so it
+#: must not stay for a Kafka that went down with the worker.
+FLUSH_SECONDS = 5.0
 
 log = get_logger()
 

@@ -26,6 +26,7 @@ async def test_the_endpoint_speaks_graphql_over_http_and_refuses_what_is_over_a_
     await _negotiates(api)
     await _refuses_what_is_no_request(api)
     await _bounds_documents(api)
+    await _asks_which_operation(api)
     await _counts(api)
     await _is_healthy(api)
 
@@ -104,6 +105,30 @@ async def _bounds_documents(api: Any) -> None:
         assert answer.status_code == 400 and word in answer.text, answer.text[:300]
     full = await api.raw("query { jobs { edges { node { id } } } }")
     assert full.status_code == 200
+
+
+async def _asks_which_operation(api: Any) -> None:
+    """Of several operations none is executed unless it is named; also of a document that was known before."""
+    two = "query A { __typename } query B { jobs { position } }"
+
+    async def post(document: str, **fields: object) -> tuple[int, Any]:
+        headers = {"accept": MODERN}
+        answer = await api.http.post(api.url, json={"query": document, **fields}, headers=headers)
+        return answer.status_code, answer.json()
+
+    for _ in range(2):
+        status, body = await post(two)
+        assert status == 400 and "data" not in body and "operationName" in body["errors"][0]["message"], body
+        assert await post(two, operationName="A") == (200, {"data": {"__typename": "Query"}})
+    assert (await post(two, operationName="C"))[0] == 400
+    change = 'mutation M { submitJob(input: {handler: "work"}) { __typename } } query A { __typename }'
+    assert (await post(change))[0] == 400
+    async with connect(api.url.replace("http", "ws", 1), subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        await socket.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(await socket.recv())["type"] == "connection_ack"
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": two}}))
+        refused = json.loads(await socket.recv())
+        assert refused["type"] == "error" and "operationName" in refused["payload"][0]["message"], refused
 
 
 async def _counts(api: Any) -> None:

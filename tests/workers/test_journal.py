@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import socket
+import time
+
+import msgspec
+
 from jobledger.domain.job_commands import ReportCrashed
 from jobledger.domain.queue_commands import SetCredits
 from jobledger.workers.journal import Head, Journal, Running, read_journal
-from jobledger.workers.last_words import commands_of
+from jobledger.workers.last_words import commands_of, send
 
 HEAD = Head(
     worker="w-1",
@@ -65,3 +70,13 @@ def test_the_last_words_are_to_each_queue_and_each_job() -> None:
         ("job:t:2", ReportCrashed),
     ]
     assert {body.credits for _, body in said if isinstance(body, SetCredits)} == {0}
+
+
+def test_the_last_words_do_not_wait_long_for_a_cluster_that_is_gone() -> None:
+    """Kafka went down with the worker: the process that tells of it ends before the lease would (10 s)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nobody = f"127.0.0.1:{server.getsockname()[1]}"
+    head = msgspec.structs.replace(HEAD, kafka={"bootstrap.servers": nobody})
+    began = time.monotonic()
+    assert send(head, commands_of(head, [_running(1)])) == 3
+    assert time.monotonic() - began < 20
