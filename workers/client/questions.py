@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobledger.domain.job_state import JobStatus
-from jobledger.workers.client.spec import checked_name, checked_tags, wrong
+from jobledger.workers.client.spec import checked_name, checked_tags, is_text, wrong
 
 MAX_PAGE = 100
 MAX_QUEUE_BYTES = 1 << 50
@@ -46,7 +46,7 @@ def checked_first(first: object) -> int:
 
 def checked_text(name: str, text: object) -> str | None:
     """A text or nothing; raises InvalidInput."""
-    if text is None or isinstance(text, str):
+    if text is None or is_text(text):
         return text
     raise wrong(name, text, "text")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, TypeGuard
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,9 @@ from jobledger.workers.values import to_json
 
 _NAME = re.compile(limits.NAME_PATTERN)
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: As the API has it for tags: they are shown on one line.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME_RULE = "1 to 100 letters, digits, '_', '-' or '.', beginning with a letter or digit"
 
 
@@ -126,6 +129,11 @@ def wrong(name: str, value: object, right: str) -> InvalidInput:
     return InvalidInput(f"{name} is {shown}, but must be {right}.", "INVALID", [name], f"{value!s:.120}")
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that can be sent: half of a surrogate pair has no form in UTF-8."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
+
+
 def _handler(handler: object) -> str:
     if isinstance(handler, Handler):
         return handler.name
@@ -209,8 +217,9 @@ def checked_tags(tags: object) -> list[dict[str, str]]:
     if len(tags) > limits.MAX_TAGS:
         raise wrong("tags", f"{len(tags)} tags", f"at most {limits.MAX_TAGS}")
     for name, value in tags.items():
-        if not isinstance(name, str) or not 1 <= len(name) <= limits.MAX_TAG_LENGTH:
-            raise wrong("a name in tags", name, f"text of 1 to {limits.MAX_TAG_LENGTH} characters")
+        if not is_text(name) or not 1 <= len(name) <= limits.MAX_TAG_LENGTH or _CONTROL.search(name):
+            right = f"text of 1 to {limits.MAX_TAG_LENGTH} characters, none of them a control character"
+            raise wrong("a name in tags", name, right)
         if not isinstance(value, str):
             raise InvalidInput(
                 f"tags: the value of '{name}' is {value!r:.80}, {_a(type(value).__name__)}, but must be text; "
@@ -219,8 +228,9 @@ def checked_tags(tags: object) -> list[dict[str, str]]:
                 ["tags", name],
                 f"{value!s:.120}",
             )
-        if len(value) > limits.MAX_TAG_LENGTH:
-            raise wrong(f"tags[{name!r:.40}]", value, f"text of at most {limits.MAX_TAG_LENGTH} characters")
+        if not is_text(value) or len(value) > limits.MAX_TAG_LENGTH or _CONTROL.search(value):
+            right = f"text of at most {limits.MAX_TAG_LENGTH} characters, none of them a control character"
+            raise wrong(f"tags[{name!r:.40}]", value, right)
     return [{"name": name, "value": value} for name, value in tags.items()]
 
 
@@ -229,7 +239,7 @@ def _a(word: str) -> str:
 
 
 def _key(key: object) -> str:
-    if isinstance(key, str) and 1 <= len(key) <= limits.MAX_KEY_LENGTH:
+    if is_text(key) and 1 <= len(key) <= limits.MAX_KEY_LENGTH:
         return key
     raise wrong("idempotency_key", key, f"text of 1 to {limits.MAX_KEY_LENGTH} characters")
 
