@@ -73,14 +73,14 @@ def _submit(stream: str, command: c.SubmitJob, now: int) -> list[e.JobEvent] | R
     split_stream(stream)  # raises ValueError for an id of another form: such a command is set aside
     if not is_name(command.queue):
         return invalid_name("queue", command.queue)
-    due = max(command.due_at_ms or now, 0)
+    due = max(command.due_at_ms or now, now)
     submitted = e.JobSubmitted(
         handler=command.handler,
         queue=command.queue,
         priority=command.priority,
         payload=command.payload,
         submitted_at_ms=now,
-        due_at_ms=now if due <= now else due,
+        due_at_ms=due,
         retry=command.retry,
         timeout_seconds=command.timeout_seconds,
         key_digest=command.key_digest,

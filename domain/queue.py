@@ -92,8 +92,9 @@ def _withdraw(state: QueueState, command: c.WithdrawTask, now: int) -> list[e.Qu
     task = _find(state, command)
     if isinstance(task, Rejection):
         return task
-    if task.incarnation is None or task.worker is None:
+    if task.incarnation is None:
         return [e.TaskRemoved(job=task.job, task=task.task, assignment=task.assignment, withdrawn_at_ms=now)]
+    assert task.worker is not None
     if task.lost:
         return []
     return [
@@ -112,10 +113,11 @@ def _release(state: QueueState, command: c.ReleaseTask, now: int) -> list[e.Queu
     task = _find(state, command)
     if isinstance(task, Rejection):
         return task
-    if task.incarnation is None or task.worker is None:
+    if task.incarnation is None:
         # No worker has it, yet its job is done with it: somebody reported on an assignment that was not his.
         # It must not be handed out any more, and must not stand in the way of the next one.
         return [e.TaskRemoved(job=task.job, task=task.task, assignment=task.assignment, withdrawn_at_ms=now)]
+    assert task.worker is not None
     events: list[e.QueueEvent] = [
         e.TaskReleased(
             job=task.job,

@@ -29,11 +29,10 @@ def backoff_seconds(policy: RetryPolicy, attempt: int, execution_id: str) -> flo
     Exponential: initial * factor^(attempt-1), at most max_seconds, then stretched by up to jitter_ratio
     (only stretched: a retry never comes before its plain back-off is over).
     """
-    exponent = min(attempt - 1, 64)
     try:
-        plain = min(policy.initial_seconds * policy.factor**exponent, policy.max_seconds)
-    except OverflowError:  # a large factor: beyond what a float holds is beyond max_seconds
-        plain = policy.max_seconds
+        plain = min(policy.initial_seconds * policy.factor ** (attempt - 1), policy.max_seconds)
+    except OverflowError:  # beyond what a float holds is beyond max_seconds
+        plain = policy.max_seconds if policy.initial_seconds else 0.0
     return plain * (1.0 + policy.jitter_ratio * jitter_fraction(execution_id, attempt))
 
 

@@ -88,3 +88,4 @@ def test_derived_ids_follow_from_their_parts() -> None:
     assert execution_id("j", "main", 1) == execution_id("j", "main", 1) != execution_id("j", "main", 2)
     assert derived_id("a", 1) == derived_id("a", 1) != derived_id("a", 2)
     assert uuid.UUID(execution_id("j", "main", 1)).version == 5
+    assert execution_id("job:default:0199", "main", 1) == "e881619f-3d5a-538d-80a5-1509e4d8d216"

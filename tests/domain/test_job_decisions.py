@@ -12,6 +12,7 @@ from jobledger.domain import job_events as e
 from jobledger.domain import queue_commands as q
 from jobledger.domain.effects import FollowUp
 from jobledger.domain.identity import execution_id
+from jobledger.domain.job_state import Task
 from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START
 from jobledger.domain.values import Code, Opaque, RetryPolicy
 
@@ -183,6 +184,11 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
     "success of a short task tells its start": (QUEUED, SUCCESS, [started(), succeeded(), SUCCEEDED]),
     "success faster than the cancel": (CANCELLING_RUNNING, SUCCESS, [succeeded(), SUCCEEDED]),
     "checkpoint": (RUNNING, CHECKPOINT, [SAVED]),
+    "checkpoint of 64 KiB": (
+        RUNNING,
+        msgspec.structs.replace(CHECKPOINT, checkpoint=Opaque("ä" * 32_768)),
+        [msgspec.structs.replace(SAVED, checkpoint=Opaque("ä" * 32_768))],
+    ),
     "checkpoint tells the start": (QUEUED, CHECKPOINT, [LIMITED, SAVED]),
     "failure with attempts left": (RUNNING, fail(), [failed()]),
     "failure of the last attempt": (LAST_ATTEMPT, fail(2), [failed(2, 2, None), dead()]),
@@ -274,6 +280,12 @@ STALE = (SCHEDULED_JOB, RETRYING, DEAD, DONE)
 REPORTS = (START, SUCCESS, CHECKPOINT, fail(), CRASHED, CANCEL_REPORT, RETURN, LOST, WITHDRAWN)
 
 REJECTED: dict[str, tuple[list[Any], Any, Code, str]] = {
+    "submit to a queue that no stream can name": (
+        [],
+        msgspec.structs.replace(SUBMIT, queue="a|b"),
+        Code.INVALID,
+        "queue",
+    ),
     "submit what exists": (QUEUED, SUBMIT, Code.ALREADY_EXISTS, "id"),
     "cancel after the success": (DONE, c.CancelJob(), Code.ALREADY_ENDED, "id"),
     "cancel a dead letter": (DEAD, c.CancelJob(), Code.ALREADY_ENDED, "id"),
@@ -345,6 +357,13 @@ def _due_later() -> e.TaskReady:
 def test_a_query_is_answered_from_memory(domain: Any) -> None:
     answer = domain("job").assert_answer(RETRYING, c.QueryJob())
     assert (answer["status"], answer["version"], answer["next_timer_ms"]) == ("RETRYING", 4, NOW + 1000)
+
+
+def test_an_endless_name_is_told_by_its_beginning(domain: Any) -> None:
+    """A rejection stays short whatever somebody sends."""
+    rejection = domain("job").decide([], msgspec.structs.replace(SUBMIT, queue="-" + "x" * 1_000))
+    assert rejection.value == "-" + "x" * 119
+    assert rejection.message.endswith(f"but got '{rejection.value}'.")
 
 
 FOLLOWS: dict[str, tuple[list[Any], Any]] = {
@@ -432,10 +451,66 @@ def test_the_limit_is_the_jobs_own_where_it_has_one(domain: Any) -> None:
     assert event.timeout_at_ms == NOW + 7 + 32_500
 
 
+def test_a_time_out_tells_how_long_nobody_reported(domain: Any) -> None:
+    """In seconds since the start."""
+    limited = msgspec.structs.replace(started(timeout_at=NOW + 5_000_000), started_at_ms=NOW)
+    failed, *_ = domain("job").decide(
+        [*QUEUED, limited], c.MarkDue(task="main", due_at_ms=NOW + 5_000_000), now=NOW + 5_000_000
+    )
+    assert "within 5000 s of the start" in failed.error.data
+
+
 def test_the_worker_of_an_attempt_that_the_owner_ended_is_told_to_stop(domain: Any) -> None:
     """Before its slot is free, so that the queue still knows who has it."""
     effects = domain("job").effects([*RUNNING, timed_out(1, 1, LIMIT_MS + 1000)])
     assert [type(effect.body) for effect in effects] == [q.WithdrawTask, q.ReleaseTask]
+
+
+# -- hand-outs ---------------------------------------------------------------------------------------------------------
+
+
+def _hand_outs(domain: Any, given: list[Any]) -> int:
+    """How often a task that is in its queue goes out, when each worker loses it or hands it back before the start."""
+    job, times = domain("job"), 0
+    while True:
+        times += 1
+        task = job.state(given).main
+        report = c.AttemptLost if times % 2 else c.ReportReturned
+        why = {} if times % 2 else {"reason": "stopping"}
+        _, then = decision = job.decide(given, report(task="main", assignment=task.assignment, **WHO, **why))
+        if isinstance(then, e.JobDeadLettered):
+            assert then == dead(e.DeadLetterCause.DISPATCH_FAILED, task.attempt)
+            return times
+        assert (then.attempt, then.assignment) == (task.attempt, task.assignment + 1)
+        given = [*given, *decision]
+
+
+HANDED_OUT: dict[str, list[Any]] = {
+    "for the first time": QUEUED,
+    "again after a start": [*OFTEN_RETURNED, started(10), failed(10), ready(11, 2, e.ReadyCause.RETRY)],
+    "again after a loss while it ran": [*RUNNING, lost(False, NOW + 1000), ready(2, 2, e.ReadyCause.RETRY)],
+    "again after a redrive": [
+        *OFTEN_RETURNED,
+        returned(10),
+        dead(e.DeadLetterCause.DISPATCH_FAILED, 1),
+        REDRIVEN,
+        msgspec.structs.replace(READY_AGAIN, assignment=11),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", HANDED_OUT)
+def test_a_task_goes_out_ten_times_without_a_start(domain: Any, case: str) -> None:
+    """Lost or handed back, ten in a row: then the job is a dead letter. A start or a redrive counts anew."""
+    assert _hand_outs(domain, HANDED_OUT[case]) == 10
+
+
+def test_a_task_that_is_ready_again_keeps_nothing_of_the_hand_out_before_it(domain: Any) -> None:
+    """No worker, no start, no limit and no back-off; only how far it came."""
+    given = [*RUNNING, SAVED, failed(), ready(2, 2, e.ReadyCause.RETRY, NOW + 1000)]
+    assert domain("job").state(given).main == Task(
+        attempt=2, assignment=2, ready_at_ms=NOW + 1000, checkpoint=SAVED.checkpoint
+    )
 
 
 # -- a handler that takes its worker down -----------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as c
 from jobledger.domain import queue_events as e
 from jobledger.domain.effects import FollowUp, ToWorker
-from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION
-from jobledger.domain.values import Code, Opaque
+from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION, decide
+from jobledger.domain.values import Code, Opaque, Rejection
 from jobledger.domain.worker_messages import CancelTask, RunTask
 
 NOW = 1_000_000
@@ -91,6 +91,10 @@ def worker_lost(*jobs: str) -> e.WorkerLost:
     return e.WorkerLost(**who(), lost_at_ms=NOW, lost=[f"job:default:{job}/main" for job in jobs])
 
 
+def _mails(*jobs: str) -> list[e.TaskEnqueued]:
+    return [enqueued(job, handler="mail") for job in jobs]
+
+
 REMOVED = e.WorkerRemoved(**who(), removed_at_ms=NOW)
 WITHDRAWN = e.TaskRemoved(**ref(), withdrawn_at_ms=NOW)
 SERVED = [CREATED, credits(2)]
@@ -136,6 +140,17 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
         c.DispatchTasks(),
         [assigned("j1"), assigned("j2", "v"), assigned("j3")],
     ),
+    "handlers of one priority share their turns by age": (
+        [CREATED, credits(9, handlers=("work", "mail")), enqueued("j1"), *_mails("j2", "j3"), enqueued("j4")],
+        c.DispatchTasks(),
+        [assigned("j1"), assigned("j2"), assigned("j3"), assigned("j4")],
+    ),
+    "dispatch to the only slot": ([CREATED, credits(1), enqueued(), enqueued("j2")], c.DispatchTasks(), [assigned()]),
+    "dispatch not to a worker that holds more than it now takes": (
+        [*TWO_HELD, credits(1), enqueued("j3")],
+        c.DispatchTasks(),
+        [],
+    ),
     "dispatch not to a lost worker": ([*HELD_BY_LOST, enqueued("j2")], c.DispatchTasks(), []),
     "withdraw what waits": (WAITING, c.WithdrawTask(**ref()), [WITHDRAWN]),
     "withdraw what is held tells the worker": (
@@ -154,6 +169,11 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
         HELD_BY_LOST,
         c.ReleaseTask(**ref(), outcome=c.ReleaseOutcome.LOST),
         [released(outcome=c.ReleaseOutcome.LOST), REMOVED],
+    ),
+    "a lost worker stays until its last task is released": (
+        [*TWO_HELD, worker_lost("j1", "j2")],
+        c.ReleaseTask(**ref(), outcome=c.ReleaseOutcome.LOST),
+        [released(outcome=c.ReleaseOutcome.LOST)],
     ),
     "lease over": (TWO_HELD, c.ExpireLease(**who()), [worker_lost("j1", "j2")]),
     "lease over of a worker without tasks": (SERVED, c.ExpireLease(**who()), [worker_lost(), REMOVED]),
@@ -204,12 +224,44 @@ def test_an_unknown_queue_is_named(domain: Any, command: Any) -> None:
     domain("queue").assert_rejected([], command, Code.NOT_FOUND_OR_EXPIRED, "name")
 
 
-def test_a_dispatch_is_bounded_by_payload_bytes(domain: Any) -> None:
-    """Large payloads go out over several decisions; the first task goes whatever its size."""
-    large = Opaque("x" * 700_000)
-    tasks = [_with_payload(enqueued(f"j{n}"), large) for n in range(4)]
+@pytest.mark.parametrize("command", [c.CreateQueue(max_waiting_bytes=1), enqueue(), set_credits(1)])
+def test_no_queue_comes_into_being_under_a_name_that_no_stream_can_have(command: Any) -> None:
+    """Not by hand, and not by its first task or worker either."""
+    rejection = decide("queue:default:a|b", None, command, NOW)
+    assert isinstance(rejection, Rejection)
+    assert (rejection.code, rejection.field, rejection.value) == (Code.INVALID, "name", "a|b")
+
+
+def test_tasks_are_numbered_as_they_come(domain: Any) -> None:
+    """From 1, without a gap, also after one has gone: the age that a dispatch goes by."""
+    state = domain("queue").state([*WAITING, enqueued("j2"), WITHDRAWN, enqueued("j3")])
+    assert {task.job[-2:]: task.number for task in state.lanes.tasks.values()} == {"j2": 2, "j3": 3}
+    assert state.queue.enqueued == 3
+
+
+def test_a_dispatch_is_bounded_by_its_assignments(domain: Any) -> None:
+    """400 at once, however many tasks wait for however many slots."""
+    given = [CREATED, credits(1_000), *(enqueued(f"j{n}") for n in range(401))]
+    first = domain("queue").decide(given, c.DispatchTasks())
+    assert len(first) == 400
+    (last,) = domain("queue").decide([*given, *first], c.DispatchTasks())
+    assert last.job == "job:default:j400"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "assigned_at_once"),
+    [
+        ((700_000, 700_000, 700_000, 700_000), 2),
+        ((5 << 20, 1), 1),
+        ((1 << 20, 1), 1),
+        (((1 << 20) - 1, 1, 1), 2),
+    ],
+)
+def test_a_dispatch_is_bounded_by_payload_bytes(domain: Any, sizes: tuple[int, ...], assigned_at_once: int) -> None:
+    """It ends with the task that reaches 1 MiB; the first task goes whatever its size."""
+    tasks = [_with_payload(enqueued(f"j{n}"), Opaque("x" * size)) for n, size in enumerate(sizes)]
     events = domain("queue").decide([CREATED, credits(10), *tasks], c.DispatchTasks())
-    assert len(events) == 2
+    assert len(events) == assigned_at_once
 
 
 def _with_payload(event: e.TaskEnqueued, payload: Opaque) -> e.TaskEnqueued:
@@ -258,8 +310,31 @@ def test_a_query_says_why_a_job_waits(domain: Any) -> None:
     assert why([CREATED]) == "not in this queue"
     assert "no worker serves handler 'work'" in why([CREATED, enqueued()])
     assert "slots" in why([CREATED, credits(0), enqueued()])
+    assert "no worker serves handler 'work'" in why([CREATED, credits(9, handlers=("mail",)), enqueued()])
+    assert "no worker serves handler 'work'" in why([*SERVED, worker_lost(), enqueued()])
     assert why(HELD) == "held by worker 'w'"
-    assert queue.assert_answer(TWO_HELD, c.QueryQueue())["workers"][0]["held"] == 2
+
+
+def test_a_query_tells_what_waits_and_who_holds_what(domain: Any) -> None:
+    """Depths of all priorities, bytes and their bound, and each worker with its credits; `why` only when asked."""
+    given = [*TWO_HELD, credits(1, "v"), enqueued("j3", 1), enqueued("j4"), worker_lost()]
+    worker = {"pool": "default"}
+    assert domain("queue").assert_answer(given, c.QueryQueue()) == {
+        "depth": {"1": 1, "2": 0, "3": 1, "4": 0, "5": 0},
+        "waiting_bytes": 4,
+        "max_waiting_bytes": 1000,
+        "held": 2,
+        "workers": [
+            {**who(), **worker, "credits": 2, "held": 2, "lost": True},
+            {**who("v"), **worker, "credits": 1, "held": 0, "lost": False},
+        ],
+    }
+
+
+def test_a_query_tells_of_a_thousand_workers(domain: Any) -> None:
+    """An answer stays small however many there are."""
+    given = [CREATED, *(credits(1, f"w{n}") for n in range(1_001))]
+    assert len(domain("queue").assert_answer(given, c.QueryQueue())["workers"]) == 1_000
 
 
 def test_how_many_workers_serve_a_handler(domain: Any) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobledger.domain.retry import backoff_seconds, jitter_fraction, retry_at_ms
+from jobledger.domain.retry import backoff_seconds, gives_up, jitter_fraction, retry_at_ms, timeout_at_ms
 from jobledger.domain.values import RetryPolicy
 
 POLICIES = st.builds(
@@ -66,3 +66,28 @@ def test_the_last_attempt_has_no_retry_and_others_come_later(policy: RetryPolicy
 def test_known_values() -> None:
     policy = RetryPolicy(max_attempts=10, initial_seconds=1, factor=2, max_seconds=5, jitter_ratio=0)
     assert [backoff_seconds(policy, attempt, "x") for attempt in (1, 2, 3, 4, 9)] == [1, 2, 4, 5, 5]
+    slow = RetryPolicy(max_attempts=1000, initial_seconds=1, factor=1.01, max_seconds=600, jitter_ratio=0)
+    assert [round(backoff_seconds(slow, attempt, "x"), 2) for attempt in (65, 66, 101, 700)] == [1.89, 1.91, 2.7, 600]
+    at_once = RetryPolicy(max_attempts=1000, initial_seconds=0, factor=1e12, jitter_ratio=0)
+    assert {backoff_seconds(at_once, attempt, "x") for attempt in (1, 2, 30, 1000)} == {0}
+
+
+def test_known_instants() -> None:
+    """The same attempt comes back at the same millisecond in every version: a jitter of its own, from its id."""
+    policy = RetryPolicy(max_attempts=10, initial_seconds=100, factor=2, jitter_ratio=0.5)
+    assert [retry_at_ms(policy, attempt, "execution-1", 1_000) for attempt in (1, 2, 3)] == [139_620, 280_015, 335_492]
+
+
+def test_an_attempt_without_a_limit_of_its_own_has_a_day() -> None:
+    """Its own limit or a day, and half a minute for the worker's report to come."""
+    assert timeout_at_ms(None, 1_000) == 1_000 + 86_400_000 + 30_000
+    assert timeout_at_ms(0.5, 1_000) == 1_000 + 500 + 30_000
+
+
+def test_a_policy_gives_up_on_a_type_or_on_a_base_of_it() -> None:
+    """Any one of the names is enough, and no other error is given up on."""
+    policy = RetryPolicy(give_up_on=("CardDeclined", "KeyError"))
+    assert gives_up(policy, "CardDeclined", ())
+    assert gives_up(policy, "Refused", ("ValueError", "KeyError", "Exception"))
+    assert not gives_up(policy, "Refused", ("ValueError", "Exception"))
+    assert not gives_up(RetryPolicy(), "Refused", ("Exception",))
