@@ -305,7 +305,7 @@ REJECTED: dict[str, tuple[list[Any], Any, Code, str]] = {
     "returned after the start": (RUNNING, RETURN, Code.INVALID_STATE, "id"),
     "checkpoint too large": (
         RUNNING,
-        c.ReportCheckpoint(**REPORT, **TIMES, saved_at_ms=25, checkpoint=Opaque("x" * (c.MAX_CHECKPOINT_BYTES + 1))),
+        c.ReportCheckpoint(**REPORT, **TIMES, saved_at_ms=25, checkpoint=Opaque("x" * 65_537)),
         Code.INVALID,
         "checkpoint",
     ),
@@ -390,6 +390,13 @@ def test_what_follows_goes_to_the_queue(domain: Any, case: str) -> None:
         assert isinstance(effect, FollowUp)
         assert effect.stream == QUEUE
         assert (effect.body.job, effect.body.assignment) == (STREAM, 1)
+
+
+def test_only_a_dead_letter_is_kept_whole_after_its_end(domain: Any) -> None:
+    """It can be run again; of any other job that has ended a stub is enough."""
+    job = domain("job")
+    assert all(job.state(given).ended_with_stub for given in (DONE, GONE, [*DEAD, DISCARDED]))
+    assert not any(job.state(given).ended_with_stub for given in (QUEUED, CANCELLING, DEAD))
 
 
 def test_a_time_out_is_the_cause_of_the_dead_letter(domain: Any) -> None:
