@@ -88,6 +88,11 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.tasks[MAIN_TASK]
 
 
+def submitted_events(job: Job) -> int:
+    """How many events its submission left: with that of a task that was ready at once, or without."""
+    return 2 if job.due_at_ms == job.submitted_at_ms else 1
+
+
 def next_timer_ms(job: Job) -> int | None:
     """When the job wants to be woken: its start time, the end of its back-off, or the limit of what is out.
 

@@ -69,6 +69,8 @@ class Answers:
         if first.status is OutcomeStatus.ACCEPTED and lasting:
             told = (outcome.status, outcome.stream, outcome.duplicate)
             insist(told == (first.status, first.stream, True), f"{name} was told {first!r}, and repeated {outcome!r}")
+            same_place = outcome.seq == first.seq or not isinstance(self.sent[outcome.command_id].body, jc.SubmitJob)
+            insist(same_place, f"{name} was told position {first.seq}, and {outcome.seq} when it was repeated")
 
     def _check_first(self, name: str, outcome: Outcome, effect: bool) -> None:
         rejected = outcome.status is OutcomeStatus.REJECTED

@@ -15,7 +15,7 @@ from jobledger.domain.identity import fault_of_new_job_id, minted_ms, partition_
 from jobledger.domain.job import ended_job
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.domain.job_events import JobSubmitted
-from jobledger.domain.job_state import Job, JobStatus
+from jobledger.domain.job_state import Job, JobStatus, submitted_events
 from jobledger.domain.queue import DISPATCH_AFTER
 from jobledger.domain.queue_commands import DispatchTasks
 from jobledger.domain.queue_events import CreditsSet, QueueTaskEvent, TaskAssigned, WorkerLost, WorkerRemoved
@@ -256,17 +256,16 @@ class Batch:
         if body.key_digest is not None:
             entry = self._key(idempotency_key(split_stream(command.stream)[1], body.key_digest))
             if entry is not None:
-                return self._same_request(
-                    command, body, entry.request_digest, entry.stream, entry.seq, "idempotencyKey"
-                )
+                seq = entry.seq + entry.submitted_events - 1
+                return self._same_request(command, body, entry.request_digest, entry.stream, seq, "idempotencyKey")
         if isinstance(state, Job):
-            return self._same_request(
-                command, body, state.request_digest, command.stream, state.created_seq, "commandId"
-            )
+            seq = state.created_seq + submitted_events(state) - 1
+            return self._same_request(command, body, state.request_digest, command.stream, seq, "commandId")
         stub = self._answers.stub(command.stream)
         if stub is None:
             return self._unfit_id(command)
-        return self._same_request(command, body, stub.request_digest, command.stream, stub.seq, "commandId")
+        seq = stub.seq + stub.submitted_events - 1
+        return self._same_request(command, body, stub.request_digest, command.stream, seq, "commandId")
 
     def _unfit_id(self, command: Command) -> Rejection | None:
         """A stream must not begin twice: its versions would start over, which no reader can follow."""
@@ -344,7 +343,7 @@ class Batch:
             self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source)))
             self._plan.records.append(record)
             if isinstance(event, JobSubmitted) and event.key_digest:
-                entry = KeyEntry(stream, record.seq, event.request_digest)
+                entry = KeyEntry(stream, record.seq, event.request_digest, submitted_events=len(records))
                 self._keys[idempotency_key(record.tenant, event.key_digest)] = entry
             if isinstance(state, QueueState):
                 self._note_queue(stream, event)
@@ -507,6 +506,7 @@ class Batch:
             request_digest=job.request_digest,
             # The first one is as a rule that of the submission, which is told by its stream.
             recent=job.recent[-1:] if len(job.recent) > 1 or job.status is JobStatus.CANCELLED else [],
+            submitted_events=submitted_events(job),
         )
         data = encode_state(stub)
         self._plan.state[snapshot_key(stream)] = None
@@ -515,7 +515,9 @@ class Batch:
         self._kept.append((stub_key(stream), data, expires))
         if job.key_digest:
             key = idempotency_key(split_stream(stream)[1], job.key_digest)
-            self._keys[key] = KeyEntry(stream, job.created_seq, job.request_digest, expires)
+            self._keys[key] = KeyEntry(
+                stream, job.created_seq, job.request_digest, expires, submitted_events=stub.submitted_events
+            )
 
     def _write_keys(self) -> None:
         """Keys of this batch, and the stubs with them, in one write."""

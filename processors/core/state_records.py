@@ -26,6 +26,7 @@ _encode = msgspec.json.Encoder().encode
 class Stub(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is left of an ended stream for the deduplication window.
 
+    `seq` is that of the stream's first event; `submitted_events` is how many the submission left, as in KeyEntry.
     `recent` names the command of a user that came last (a cancel), so that its repeat gets its first outcome.
     """
 
@@ -37,15 +38,20 @@ class Stub(msgspec.Struct, frozen=True, omit_defaults=True):
     key_digest: str | None = None
     request_digest: str | None = None
     recent: list[str] = []
+    submitted_events: int = 1
 
 
 class KeyEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An idempotency key: the job it stands for. `expires_at_ms` 0 while that job lives."""
+    """An idempotency key: the job it stands for. `expires_at_ms` 0 while that job lives.
+
+    The submission left `submitted_events` events from `seq` on: the position that was told is that of the last one.
+    """
 
     stream: str
     seq: int
     request_digest: str | None = None
     expires_at_ms: int = 0
+    submitted_events: int = 1
 
 
 class PendingPart(msgspec.Struct, frozen=True):

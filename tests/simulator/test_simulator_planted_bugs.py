@@ -160,6 +160,10 @@ def leave_cancels_out_of_the_stub(patch: Patch) -> None:
 _Stub = batch.Stub
 
 
+def tell_repeats_the_position_of_the_first_event(patch: Patch) -> None:
+    patch.setattr(batch, "submitted_events", lambda job: 1)
+
+
 def hand_out_more_than_the_credits(patch: Patch) -> None:
     def free(state: QueueState) -> dict[str, int]:
         return {incarnation: 9 for incarnation, known in state.workers.items() if not known.lost}
@@ -325,6 +329,7 @@ BUGS = [
     forget_idempotency_keys,
     leave_no_stub,
     leave_cancels_out_of_the_stub,
+    tell_repeats_the_position_of_the_first_event,
     hand_out_more_than_the_credits,
     hand_out_in_any_order,
     say_nothing_of_lost_tasks,
