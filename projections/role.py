@@ -89,7 +89,7 @@ def prepare(settings: ProjectorSettings, timeout: float = START_SECONDS) -> str:
 
     Raises MigrationError, TopicError, psycopg.Error or KafkaException, with a sentence that says what to do.
     """
-    for attempt in _attempts(psycopg.OperationalError, timeout):
+    for attempt in _attempts(_told("db_connection_lost", psycopg.OperationalError), timeout):
         with attempt:
             migrate(settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
     durability = Durability(
@@ -98,20 +98,35 @@ def prepare(settings: ProjectorSettings, timeout: float = START_SECONDS) -> str:
         dev=settings.dev,
     )
     found: dict[str, str] = {}
-    for attempt in _attempts(_may_pass, timeout):
+    kafka_lost = _told("queue_connection_lost", KafkaException)
+    for attempt in _attempts(lambda error: kafka_lost(error) or _is_to_be_made(error), timeout):
         with attempt:
             check_topics(settings.kafka.client_config(), settings.cell, settings.partitions, durability)
             found = topic_ids(settings.kafka.client_config(), settings.cell)
     return found[Topic.EVENTS]
 
 
-def _attempts(on: type[Exception] | Callable[[Exception], bool], timeout: float) -> Iterator[stamina.Attempt]:
+def _attempts(on: Callable[[Exception], bool], timeout: float) -> Iterator[stamina.Attempt]:
     return iter(stamina.retry_context(on=on, attempts=None, timeout=timeout, wait_initial=0.1, wait_max=2.0))
 
 
-def _may_pass(error: Exception) -> bool:
-    """Kafka away, or topics that the first scheduler has still to make."""
-    return isinstance(error, KafkaException) or (isinstance(error, TopicError) and "does not exist" in str(error))
+def _told(event: str, kind: type[Exception]) -> Callable[[Exception], bool]:
+    """Whether an error is of a kind that may pass; the first one is logged, for the start waits in silence else."""
+    told = False
+
+    def is_it(error: Exception) -> bool:
+        nonlocal told
+        if isinstance(error, kind) and not told:
+            told = True
+            log.error(event, error=str(error))
+        return isinstance(error, kind)
+
+    return is_it
+
+
+def _is_to_be_made(error: Exception) -> bool:
+    """Topics that the first scheduler has still to make."""
+    return isinstance(error, TopicError) and "does not exist" in str(error)
 
 
 async def run(settings: ProjectorSettings) -> int:
