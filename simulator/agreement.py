@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobledger.domain.aggregates import State
-from jobledger.domain.job_state import Job, next_timer_ms
+from jobledger.domain.job_state import Job, JobStatus, next_timer_ms
 from jobledger.domain.queue_state import QueueState
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.state_records import Stub, decode_state, encode_state, idempotency_key, stub_key
@@ -80,9 +80,13 @@ def _wanted(machine: Machine) -> set[tuple[int, str]]:
 def _check_timers(where: str, states: dict[str, State], machine: Machine) -> None:
     wanted = set()
     for stream, state in states.items():
-        due = next_timer_ms(state) if isinstance(state, Job) else None
+        if not isinstance(state, Job):
+            continue
+        due = next_timer_ms(state)
         if due is not None:
             wanted.add((due, stream))
+        elif state.status in (JobStatus.RUNNING, JobStatus.CANCELLING):
+            raise ViolationError(f"{where}: {stream} is {state.status}, and nothing ends that")
     _same(f"{where}: timers", wanted, _wanted(machine))
 
 
@@ -108,7 +112,11 @@ def _check_kept(where: str, stream: str, job: Job, machine: Machine, tenant: str
 def _is_forgotten(job: Job, machine: Machine) -> bool:
     """Whether the window is over in which repeats are recognised."""
     ended_at_ms = job.ended_at_ms
-    return ended_at_ms is not None and ended_at_ms + machine.limits.dedup_window_ms <= machine.checkpoint.now_ms
+    return (
+        job.ended_with_stub
+        and ended_at_ms is not None
+        and ended_at_ms + machine.limits.dedup_window_ms <= machine.checkpoint.now_ms
+    )
 
 
 def _digests(job: Job) -> tuple[str | None, str | None]:

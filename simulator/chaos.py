@@ -12,9 +12,11 @@ from collections.abc import Callable
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as qc
 from jobledger.domain.identity import derived_id, job_stream, partition_of, queue_stream, tenant_stream
+from jobledger.domain.job_state import JobStatus
 from jobledger.domain.tenant import CreateTenant, UpdateTenant
 from jobledger.domain.values import Opaque, RetryPolicy
 from jobledger.processors.core.machine import Limits
+from jobledger.simulator.nonsense import nonsense
 from jobledger.simulator.ports import CommitFault
 from jobledger.simulator.scheduler import SimScheduler
 from jobledger.simulator.worker import SimWorker, TaskKey
@@ -71,6 +73,7 @@ def submit(world: World, a: int, b: int) -> None:
             priority=1 + (a + n) % 5,
             delay_ms=(0, 0, 1, 700, 4_000)[b % 5],
             retry=_RETRIES[(a + b) % len(_RETRIES)],
+            timeout_seconds=2.0 if b % 7 == 6 else None,
         )
         world.submit(job, hold=b % 16 == 15)
 
@@ -86,6 +89,20 @@ def cancel(world: World, a: int, b: int) -> None:
     if world.history.jobs:
         streams = list(world.history.jobs)
         world.cancel(streams[(a * CHOICES + b) % len(streams)], hold=b % 16 == 15)
+
+
+def tend_dead_letters(world: World, a: int, b: int) -> None:
+    """A user runs a dead letter again, or discards it, or comes too late for either."""
+    worker = _worker(world, a)
+    key = _task(worker, b) if worker is not None else None
+    if worker is not None and key is not None:
+        worker.fail(key, retryable=False)
+        turn_all(world, a, b)
+    dead = [job.id for job in world.jobs() if job.status is JobStatus.DEAD_LETTERED]
+    streams = list(world.history.jobs) if b % 8 == 7 else dead
+    if streams:
+        body = jc.DiscardJob() if a % 4 == 3 else jc.RedriveJob()
+        world.ask(streams[b % len(streams)], body, hold=b % 16 == 15)
 
 
 def ask_again(world: World, a: int, b: int) -> None:
@@ -116,7 +133,8 @@ def administer(world: World, a: int, b: int) -> None:
 def submit_odd_id(world: World, a: int, b: int) -> None:
     """A client chooses the job's id: at random, derived from something, old, or of another time."""
     now, number = world.clock.now_ms(), a % 3
-    made_ms = (0, 0, 0, now - 2 * world.options.limits.dedup_window_ms, now + 240_000, now + DAY_MS)[b % 6]
+    ahead_ms = world.options.start_ms + 240_000  # the same id again, also after the window of its job
+    made_ms = (0, 0, 0, now - 2 * world.options.limits.dedup_window_ms, ahead_ms, now + DAY_MS)[b % 6]
     at = f"{made_ms:012x}"
     name = (
         f"{number:08x}-0000-4000-8000-000000000000",
@@ -137,30 +155,6 @@ def submit_large(world: World, a: int, b: int) -> None:
 def write_nonsense(world: World, a: int, b: int) -> None:
     """Somebody else writes to `commands`: no JSON, half a record, a stranger's command, the mark of a transaction."""
     world.foreign(_partition(world, a), nonsense(a, b) if b % 8 else None)
-
-
-def nonsense(a: int, b: int) -> bytes:
-    """Bytes that no part of the product writes."""
-    head = b'{"commands":[{"id":"foreign-%d","stream":"%s","actor":{"kind":"user","id":"x"},"body":' % (a, b"%s")
-    cancel = b'{"type":"job.cancel.v1"}}]}'
-    match b % 8:
-        case 1:
-            return bytes([a, 0, 255 - a, b]) * (1 + b)
-        case 2:
-            return b'{"commands":[{"id":7},{"id":"foreign","stream":"job:default:x","body":{"type":"no.such.v1"}},17]}'
-        case 3:
-            return head % b"nothing:default:x" + cancel
-        case 4:
-            return head % b"job" + cancel
-        case 5:
-            return b"[" * 4_000 + b"]" * 4_000
-        case 6:
-            return b'{"commands":[],"source":%d,"number":%d}' % (a % 2, 900 + b)
-        case _:
-            long = b"x" * 1_200_000
-            return b'{"commands":[{"id":"foreign-%s","stream":"job:default:%s",' % (long, long[:9]) + (
-                b'"actor":{"kind":"user","id":"x"},"reply":true,"body":{"type":"job.cancel.v1"}}]}'
-            )
 
 
 # -- schedulers -------------------------------------------------------------------------------------------------------
@@ -461,6 +455,19 @@ def suspend_worker(world: World, a: int, b: int) -> None:
         worker.start(key)
 
 
+def crash_in_a_handler(world: World, a: int, b: int) -> None:
+    """A handler takes its worker down, before or after its start was reported; the next incarnation says so."""
+    worker = _worker(world, a)
+    key = _task(worker, b) if worker is not None and worker.running else None
+    if worker is None or key is None:
+        return
+    task = worker.held[key]
+    worker.start(key, quiet=b % 2 == 0)
+    if worker.alive and worker.honest:
+        worker.die()
+        world.start_worker(name=worker.name, credits=1 + b % 3).tell_of_crash(worker, task)
+
+
 def register_anew(world: World, a: int, b: int) -> None:
     """A worker that fears for its lease goes on under a new incarnation; it may still report on what it had."""
     worker = _worker(world, a)
@@ -520,6 +527,7 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "submit_odd_id": (1, submit_odd_id),
     "submit_large": (1, submit_large),
     "write_nonsense": (1, write_nonsense),
+    "tend_dead_letters": (3, tend_dead_letters),
     "ask_again": (4, ask_again),
     "administer": (2, administer),
     "turn": (8, turn),
@@ -545,6 +553,7 @@ ACTIONS: dict[str, tuple[int, Action]] = {
     "misbehave": (4, misbehave),
     "lose_a_loaded_worker": (4, lose_a_loaded_worker),
     "register_anew": (2, register_anew),
+    "crash_in_a_handler": (2, crash_in_a_handler),
     "cancel_what_is_lost": (1, cancel_what_is_lost),
     "cancel_twice": (2, cancel_twice),
     "suspend_worker": (2, suspend_worker),

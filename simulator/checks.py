@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jobledger.domain import job_events as je
 from jobledger.domain import queue_events as qe
 from jobledger.domain.aggregates import State, mutate
-from jobledger.domain.identity import partition_of
+from jobledger.domain.identity import ID_AHEAD_MS, minted_ms, partition_of, split_stream
 from jobledger.domain.job_state import TERMINAL, Job, JobStatus
 from jobledger.domain.queue import free_slots
 from jobledger.domain.queue_state import QueueState, task_key
@@ -18,6 +19,7 @@ from jobledger.domain.values import ActorKind
 from jobledger.domain.worker_messages import RunTask
 from jobledger.processors.core.plan import EventOut
 from jobledger.schemas.events import EventMapper, EventRecord
+from jobledger.schemas.limits import MAX_ID_BYTES
 
 _TYPE_HEADER = "ce_type"
 _TERMINAL_EVENTS = (je.JobSucceeded, je.JobCancelled, je.JobDeadLettered)
@@ -49,8 +51,19 @@ class JobTrace:
     live: int | None = None
     started: set[int] = field(default_factory=set)
     over: set[int] = field(default_factory=set)
+    #: Attempts that counted, since the job began or was redriven.
+    spent: int = 0
     ended: int = 0
+    #: When the time began for which the job is remembered; a dead letter is kept until somebody deals with it.
     ended_at_ms: int | None = None
+
+
+def check_chain(records: Sequence[EventRecord], limit: int) -> None:
+    """Within one transaction at most `limit` commands follow from one another; raises ViolationError."""
+    depth: dict[str | None, int] = {}
+    for record in records:
+        depth[record.id] = far = depth.get(record.causation_id, -1) + 1
+        insist(far <= limit, f"seq {record.seq}: {far} commands follow from one another, of {limit} allowed")
 
 
 @dataclass
@@ -73,6 +86,10 @@ class History:
         self.keys: dict[str, str] = {}
         self.gone: Counter[str] = Counter()
         self.types: Counter[str] = Counter()
+        #: Ids of the commands by which workers told of a crash.
+        self.crash_reports: set[str] = set()
+        self._ended_by_owner: set[tuple[str, int]] = set()
+        self._told_to_stop: set[tuple[str, int]] = set()
         self._lost: set[tuple[str, str]] = set()
         self._assigned: set[tuple[str, str, int]] = set()
         self._effects: dict[str, tuple[int, int]] = {}
@@ -115,6 +132,10 @@ class History:
 
     def _check_effect(self, partition: int, record: EventRecord) -> None:
         """A user's command has effect once: its events are those of one decision, one behind the other."""
+        if record.actor.kind is ActorKind.SYSTEM:
+            return
+        size = len(record.command_id.encode())
+        insist(size <= MAX_ID_BYTES, f"partition {partition}: a command whose id has {size} bytes took effect")
         if record.actor.kind is not ActorKind.USER:
             return
         known = self._effects.get(record.command_id)
@@ -142,24 +163,47 @@ class History:
             self._check_job(state, record)
         elif isinstance(state, QueueState) and isinstance(event, qe.TaskAssigned):
             self._check_assigned(state, event)
+        elif isinstance(state, QueueState) and isinstance(event, qe.TaskCancelSent):
+            self._told_to_stop.add((event.job, event.assignment))
+        elif isinstance(state, QueueState) and isinstance(event, qe.TaskReleased):
+            self._check_released(state, event)
         elif isinstance(event, je.JobSubmitted):
             insist(state is None, f"{record.originator_id} submitted twice")
-            self.jobs[record.originator_id] = JobTrace(not_before_ms=event.due_at_ms)
-            if event.key_digest is not None:
-                first = self.keys.get(event.key_digest)
-                free = first is None or self.forgotten(first, record.at_ms)
-                insist(free, f"key {event.key_digest}: {first} and {record.originator_id}")
-                self.keys[event.key_digest] = record.originator_id
+            self._check_submitted(event, record)
+
+    def _check_submitted(self, event: je.JobSubmitted, record: EventRecord) -> None:
+        stream = record.originator_id
+        self.jobs[stream] = JobTrace(not_before_ms=event.due_at_ms)
+        made_ms = minted_ms(split_stream(stream)[2])
+        insist(made_ms is not None, f"{stream} began under an id that tells no time")
+        assert made_ms is not None
+        early = self.window_ms > 0 and made_ms + self.window_ms <= record.at_ms
+        fits = not early and made_ms <= record.at_ms + ID_AHEAD_MS
+        insist(fits, f"{stream} began at {record.at_ms} under an id of another time")
+        if event.key_digest is not None:
+            first = self.keys.get(event.key_digest)
+            free = first is None or self.forgotten(first, record.at_ms)
+            insist(free, f"key {event.key_digest}: {first} and {stream}")
+            self.keys[event.key_digest] = stream
+
+    def _check_released(self, state: QueueState, event: qe.TaskReleased) -> None:
+        task = state.lanes.tasks[task_key(event.job, event.task)]
+        key = (event.job, event.assignment)
+        told = task.lost or key not in self._ended_by_owner or key in self._told_to_stop
+        insist(told, f"{key} was ended by its owner, and worker {event.worker} was not told to stop")
 
     def _check_job(self, job: Job, record: EventRecord) -> None:
         event, trace, name = record.data, self.jobs[job.id], f"{job.id} seq {record.seq}"
+        if isinstance(event, je.JobRedriven | je.JobDiscarded):
+            self._check_dead_letter(job, event, record)
+            return
         insist(not trace.ended, f"{name}: {type(event).__name__} after the end of the job")
         if isinstance(event, je.TaskReady):
             insist(trace.live is None, f"{name}: assignment {event.assignment} beside live {trace.live}")
             insist(record.at_ms >= trace.not_before_ms, f"{name}: ready {trace.not_before_ms - record.at_ms} ms early")
             insist(event.assignment == job.main.assignment + 1, f"{name}: assignment {event.assignment} not the next")
             insist(event.attempt <= job.retry.max_attempts, f"{name}: attempt {event.attempt} over the most allowed")
-            insist(event.attempt - job.main.attempt in (0, 1), f"{name}: attempt {event.attempt} not the next")
+            insist(event.attempt == trace.spent + 1, f"{name}: attempt {event.attempt} after {trace.spent}")
             trace.live = event.assignment
         elif isinstance(event, je.TaskStarted):
             insist(trace.live == event.assignment, f"{name}: start of {event.assignment}, live is {trace.live}")
@@ -170,15 +214,31 @@ class History:
         elif isinstance(event, _TERMINAL_EVENTS):
             insist(trace.live is None, f"{name}: ended while assignment {trace.live} is out")
             trace.ended += 1
+            trace.ended_at_ms = None if isinstance(event, je.JobDeadLettered) else record.at_ms
+
+    def _check_dead_letter(self, job: Job, event: je.JobRedriven | je.JobDiscarded, record: EventRecord) -> None:
+        """A user deals with a dead letter: it begins anew, or is over for good."""
+        trace, name = self.jobs[job.id], f"{job.id} seq {record.seq}"
+        insist(job.status is JobStatus.DEAD_LETTERED, f"{name}: {type(event).__name__}, but it is {job.status}")
+        if isinstance(event, je.JobDiscarded):
             trace.ended_at_ms = record.at_ms
+            return
+        insist(event.run == job.run + 1, f"{name}: run {event.run} after {job.run}")
+        trace.ended, trace.spent = 0, 0
 
     def _check_over(self, job: Job, event: Any, record: EventRecord, trace: JobTrace) -> None:
         name = f"{job.id} seq {record.seq}"
         insist(trace.live == event.assignment, f"{name}: {event.assignment} is over, but live is {trace.live}")
         insist(event.assignment not in trace.over, f"{name}: assignment {event.assignment} over twice")
         trace.over.add(event.assignment)
-        # Every worker here reports, stops when it is told to, or loses its lease, long before that.
-        insist(not record.command_id.startswith("timer/"), f"{name}: {event.assignment} lasted until its limit")
+        # But for jobs with a short limit every worker here reports, stops, or loses its lease, long before that.
+        timed = record.command_id.startswith("timer/")
+        insist(not timed or job.timeout_seconds is not None, f"{name}: {event.assignment} lasted until its limit")
+        if isinstance(event, je.TaskFailed) and event.by_owner:
+            self._ended_by_owner.add((job.id, event.assignment))
+        free = isinstance(event, je.TaskLost) and event.before_start
+        insist(not (free and record.command_id in self.crash_reports), f"{name}: a crash that costs no attempt")
+        trace.spent += isinstance(event, _BACK_OFF) and not free
         trace.live = None
         if isinstance(event, _BACK_OFF) and event.retry_at_ms is not None:
             asked = event.retry_after_seconds if isinstance(event, je.TaskFailed) else None

@@ -9,6 +9,7 @@ from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.commands import REMEMBERED
 from jobledger.domain.values import Code
 from jobledger.schemas.commands import Command
+from jobledger.schemas.limits import MAX_ID_BYTES, MAX_STREAM_BYTES
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 from jobledger.schemas.quarantine import Quarantined, decode_quarantine
 from jobledger.simulator.checks import History, insist
@@ -51,7 +52,9 @@ class Answers:
 
     def take(self, outcome: Outcome) -> None:
         """An outcome was committed; raises ViolationError when it contradicts the first one or the log."""
-        name = f"command {outcome.command_id}"
+        name = f"command {outcome.command_id[:80]}"
+        fits = len(outcome.command_id.encode()) <= MAX_ID_BYTES and len(outcome.stream.encode()) <= MAX_STREAM_BYTES
+        insist(fits, f"{name} was answered although its id, or its stream's, is too long")
         if outcome.command_id.startswith("foreign"):
             return
         insist(outcome.command_id in self.sent, f"{name} was answered but never sent")

@@ -68,6 +68,7 @@ class SimWorker:
         self.held: dict[TaskKey, HeldTask] = {}
         self.queues: list[str] = []
         self.forged: set[str] = set()
+        self.told_to_stop: set[TaskKey] = set()
         self._log = log
         self._clock = clock
         self._heartbeats = heartbeats
@@ -142,7 +143,9 @@ class SimWorker:
             if key not in self._seen:
                 self._seen.add(key)
                 self.held[key] = HeldTask(message)
-        elif key in self.held and not self.stalled:
+            return
+        self.told_to_stop.add(key)
+        if key in self.held and not self.stalled:
             if self.honest:
                 self._report_cancelled(key)
             else:
@@ -227,6 +230,10 @@ class SimWorker:
                 ended_at_ms=now,
             )
         self._send(stream, body, False)
+
+    def tell_of_crash(self, dead: SimWorker, task: HeldTask) -> None:
+        """An earlier incarnation died of a handler: its successor knows by the journal, and says so."""
+        self._report(task.run.job, jc.ReportCrashed(**dead._of(task), **self._times(task)), False)
 
     # -- reports -------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from jobledger.schemas.events import EventRecord
 from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 from jobledger.simulator.agreement import check_fold, check_rebuild
 from jobledger.simulator.broker import MemoryBroker
-from jobledger.simulator.checks import History, ViolationError, insist
+from jobledger.simulator.checks import History, ViolationError, check_chain, insist
 from jobledger.simulator.clock import START_MS, HeartbeatTable, VirtualClock
 from jobledger.simulator.loop import TurningOnTheSpotError
 from jobledger.simulator.network import Network
@@ -80,6 +80,7 @@ class NewJob:
     priority: int = 3
     delay_ms: int = 0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout_seconds: float | None = None
     key: str | None = None
     request: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
@@ -141,6 +142,7 @@ class World:
                 self.records.append(self.history.apply(partition, out, latest_ms))
             for outcome in plan.outcomes:
                 self.answers.take(outcome)
+            check_chain(plan.records, self.options.limits.chain_depth)
 
     @contextlib.contextmanager
     def _watching(self) -> Generator[None, None, None]:
@@ -184,6 +186,7 @@ class World:
             priority=new.priority,
             due_at_ms=self.clock.now_ms() + new.delay_ms if new.delay_ms else None,
             retry=new.retry,
+            timeout_seconds=new.timeout_seconds,
             lineage=Lineage(tags=new.tags),
             key_digest=new.key,
             request_digest=new.request,
@@ -428,6 +431,8 @@ class World:
 
         def send(stream: str, body: AnyCommand, hold: bool) -> None:
             identity = f"{incarnation}/{self._next('report')}"
+            if isinstance(body, jc.ReportCrashed):
+                self.history.crash_reports.add(identity)
             self._send(incarnation, Command(id=identity, stream=stream, actor=actor, body=body), hold)
 
         return send
