@@ -32,8 +32,8 @@ dev: venv ## Start the whole system and keep it running (Ctrl-C ends it)
 test: venv ## Run the whole test suite (ARGS='-k name' for a part)
 	$(BIN)/pytest -q $(PARALLEL) $(ARGS)
 
-test-quick: venv ## Run the tests that need neither broker nor Postgres
-	$(BIN)/pytest -q $(PARALLEL) -m 'not kafka and not postgres and not chaos' $(ARGS)
+test-quick: venv ## Run the tests that need neither broker nor Postgres, but for the longest
+	$(BIN)/pytest -q $(PARALLEL) -m 'not kafka and not postgres and not chaos and not slow' $(ARGS)
 
 lint: venv ## Check style, types, import rules, exported schemas and generated code
 	$(BIN)/ruff check .

@@ -393,7 +393,7 @@ def misbehave(world: World, a: int, b: int) -> None:
 
 def lose_a_loaded_worker(world: World, a: int, b: int) -> None:
     """A worker dies with many large tasks that it has not started; once in a while, for it takes long."""
-    if b % 4:
+    if b % 8:
         return
     queue = _queue(world, a)
     worker = world.start_worker(credits=12, queues=[queue])

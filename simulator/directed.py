@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from jobledger.domain import job_commands as jc
 from jobledger.domain import queue_commands as qc
-from jobledger.domain.identity import job_stream, queue_stream
+from jobledger.domain.identity import job_stream, partition_of, queue_stream
 from jobledger.domain.job_state import JobStatus
 from jobledger.domain.values import Opaque, RetryPolicy
 from jobledger.processors.core.machine import Limits
 from jobledger.simulator.checks import insist
 from jobledger.simulator.nonsense import nonsense
+from jobledger.simulator.ports import CommitFault
 from jobledger.simulator.worker import SimWorker, TaskKey
 from jobledger.simulator.world import NewJob, World, WorldOptions
 
@@ -46,6 +47,43 @@ def _held(world: World, worker: SimWorker) -> TaskKey:
     worker.poll()
     (key,) = worker.held
     return key
+
+
+def a_record_arrives_again_when_all_is_over() -> None:
+    """A deposed relay and its successor send the same record; the second copy comes when the task is done."""
+    world = World(WorldOptions(partitions=2, queues=("default",)))
+    home = partition_of(queue_stream(world.options.tenant, "default"), 2)
+    elsewhere = 1 - home
+    world.start_worker()
+    world.hand_over(home)
+    world.network.held[world.scheduler(elsewhere).transport.name] = None
+    stream = world.submit(on=elsewhere)
+    world.turn(elsewhere)
+    world.take_over(elsewhere)
+    world.drain()
+    insist(world.status(stream) is JobStatus.SUCCEEDED, f"with a new owner the job is {world.status(stream)}")
+    _end(world)
+
+
+def an_owner_starts_over_with_work_left() -> None:
+    """A step is left for the next batch, and its owner does not learn that the first one is committed."""
+    world = _world(chain_depth=0)
+    world.submit()
+    world.decide(0)
+    world.commit(0, CommitFault.UNKNOWN)
+    _end(world)
+
+
+def a_lost_worker_had_much() -> None:
+    """Ten of the largest tasks there can be have to be handed out again, more than a record can hold."""
+    world = _world(commands=2, records=4)
+    worker = world.start_worker(credits=12)
+    for _ in range(10):
+        world.submit(NewJob(payload='"' + "x" * 250_000 + '"'))
+    _settle(world)
+    worker.poll()
+    worker.die()
+    _end(world)
 
 
 def a_full_disk_is_nobodys_fault() -> None:
@@ -254,6 +292,9 @@ def timers_of_ended_jobs_go() -> None:
 
 
 HISTORIES: tuple[Callable[[], None], ...] = (
+    a_record_arrives_again_when_all_is_over,
+    an_owner_starts_over_with_work_left,
+    a_lost_worker_had_much,
     a_full_disk_is_nobodys_fault,
     the_feed_leaves_out_what_came_last,
     an_id_of_a_clock_that_is_ahead_is_used_again,

@@ -545,6 +545,7 @@ class Batch:
     def _expire(self) -> None:
         """Stubs and keys whose window is over become tombstones, some with each batch."""
         keys = self._machine.retained.expired(self._now, self._machine.limits.expiries)
-        self._machine.retained.remove_many(keys)
+        if keys:
+            self._machine.retained.remove_many(keys)
         for key in keys:
             self._plan.state[key] = None

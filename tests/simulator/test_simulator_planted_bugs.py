@@ -32,7 +32,7 @@ from jobledger.simulator.chaos import run_seed
 from jobledger.simulator.ports import LogFaultError, MemoryPartitionLog
 from jobledger.simulator.worker import SimWorker
 
-MAX_SEEDS = 60
+MAX_SEEDS = 120
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
 
@@ -144,7 +144,11 @@ def forget_the_pending_dispatch(patch: Patch) -> None:
 
 def forget_command_ids(patch: Patch) -> None:
     patch.setattr(aggregates, "_remember", lambda known, command_id: None)
-    patch.setattr(Batch, "_first_outcome", lambda self, command, state: None)
+
+    def first(self: Batch, command: Any, state: Any) -> Any:
+        return self._unfit_id(command) if state is None and isinstance(command.body, jobs.c.SubmitJob) else None
+
+    patch.setattr(Batch, "_first_outcome", first)
 
 
 def forget_idempotency_keys(patch: Patch) -> None:
@@ -466,6 +470,9 @@ BUGS = [
 
 #: Bugs that are found by a history of their own; all others are found by random ones.
 DIRECTED: dict[Plant, Callable[[], None]] = {
+    take_every_outbox_record: directed.a_record_arrives_again_when_all_is_over,
+    forget_the_pending_dispatch: directed.an_owner_starts_over_with_work_left,
+    keep_all_that_is_left_over_in_the_checkpoint: directed.a_lost_worker_had_much,
     never_look_behind_the_feed: directed.the_feed_leaves_out_what_came_last,
     begin_a_job_under_any_id: directed.an_id_that_tells_no_time_is_used_twice,
     blame_the_next_command: directed.a_full_disk_is_nobodys_fault,
