@@ -213,6 +213,7 @@ ACCEPTED: dict[str, tuple[list[Any], Any, list[Any]]] = {
         [lost(False, None, 2, 2), dead(e.DeadLetterCause.LOST)],
     ),
     "worker lost while it is being cancelled": (CANCELLING_RUNNING, LOST, [lost(False), CANCELLED]),
+    "worker lost before the start of what is being cancelled": (CANCELLING, LOST, [lost(True), CANCELLED]),
     "worker died in it before its start was told: the attempt counts": (
         QUEUED,
         CRASHED,

@@ -73,6 +73,7 @@ def _explore() -> set[Edge]:
         if known in seen:
             continue
         seen.add(known)
+        assert len(seen) < 1_000, f"a count grows for ever: {known}"
         for command in _commands(job):
             decision = jobs.decide(STREAM, job, command, max(20_000_000, next_timer_ms(job) or 0))
             if isinstance(decision, list) and decision:
