@@ -33,6 +33,7 @@ from jobledger.simulator.ports import LogFaultError, MemoryPartitionLog
 from jobledger.simulator.worker import SimWorker
 
 MAX_SEEDS = 120
+SEEDS_PER_TEST = 30
 Patch = pytest.MonkeyPatch
 Plant = Callable[[Patch], None]
 
@@ -499,9 +500,11 @@ def test_a_planted_bug_is_found(plant: Plant, monkeypatch: Patch) -> None:
     print(found)
 
 
-def test_without_a_bug_the_same_seeds_pass() -> None:
+@pytest.mark.parametrize("first", range(0, MAX_SEEDS, SEEDS_PER_TEST))
+def test_without_a_bug_the_same_seeds_pass(first: int) -> None:
     """What finds the planted bugs does not cry wolf."""
-    assert _first_violation(None) is None
+    for number in range(first, first + SEEDS_PER_TEST):
+        run_seed(number)
 
 
 @pytest.mark.parametrize("history", directed.HISTORIES, ids=lambda history: history.__name__)
