@@ -99,7 +99,10 @@ class TelemetryObserver:
             if decided.result == "QUARANTINED":
                 command_id = decided.command.id if decided.command else ""
                 reason = getattr(decided.rejection, "message", "")
-                log.error("command_quarantined", command_id=command_id, partition=partition, offset=-1, error=reason)
+                offset = -1 if decided.offset is None else decided.offset  # -1: what the owner did by itself
+                log.error(
+                    "command_quarantined", command_id=command_id, partition=partition, offset=offset, error=reason
+                )
         for record in plan.records:
             self._event(record, committed_at_ms)
 

@@ -115,11 +115,11 @@ class Answers:
             answer=answer.data if answer else None,
         )
 
-    def unread(self, known: Command | Envelope, code: Code, why: str) -> None:
-        """The outcome of a command that was set aside, when somebody can wait for it."""
+    def unread(self, known: Command | Envelope, code: Code, why: str, offset: int | None) -> None:
+        """The outcome of a command that was set aside, when somebody can wait for it; `offset` is its record's."""
         rejection = Rejection(code=code, message=f"The command could not {why}")
         command = known if isinstance(known, Command) else None
-        self._plan.decided.append(Decided(command, "QUARANTINED", rejection))
+        self._plan.decided.append(Decided(command, "QUARANTINED", rejection, offset))
         if known.reply and known.id and fits(known.id, known.stream):
             self._plan.outcomes.append(
                 Outcome(

@@ -425,7 +425,9 @@ class Batch:
         if self._unit is not None:
             self._machine.note_aside(self._unit)
         self._set_aside(encode_command(command), reason, command.id, command.stream)
-        self._answers.unread(command, Code.UNDECIDABLE, f"be decided: {reason[:300]}")
+        self._answers.unread(
+            command, Code.UNDECIDABLE, f"be decided: {reason[:300]}", self._at[0] if self._at else None
+        )
 
     def quarantine_broken(self, broken: BrokenCommand, offset: int, index: int) -> None:
         """Set a command aside that could not be read."""
@@ -435,7 +437,7 @@ class Batch:
         self._at = (offset, index)
         self._set_aside(broken.raw, broken.reason, known.id, known.stream)
         self._at = None
-        self._answers.unread(known, Code.INVALID, f"be read: {broken.reason[:300]}")
+        self._answers.unread(known, Code.INVALID, f"be read: {broken.reason[:300]}", offset)
 
     def _set_aside(self, data: bytes, reason: str, command_id: str, stream: str) -> None:
         offset, index = self._at or (None, None)

@@ -47,11 +47,12 @@ class EventOut:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A command and what became of it, for logs and metrics."""
+    """A command and what became of it, for logs and metrics. `offset`: where one that was set aside stood."""
 
     command: Command | None
     result: str
     rejection: Rejection | Answer | None = None
+    offset: int | None = None
 
 
 @dataclass(slots=True)
