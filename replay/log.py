@@ -25,6 +25,7 @@ class Log:
 
     def __init__(self, kafka: KafkaConnection, cell: str) -> None:
         self._cell = cell
+        self._where = kafka.client_config().get("bootstrap.servers", "")
         # It goes from partition to partition: a fetch that waits at the end of one would hold the next one up.
         quick = {"fetch.wait.max.ms": 10, "fetch.error.backoff.ms": 10, "log_level": 2}
         self._consumer = Consumer({**consumer_config(kafka, "replay", f"{cell}-replay"), **quick})
@@ -39,7 +40,10 @@ class Log:
         try:
             found = self._consumer.list_topics(name, timeout=METADATA_SECONDS).topics[name]
         except KafkaException as error:
-            raise VerifyError(f"Kafka can't be reached: {error.args[0].str()}. Check the bootstrap servers.") from error
+            raise VerifyError(
+                f"Kafka at {self._where} can't be reached ({error.args[0].str()}): is it running? Start it, or set "
+                f"JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS."
+            ) from error
         if found.error is not None or not found.partitions:
             raise VerifySettingsError(f"Topic '{name}' does not exist; set JOBLEDGER_CELL to the cell that is meant.")
         return len(found.partitions)
