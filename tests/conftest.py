@@ -41,7 +41,7 @@ SERVERS_INPUT = "shared_servers"
 #: Files whose tests run in one worker, one after the other: those that share a system of their own, and those that do
 #: things to the servers of their worker. They come first, in this order, or the last of them would be waited for alone.
 GROUPS = {
-    "tests/chaos/test_rolling_restarts.py": "rolling-restarts",
+    "tests/chaos/test_rolling_restarts.py": "chaos",
     "tests/chaos/test_chaos.py": "chaos",
     "tests/cli/test_cli_stack.py": "cli-stack",
     "tests/dev/test_embedded_servers.py": "own-servers",
@@ -93,12 +93,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the groups first."""
+    """Put the groups first, then what takes long by itself."""
     order = list(GROUPS)
 
     def place(item: pytest.Item) -> int:
         file = item.nodeid.partition("::")[0]
-        return order.index(file) if file in GROUPS else len(order)
+        return order.index(file) if file in GROUPS else len(order) + (item.get_closest_marker("slow") is None)
 
     items.sort(key=place)
 
