@@ -44,6 +44,7 @@ GROUPS = {
     "tests/chaos/test_rolling_restarts.py": "chaos",
     "tests/chaos/test_chaos.py": "chaos",
     "tests/cli/test_cli_stack.py": "cli-stack",
+    "tests/conformance/test_transports.py": "own-servers",
     "tests/dev/test_embedded_servers.py": "own-servers",
     "tests/graphql/test_event_gaps.py": "own-servers",
     "tests/processors/test_idle_owners.py": "own-servers",
