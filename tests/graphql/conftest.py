@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from cell_owners import CellOwners
 from confluent_kafka import Producer
 from websockets.asyncio.client import connect
 
 from jobledger.domain.identity import job_stream, partition_of
 from jobledger.domain.job_commands import FailureKind, ReportFailed
 from jobledger.domain.values import Actor, ActorKind, Opaque
-from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.graphql.role import Api, build
 from jobledger.graphql.server import HttpServer
 from jobledger.projections.migrate import migrate
@@ -28,8 +28,7 @@ from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings, Settings
 from jobledger.telemetry.metrics import Metrics
 
-sys.path.insert(0, str(Path(__file__).parent))
-from standin_owner import StandinOwner
+sys.path.append(str(Path(__file__).parent.parent / "processors"))  # for `memory_owner`
 
 PARTITIONS = 4
 ERROR = "__typename ... on UserError { code message path value remedy } ... on Pending { commandId jobId message }"
@@ -97,10 +96,10 @@ class RunningApi:
 
 @dataclass
 class Cell:
-    """The topics of a test, its owner, and what the api needs to know."""
+    """The topics of a test, their owners, and what the api needs to know."""
 
     settings: Settings
-    owner: StandinOwner
+    owners: CellOwners
     running: list[RunningApi] = field(default_factory=list)
 
     async def api(self, **changes: Any) -> RunningApi:
@@ -166,26 +165,20 @@ def settings(bootstrap_servers: str, cell: str, postgres_dsn: str) -> Settings:
     )
 
 
-@pytest.fixture
-def owner(settings: Settings) -> Iterator[StandinOwner]:
-    ensure_topics(
-        settings.kafka.client_config(),
-        settings.cell,
-        PARTITIONS,
-        Durability(replication_factor=1, min_insync_replicas=1, dev=True),
-    )
-    found = StandinOwner(settings.kafka.bootstrap_servers, settings.cell, PARTITIONS)
-    found.start()
+@pytest_asyncio.fixture
+async def owners(settings: Settings) -> AsyncIterator[CellOwners]:
+    found = CellOwners(settings.kafka, settings.cell, PARTITIONS)
+    await found.start()
     yield found
-    found.stop()
+    await found.stop()
 
 
 @pytest_asyncio.fixture
-async def system(settings: Settings, owner: StandinOwner) -> AsyncIterator[Cell]:
-    """Owner and projector run; start apis with `await system.api()`."""
+async def system(settings: Settings, owners: CellOwners) -> AsyncIterator[Cell]:
+    """Owners and projector run; start apis with `await system.api()`."""
     await asyncio.to_thread(migrate, settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
     projector = build_projector(settings, Metrics("projector", instance_id="projector-1"))
-    found = Cell(settings, owner)
+    found = Cell(settings, owners)
     await projector.start()
     try:
         yield found

@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -43,10 +44,10 @@ async def test_nothing_has_a_name_that_postgres_can_not_hold(api: Any) -> None:
 async def test_a_command_with_an_id_of_the_caller_says_what_was_asked(system: Any) -> None:
     """So that its owner can tell the same request again from another one under its id, and refuse that."""
     api = await system.api()
-    ids = [str(uuid.uuid4()) for _ in range(3)]
+    ids = [str(uuid7()) for _ in range(3)]
     for command, payload in zip(ids, ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 2}), strict=True):
         await api.submit(commandId=command, payload=payload)
-    sent = {command.id: command.body.request_digest for command in system.owner.commands if command.id in ids}
+    sent = {command.id: command.body.request_digest for command in system.owners.sent if command.id in ids}
     assert sent[ids[0]] == sent[ids[1]] != sent[ids[2]] and sent[ids[0]] is not None
 
 

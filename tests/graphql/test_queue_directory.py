@@ -6,41 +6,47 @@ import asyncio
 import time
 from typing import Any
 
-import msgspec
 import pytest
+from memory_owner import Decider, command, job, submit
 from pydantic import SecretStr
 
-from jobledger.domain.queue_commands import QueryQueue
-from jobledger.domain.values import Code, Opaque, Rejection
+from jobledger.domain.queue_commands import CreateQueue, QueryQueue
 from jobledger.graphql.directory import QueueDirectory, QueueUnknownError
 from jobledger.projections.read_model import ReadModel, ReadModelUnavailableError
 from jobledger.projections.rows import QueueRow
-from jobledger.schemas.outcomes import Outcome, OutcomeStatus
+from jobledger.schemas.commands import Command
+from jobledger.schemas.outcomes import Outcome
 
 
 class Owners:
-    """Answers as the owners of queues do; `silent`: not at all."""
+    """The product's machine on a partition in memory, asked as the owners of queues are; `silent`: nobody is there."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, dict[str, int]] = {}
+        self.decider = Decider()
         self.asked: list[str] = []
         self.silent = False
         self.answering = asyncio.Event()
         self.answering.set()
+        self._jobs = 0
+
+    def create(self, stream: str, max_waiting_bytes: int) -> None:
+        self._decide(command(stream, CreateQueue(max_waiting_bytes=max_waiting_bytes), f"create {stream}"))
+
+    def submit(self, queue: str, payload_bytes: int) -> None:
+        """A job of tenant t with a payload of that size; nobody runs it."""
+        self._jobs += 1
+        stream = job(f"j{self._jobs}").replace("job:default:", "job:t:")
+        self._decide(submit(stream, queue=queue, payload='"' + "x" * (payload_bytes - 2) + '"'))
 
     async def ask(self, stream: str, body: QueryQueue, command_id: str, timeout: float) -> Outcome | None:
         self.asked.append(stream)
         await self.answering.wait()
-        if self.silent:
-            return None
-        found = self.queues.get(stream)
-        outcome = Outcome(
-            command_id=command_id, stream=stream, status=OutcomeStatus.ACCEPTED, partition=0, seq=1, at_ms=1
-        )
-        if found is None:
-            rejection = Rejection(code=Code.NOT_FOUND_OR_EXPIRED, message="No queue.")
-            return msgspec.structs.replace(outcome, status=OutcomeStatus.REJECTED, rejection=rejection)
-        return msgspec.structs.replace(outcome, answer=Opaque(msgspec.json.encode(found).decode()))
+        return None if self.silent else self._decide(command(stream, body, command_id))
+
+    def _decide(self, one: Command) -> Outcome:
+        self.decider.feed(one)
+        self.decider.settle()
+        return next(outcome for outcome in reversed(self.decider.outcomes) if outcome.command_id == one.id)
 
 
 class Clock:
@@ -58,7 +64,8 @@ async def away(tenant: str, name: str) -> QueueRow | None:
 
 def directory() -> tuple[Owners, Clock, QueueDirectory]:
     owners, clock = Owners(), Clock()
-    owners.queues["queue:t:q"] = {"waiting_bytes": 10, "max_waiting_bytes": 1_000}
+    owners.create("queue:t:q", 1_000)
+    owners.submit("q", 10)
     return owners, clock, QueueDirectory(away, owners.ask, lambda: "id", clock)
 
 
@@ -76,7 +83,7 @@ async def test_a_known_queue_is_told_without_waiting_for_anything() -> None:
         while len(owners.asked) < 2:  # noqa: ASYNC110 - it is a plain list
             await asyncio.sleep(0.01)
     known.let_in(7)
-    owners.queues["queue:t:q"]["waiting_bytes"] = 500
+    owners.submit("q", 490)
     owners.answering.set()
     await asyncio.gather(*found._looking.values())
     assert known.waiting_bytes == 507
@@ -90,7 +97,7 @@ async def test_a_queue_that_does_not_exist_is_asked_for_once_in_a_while() -> Non
     assert [await found.find("t", "none") for _ in range(20)] == [None] * 20
     assert len(owners.asked) == 1
     clock.now += 2
-    owners.queues["queue:t:none"] = {"waiting_bytes": 0}
+    owners.create("queue:t:none", 1_000)
     assert await found.find("t", "none") is not None
     await found.stop()
 
