@@ -25,7 +25,7 @@ if HERE not in sys.path:
     sys.path.append(HERE)  # the pool's processes find sample_handlers through it, as a user's modules
 
 from client_stack import client, stack  # noqa: E402, F401 - fixtures
-from owner_standin import PARTITIONS, Owners  # noqa: E402
+from worker_cell import PARTITIONS, WorkerCell  # noqa: E402
 
 StartWorker = Callable[..., Awaitable[tuple[Worker, str]]]
 StartRole = Callable[..., subprocess.Popen[bytes]]
@@ -40,15 +40,22 @@ def log_lines() -> io.BytesIO:
 
 
 @pytest.fixture
-async def owners(bootstrap_servers: str, cell: str) -> AsyncIterator[Owners]:
-    one = Owners(bootstrap_servers, cell)
+def lease_seconds() -> float:
+    """After how long a silence the owners take a worker for lost; most tests have no use for that."""
+    return 60.0
+
+
+@pytest.fixture
+async def owners(bootstrap_servers: str, cell: str, lease_seconds: float) -> AsyncIterator[WorkerCell]:
+    """A cell whose partitions are owned."""
+    one = WorkerCell(bootstrap_servers, cell, lease_seconds)
     await one.start()
     yield one
     await one.stop()
 
 
 @pytest.fixture
-async def start_worker(owners: Owners, log_lines: io.BytesIO) -> AsyncIterator[StartWorker]:
+async def start_worker(owners: WorkerCell, log_lines: io.BytesIO) -> AsyncIterator[StartWorker]:
     """Starts a worker with the sample handlers; gives it and its first incarnation."""
     started: list[Worker] = []
 
@@ -82,7 +89,7 @@ def started() -> Iterator[Descendants]:
 
 
 @pytest.fixture
-def start_role(owners: Owners, started: Descendants, tmp_path: Path) -> Iterator[StartRole]:
+def start_role(owners: WorkerCell, started: Descendants, tmp_path: Path) -> Iterator[StartRole]:
     """Starts `jobledger worker` as a process of its own, with the sample handlers; `NAME.log` is what it prints."""
 
     processes: list[subprocess.Popen[bytes]] = []

@@ -135,6 +135,13 @@ async def traced(ctx: Context) -> str | None:
     return ctx.trace
 
 
+@handler("traced_later")
+async def traced_later(ctx: Context) -> str | None:
+    if ctx.attempt == 1:
+        raise Retry("not yet")
+    return ctx.trace
+
+
 @handler("bereft")
 def bereft(payload: str) -> None:
     """Dies, and leaves a child behind that holds its connection to the worker open."""
@@ -169,8 +176,10 @@ def greedy(payload: str) -> int:
 
 
 @handler("quits")
-async def quits() -> None:
-    """Takes its worker with it."""
+async def quits(ctx: Context) -> None:
+    """Fails, then takes its worker with it."""
+    if ctx.attempt == 1:
+        raise Retry("not yet")
     os._exit(3)
 
 

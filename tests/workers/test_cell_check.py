@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from owner_standin import PARTITIONS
+from worker_cell import PARTITIONS
 
 from jobledger.eventlog.topics import Durability, TopicError, ensure_topics
 from jobledger.settings import KafkaSettings

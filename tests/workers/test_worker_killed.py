@@ -33,11 +33,12 @@ async def test_nothing_outlives_a_killed_worker(
     chance = random.Random(11)
     for round_ in range(ROUNDS):
         names = [f"k-{round_}-{number}" for number in range(WORKERS)]
-        workers = {name: start_role(name) for name in names}
+        workers = {name: start_role(name, JOBLEDGER_WORKER_QUEUES=name) for name in names}
         for name, process in workers.items():
-            incarnation = await owners.registered(name)
+            await owners.registered(name)
             for number, handler in enumerate(["family", "stubborn", "family", "bereft"]):
-                await owners.run(name, incarnation, f"{name}-{number}", handler, str(tmp_path / f"{name}-{number}"))
+                job = f"{name}-{number}"
+                await owners.run(job, handler, str(tmp_path / job), queue=name)
             await asyncio.sleep(chance.uniform(0, 0.6))
             process.kill()
             process.wait()
@@ -50,8 +51,8 @@ async def test_a_handler_that_keeps_the_interpreter_to_itself_is_ended_too(
 ) -> None:
     """No thread of its process can run; the process beside the worker ends it."""
     worker = start_role("k-1")
-    incarnation = await owners.registered("k-1")
-    await owners.run("k-1", incarnation, "j1", "greedy", str(tmp_path / "pid"))
+    await owners.registered("k-1")
+    await owners.run("j1", "greedy", str(tmp_path / "pid"))
     await asyncio.to_thread(_until, (tmp_path / "pid").exists)
     worker.kill()
     worker.wait()

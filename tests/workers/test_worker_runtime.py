@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -21,9 +22,11 @@ from jobledger.domain.job_commands import (
     ReportSucceeded,
 )
 from jobledger.domain.queue_commands import RemoveWorker, SetCredits
+from jobledger.domain.values import RetryPolicy
 from jobledger.workers.runtime import WorkerConfig, WorkerConfigError
 
 pytestmark = pytest.mark.kafka
+AGAIN = RetryPolicy(max_attempts=2, initial_seconds=0.05)
 
 
 async def _written(path: Path) -> list[int]:
@@ -52,14 +55,14 @@ async def _until_gone(pid: int, seconds: float = 5.0) -> None:
 
 async def test_registers_with_credits_then_runs_and_reports_in_one(owners: Any, start_worker: Any) -> None:
     """A short task yields one report with start and end; the worker registered with its handlers and credits first."""
-    worker, incarnation = await start_worker(queues=["default", "mail"], slots=5)
+    _, incarnation = await start_worker(queues=["default", "mail"], slots=5)
     granted = {c.stream: c.body for c in owners.commands if isinstance(c.body, SetCredits)}
     assert {stream: body.credits for stream, body in granted.items()} == {
         "queue:default:default": 3,
         "queue:default:mail": 2,
     }
     assert "echo" in granted["queue:default:default"].handlers
-    run = await owners.run(worker._config.worker, incarnation, "j1", "echo", {"to": "a@b"})
+    run = await owners.run("j1", "echo", {"to": "a@b"})
     done = await owners.report(ReportSucceeded, "j1")
     assert json.loads(done.result.data) == {"to": "a@b", "copies": 1, "attempt": 1, "execution": run.execution_id}
     assert (done.assignment, done.worker, done.incarnation) == (1, "w-1", incarnation)
@@ -68,15 +71,15 @@ async def test_registers_with_credits_then_runs_and_reports_in_one(owners: Any, 
 
 
 async def test_plain_function_runs_in_another_process(owners: Any, start_worker: Any) -> None:
-    _, incarnation = await start_worker()
-    await owners.run("w-1", incarnation, "j1", "pid", {})
+    await start_worker()
+    await owners.run("j1", "pid", {})
     done = await owners.report(ReportSucceeded, "j1")
     assert int(done.result.data) != os.getpid()
 
 
 async def test_longer_handler_is_reported_as_started(owners: Any, start_worker: Any) -> None:
-    _, incarnation = await start_worker()
-    await owners.run("w-1", incarnation, "j1", "sleepy", 0.3)
+    await start_worker()
+    await owners.run("j1", "sleepy", 0.3)
     started = await owners.report(ReportStarted, "j1")
     assert owners.of(ReportSucceeded, "j1") == []
     done = await owners.report(ReportSucceeded, "j1")
@@ -85,11 +88,13 @@ async def test_longer_handler_is_reported_as_started(owners: Any, start_worker: 
 
 async def test_repeats_and_other_incarnations_are_dropped(owners: Any, start_worker: Any) -> None:
     """The same assignment again runs once; a message for another incarnation never runs."""
-    _, incarnation = await start_worker()
-    run = await owners.run("w-1", incarnation, "j1", "echo", {"to": "x"})
-    await owners.send(run, run)
-    await owners.run("w-1", "00000000-0000-7000-8000-000000000000", "j2", "echo", {"to": "x"})
-    await owners.run("w-1", incarnation, "j3", "echo", {"to": "x"})
+    await start_worker()
+    run = await owners.run("j1", "echo", {"to": "x"})
+    await owners.put(run, run)
+    await owners.grant("w-1", "00000000-0000-7000-8000-000000000000", ["echo"], "another")
+    other = await owners.run("j2", "echo", {"to": "x"}, queue="another")
+    assert (other.worker, other.incarnation) == ("w-1", "00000000-0000-7000-8000-000000000000")
+    await owners.run("j3", "echo", {"to": "x"})
     await owners.report(ReportSucceeded, "j3")
     await asyncio.sleep(0.2)
     assert len(owners.of(ReportSucceeded, "j1")) == 1
@@ -98,22 +103,22 @@ async def test_repeats_and_other_incarnations_are_dropped(owners: Any, start_wor
 
 async def test_time_out_kills_the_process_and_what_it_started(owners: Any, start_worker: Any, tmp_path: Path) -> None:
     """A plain handler over its limit is killed with its own children before TIMEOUT is reported; the next one runs."""
-    _, incarnation = await start_worker()
-    await owners.run("w-1", incarnation, "j1", "spin", str(tmp_path / "pids"))
+    await start_worker()
+    await owners.run("j1", "spin", str(tmp_path / "pids"))
     failed = await owners.report(ReportFailed, "j1")
     pids = await _written(tmp_path / "pids")
     assert (failed.kind, failed.retryable) == (FailureKind.TIMEOUT, True)
     assert _gone(pids[0])
     await _until_gone(pids[1], 1.0)
     assert failed.ended_at_ms - failed.started_at_ms < 2_000
-    await owners.run("w-1", incarnation, "j2", "square", 7)
+    await owners.run("j2", "square", 7)
     assert (await owners.report(ReportSucceeded, "j2")).result.data == "49"
 
 
 async def test_async_time_out_and_the_jobs_own_limit(owners: Any, start_worker: Any) -> None:
     """The limit of the job counts where it names one."""
-    _, incarnation = await start_worker()
-    await owners.run("w-1", incarnation, "j1", "sleepy", 30.0, timeout_seconds=0.2)
+    await start_worker()
+    await owners.run("j1", "sleepy", 30.0, timeout_seconds=0.2)
     failed = await owners.report(ReportFailed, "j1", 5.0)
     assert failed.kind is FailureKind.TIMEOUT
 
@@ -122,29 +127,29 @@ async def test_cancel_before_start_and_while_running(owners: Any, start_worker: 
     """A task cancelled in the same breath never starts; a running one is stopped, however it runs."""
     _, incarnation = await start_worker()
     other = tmp_path / "never"
-    run = await owners.run("w-1", "none", "j0", "journal_async", str(other))
-    mine = type(run)(**{**{f: getattr(run, f) for f in run.__struct_fields__}, "incarnation": incarnation})
-    await owners.send(mine, owners.cancel_of(mine))
+    await owners.grant("w-1", "none", ["journal_async"], "another")
+    told = [await owners.run("j0", "journal_async", str(other), queue="another"), await owners.cancel("j0")]
+    await owners.put(*(msgspec.structs.replace(one, incarnation=incarnation) for one in told))
     await owners.report(ReportCancelled, "j0")
     assert not other.exists()
-    runs = {}
-    for job, handler in (("j1", "journal_async"), ("j2", "stubborn"), ("j3", "polite")):
-        runs[job] = await owners.run("w-1", incarnation, job, handler, str(tmp_path / job))
+    jobs = {"j1": "journal_async", "j2": "stubborn", "j3": "polite"}
+    for job, handler in jobs.items():
+        await owners.run(job, handler, str(tmp_path / job))
         await _written(tmp_path / job)
-    for run in runs.values():
-        await owners.cancel(run)
-    for job in runs:
+    for job in jobs:
+        await owners.cancel(job)
+    for job in jobs:
         await owners.report(ReportCancelled, job)
         assert owners.of(ReportSucceeded, job) == owners.of(ReportFailed, job) == []
 
 
 async def test_thread_is_asked_to_stop(owners: Any, start_worker: Any) -> None:
-    _, incarnation = await start_worker()
-    run = await owners.run("w-1", incarnation, "j1", "threaded", 30.0)
+    await start_worker()
+    await owners.run("j1", "threaded", 30.0)
     await owners.report(ReportStarted, "j1")
-    await owners.cancel(run)
+    await owners.cancel("j1")
     await owners.report(ReportCancelled, "j1")
-    await owners.run("w-1", incarnation, "j2", "threaded", 0.0)
+    await owners.run("j2", "threaded", 0.0)
     await owners.report(ReportSucceeded, "j2")
 
 
@@ -159,37 +164,37 @@ async def test_failures_are_told_with_their_kind(owners: Any, start_worker: Any,
         "j5": ("suicidal", None, "ProcessDied", True),
     }
     for job, (handler, payload, _, _) in cases.items():
-        await owners.run("w-1", incarnation, job, handler, payload)
+        await owners.run(job, handler, payload)
         failed = await owners.report(ReportFailed, job)
         assert (failed.error_type, failed.retryable) == cases[job][2:], job
         assert json.loads(failed.error.data)["message"]
-    await owners.run("w-1", incarnation, "j6", "nobody", None)
+    await owners.grant("w-1", incarnation, ["nobody"], "another")
+    await owners.run("j6", "nobody", None, queue="another")
     await owners.report(ReportReturned, "j6")
     assert b'"event":"pool_process_died"' in log_lines.getvalue()
 
 
 async def test_checkpoints_reach_the_log_before_the_failure(owners: Any, start_worker: Any) -> None:
     """The last checkpoint stands in the log before the report of the failure, and a later attempt starts from it."""
-    _, incarnation = await start_worker()
-    await owners.run("w-1", incarnation, "j1", "steps", 6)
-    await owners.report(ReportFailed, "j1")
-    bodies = [c.body for c in owners.commands if c.stream.endswith("j1")]
-    assert isinstance(bodies[-1], ReportFailed)
-    last = bodies[-2]
+    await start_worker()
+    await owners.run("j1", "steps", 6, retry=AGAIN)
+    failed = await owners.report(ReportFailed, "j1")
+    bodies = [c.body for c in owners.commands if c.stream == owners.stream("j1")]
+    last = bodies[bodies.index(failed) - 1]
     assert isinstance(last, ReportCheckpoint)
     assert json.loads(last.checkpoint.data) == [0, 1, 2, 3]
-    await owners.run("w-1", incarnation, "j2", "steps", 6, attempt=2, assignment=2, checkpoint=last.checkpoint)
-    assert json.loads((await owners.report(ReportSucceeded, "j2")).result.data) == [0, 1, 2, 3, 4, 5]
+    assert json.loads((await owners.report(ReportSucceeded, "j1")).result.data) == [0, 1, 2, 3, 4, 5]
 
 
 async def test_drain_lets_what_runs_end_and_hands_the_rest_back(owners: Any, start_worker: Any) -> None:
     """stop(): credits 0, the running task ends and is reported, a task that comes late is returned, then it leaves."""
     worker, incarnation = await start_worker()
-    await owners.run("w-1", incarnation, "j1", "sleepy", 1.0)
+    await owners.run("j1", "sleepy", 1.0)
     await owners.report(ReportStarted, "j1")
     stopping = asyncio.create_task(worker.stop())
     await owners.until(lambda: [c for c in owners.of(SetCredits) if c.credits == 0])
-    await owners.run("w-1", incarnation, "j2", "sleepy", 1.0)
+    await owners.grant("w-1", incarnation, ["sleepy"], "another")
+    await owners.run("j2", "sleepy", 1.0, queue="another")
     await owners.report(ReportReturned, "j2")
     await owners.report(ReportSucceeded, "j1")
     await stopping
@@ -199,9 +204,9 @@ async def test_drain_lets_what_runs_end_and_hands_the_rest_back(owners: Any, sta
 
 async def test_drain_that_takes_too_long_fails_the_attempt(owners: Any, start_worker: Any, tmp_path: Path) -> None:
     """What still runs after the drain time is stopped and reported as a failure that may be tried again."""
-    worker, incarnation = await start_worker(drain_seconds=0.3)
-    await owners.run("w-1", incarnation, "j1", "sleepy", 60.0)
-    await owners.run("w-1", incarnation, "j2", "stubborn", str(tmp_path / "pid"))
+    worker, _ = await start_worker(drain_seconds=0.3)
+    await owners.run("j1", "sleepy", 60.0)
+    await owners.run("j2", "stubborn", str(tmp_path / "pid"))
     (pid,) = await _written(tmp_path / "pid")
     await worker.stop()
     for job in ("j1", "j2"):
@@ -212,19 +217,20 @@ async def test_drain_that_takes_too_long_fails_the_attempt(owners: Any, start_wo
 
 async def test_more_tasks_than_slots_are_handed_back(owners: Any, start_worker: Any) -> None:
     _, incarnation = await start_worker(slots=1)
-    await owners.run("w-1", incarnation, "j1", "sleepy", 1.0)
-    await owners.run("w-1", incarnation, "j2", "sleepy", 1.0)
+    await owners.grant("w-1", incarnation, ["sleepy"], "another")
+    await owners.run("j1", "sleepy", 1.0)
+    await owners.run("j2", "sleepy", 1.0, queue="another")
     await owners.report(ReportReturned, "j2")
     await owners.report(ReportSucceeded, "j1")
 
 
 async def test_trace_goes_on_and_metrics_count(owners: Any, start_worker: Any) -> None:
     """A first attempt stays in the submitter's trace; a later one of a sampled trace begins its own; both count."""
-    worker, incarnation = await start_worker()
+    worker, _ = await start_worker()
     trace = "00-" + "a" * 32 + "-" + "b" * 16
-    await owners.run("w-1", incarnation, "j1", "traced", None, traceparent=f"{trace}-00")
-    await owners.run("w-1", incarnation, "j2", "traced", None, traceparent=f"{trace}-01")
-    await owners.run("w-1", incarnation, "j3", "traced", None, traceparent=f"{trace}-01", attempt=2, assignment=2)
+    await owners.run("j1", "traced", None, traceparent=f"{trace}-00")
+    await owners.run("j2", "traced", None, traceparent=f"{trace}-01")
+    await owners.run("j3", "traced_later", None, traceparent=f"{trace}-01", retry=AGAIN)
     seen = [json.loads((await owners.report(ReportSucceeded, job)).result.data) for job in ("j1", "j2", "j3")]
     assert [text[3:35] == "a" * 32 for text in seen] == [True, True, False]
     reports = [c for c in owners.commands if isinstance(c.body, ReportSucceeded)]
@@ -232,7 +238,7 @@ async def test_trace_goes_on_and_metrics_count(owners: Any, start_worker: Any) -
     text = worker._measures._metrics.render()[0].decode()
     assert 'worker_tasks_completed_total{pool="default",status="SUCCESS",worker_id="w-1"} 3.0' in text
     assert 'worker_concurrent_executions{pool="default",worker_id="w-1"} 0.0' in text
-    assert 'worker_tasks_received_total{pool="default",worker_id="w-1"} 3.0' in text
+    assert 'worker_tasks_received_total{pool="default",worker_id="w-1"} 4.0' in text
 
 
 def test_more_queues_than_slots_is_a_clear_error() -> None:
