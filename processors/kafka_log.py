@@ -26,6 +26,7 @@ INIT_SECONDS = 30.0
 #: The call is repeated after so long, until it is through: an opening that is not wanted any more ends in between.
 INIT_STEP_SECONDS = 0.5
 COMMIT_SECONDS = 3.0
+COMMIT_PAUSE_SECONDS = 0.02
 #: A call of the client that has not come back by then never will: each of them has a shorter time-out of its own.
 #: With a new opening after it this is less than an api waits for an outcome.
 STUCK_SECONDS = COMMIT_SECONDS + 1.0
@@ -239,13 +240,18 @@ class KafkaPartitionLog:
         producer = self._producer
         assert producer is not None
         deadline = time.monotonic() + COMMIT_SECONDS
+        timed_out = False
         while True:
             try:
                 producer.commit_transaction(max(0.1, deadline - time.monotonic()))
                 return
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() >= deadline:
+                # A commit that has timed out goes on in the client, which may not take it up again at once.
+                under_way = timed_out and error.args[0].code() == KafkaError._STATE
+                if not (error.args[0].retriable() or under_way) or time.monotonic() >= deadline:
                     raise
+                timed_out = True
+                time.sleep(COMMIT_PAUSE_SECONDS if under_way else 0)
 
     def _send_group_offset(self, producer: Producer, plan: Plan) -> None:
         assert self._group is not None
