@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +13,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import RV, PQGen
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
@@ -19,11 +23,11 @@ from jobledger.telemetry.logs import get_logger
 
 log = get_logger()
 
-Connection = psycopg.AsyncConnection[DictRow]
-
 WAIT_FOR_CONNECTION_SECONDS = 2.0
 MAX_WAITING_QUERIES = 500
-STATEMENT_TIMEOUT = "10s"
+STATEMENT_TIMEOUT = "7s"
+#: For an answer of any kind: a Postgres that hangs, or a network that swallows, ends no statement by itself.
+ANSWER_SECONDS = 8.0
 #: A snapshot that is forgotten open would hold up a switch to rebuilt tables.
 IDLE_IN_TRANSACTION_TIMEOUT = "30s"
 SLOW_QUERY_SECONDS = 1.0
@@ -36,11 +40,29 @@ class ReadModelUnavailableError(RuntimeError):
     """The read models can't be asked now; nothing is wrong with the question."""
 
 
+class Connection(psycopg.AsyncConnection[DictRow]):
+    """One that Postgres can hold up for `ANSWER_SECONDS` at the most, and not at all once nobody wants the answer."""
+
+    async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """See psycopg; raises psycopg.OperationalError when no answer comes."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await super().wait(gen, interval, timeout)
+        except TimeoutError:
+            raise psycopg.OperationalError(f"it has not answered for {ANSWER_SECONDS:g} s") from None
+
+    async def cancel_safe(self, *, timeout: float = 0.0) -> None:
+        """Psycopg's step after a wait was cancelled. Asking the server to stop can take ten seconds: the connection
+        is cut, and the pool makes another one."""
+        with socket.socket(fileno=os.dup(self.pgconn.socket)) as same, contextlib.suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+
+
 class ReadModel(Queries):
     """The queries, each over a connection of a pool.
 
     Every method raises ReadModelUnavailableError when Postgres can't be reached in 2 s, has no such schema, or
-    takes over 10 s.
+    takes over 8 s.
     """
 
     name = "read-model"
@@ -50,7 +72,14 @@ class ReadModel(Queries):
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
             connection_class=Connection,
-            kwargs={"autocommit": True, "row_factory": dict_row, "application_name": "jobledger-api"},
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "application_name": "jobledger-api",
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
+            },
             min_size=min_size,
             max_size=max_size,
             max_waiting=MAX_WAITING_QUERIES,
