@@ -52,8 +52,9 @@ def deadline_reader(descriptor: int) -> Callable[[], float]:
 class Lease:
     """Valid until the last acknowledged heartbeat was sent, plus the lease, minus a safety margin.
 
-    The owners count from when they read that heartbeat, which is later: so this end comes first. May be used from any
-    thread.
+    The owners count from when they read that heartbeat, which is later: so this end comes first. Once over it stays
+    over, whatever is acknowledged later, until another incarnation begins: of what ran, others may have been told. May
+    be used from any thread.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Lease:
         self._monotonic = monotonic
         self._moving = threading.Lock()
         self._deadline = 0.0
+        self._over = False
 
     @property
     def valid(self) -> bool:
@@ -75,14 +77,27 @@ class Lease:
         """Seconds until the lease ends, not below 0."""
         return max(0.0, self._deadline - self._monotonic())
 
+    def begin(self) -> None:
+        """Another incarnation begins, which has no lease yet: the next acknowledged heartbeat gives it one."""
+        with self._moving:
+            self._over = False
+            self._move(0.0)
+
     def confirm(self, sent_at: float) -> None:
         """A heartbeat sent at `sent_at` (boot clock) has been acknowledged."""
         with self._moving:
-            self._move(max(self._deadline, sent_at + self._length))
+            now, deadline = self._monotonic(), sent_at + self._length
+            if self._over or deadline <= max(now, self._deadline):
+                return
+            if 0.0 < self._deadline <= now:
+                self._over = True
+                return
+            self._move(deadline)
 
     def revoke(self) -> None:
         """The lease is over now, whatever was acknowledged."""
         with self._moving:
+            self._over = True
             self._move(0.0)
 
     def _move(self, deadline: float) -> None:

@@ -61,6 +61,7 @@ class Liveness:
         """Beat for a new incarnation until a heartbeat of it is acknowledged: from then on the lease is valid."""
         self._loop = asyncio.get_running_loop()
         self._confirmed.clear()
+        self._lease.begin()
         self.incarnation = incarnation
         while not self._confirmed.is_set():
             self.beat()
