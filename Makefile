@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 STAMP := $(VENV)/.installed
 
+# Hundreds of processes are started: each of them would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo dev test test-quick lint format bench bench-quick lock ci clean
 

@@ -101,6 +101,8 @@ def _submit(stream: str, command: c.SubmitJob, now: int) -> list[e.JobEvent] | R
 
 
 def _cancel(job: Job, command: c.CancelJob, now: int) -> list[e.JobEvent] | Rejection:
+    if job.status is JobStatus.DEAD_LETTERED:
+        return _not_in(job.id, f"{job.status}: redrive or discard it", "cancel", Code.ALREADY_ENDED)
     if job.status in TERMINAL:
         return _reject_state("cancel", job)
     if job.status is JobStatus.CANCELLING:
@@ -166,14 +168,15 @@ def _out_of_time(job: Job, now: int) -> list[e.JobEvent]:
             before_start=True,
         )
         return [lost, e.JobCancelled(ended_at_ms=now)]
-    error = f"No end was reported within {(now - task.started_at_ms) / 1000:.0f} s of the start; the attempt was ended."
+    since = task.started_at_ms or task.ready_at_ms
+    error = f"No end was reported within {(now - since) / 1000:.0f} s of the start; the attempt was ended."
     failed = e.TaskFailed(
         task=MAIN_TASK,
         execution_id=execution,
         attempt=task.attempt,
         assignment=task.assignment,
         worker=task.worker or "",
-        started_at_ms=task.started_at_ms,
+        started_at_ms=since,
         ended_at_ms=now,
         kind=c.FailureKind.TIMEOUT,
         error_type="Timeout",

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from jobledger.domain.retry import unnoted_timeout_at_ms
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 
 MAIN_TASK = "main"
@@ -102,4 +103,9 @@ def next_timer_ms(job: Job) -> int | None:
         return job.due_at_ms
     if job.status is JobStatus.RETRYING:
         return job.main.retry_at_ms
-    return job.main.timeout_at_ms if job.status in OUT else None
+    if job.status not in OUT:
+        return None
+    task = job.main
+    if task.timeout_at_ms is None and task.started:  # started before attempts had a limit
+        return unnoted_timeout_at_ms(job.timeout_seconds, task.ready_at_ms)
+    return task.timeout_at_ms

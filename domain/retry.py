@@ -59,3 +59,8 @@ def timeout_at_ms(timeout_seconds: float | None, from_ms: int) -> int:
     """When the owner ends an attempt that began at `from_ms`."""
     limit = DEFAULT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
     return from_ms + round((limit + TIMEOUT_GRACE_SECONDS) * 1000)
+
+
+def unnoted_timeout_at_ms(timeout_seconds: float | None, ready_at_ms: int) -> int:
+    """The same for an attempt whose start was not noted: it may have waited in its queue for as long as the default."""
+    return timeout_at_ms(DEFAULT_TIMEOUT_SECONDS + (timeout_seconds or 0.0), ready_at_ms)

@@ -45,7 +45,7 @@ class Load(threading.Thread):
 
     def run(self) -> None:
         while not self._closing.wait(0.05):
-            for _ in range(10):
+            for _ in range(3):
                 stream = job_stream("default", str(uuid7()))
                 command = Command(id=str(uuid7()), stream=stream, actor=USER, body=submit(), reply=False)
                 value = encode_record(CommandRecord(commands=[command]))

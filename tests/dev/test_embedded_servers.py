@@ -40,6 +40,25 @@ def test_a_restarted_broker_keeps_every_record(kafka_broker: KafkaBroker, cell: 
     assert _write_then_read_after(kafka_broker, f"{cell}.records", restart) == [b"0", b"1", b"2"]
 
 
+def _cluster_id(bootstrap_servers: str) -> str | None:
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    return admin.describe_cluster().result(10).cluster_id
+
+
+@pytest.mark.kafka
+def test_each_broker_is_a_cluster_of_its_own(bootstrap_servers: str, tmp_path: Path) -> None:
+    """Their storages come from one template; a directory that lost its ids gets new ones and loses nothing else."""
+    broker = KafkaBroker(tmp_path / "data", free_port(), free_port(), default_cache_dir())
+    kept = broker.data_dir / "log" / "kept"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("kept")
+    broker.start()
+    ids = [_cluster_id(one) for one in (bootstrap_servers, broker.bootstrap_servers)]
+    broker.stop()
+    assert all(ids) and ids[0] != ids[1]
+    assert kept.read_text() == "kept"
+
+
 @pytest.mark.kafka
 def test_topics_are_never_created_by_accident(bootstrap_servers: str, cell: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})

@@ -547,3 +547,20 @@ def test_a_redriven_job_goes_on_from_its_checkpoint(domain: Any) -> None:
     (effect,) = domain("job").effects(given)
     task = effect.body
     assert (task.checkpoint, task.attempt, task.assignment, task.execution_id) == (Opaque("7"), 1, 3, SECOND_RUN)
+
+
+def test_an_attempt_that_ran_before_attempts_had_limits_ends_too(domain: Any) -> None:
+    """When it started was not noted: from when it was ready it may have waited for a day, and then run for its time."""
+    job = domain("job")
+    given = [msgspec.structs.replace(submitted(), timeout_seconds=60.0), ready(at=NOW), started()]
+    at = NOW + (86_400 + 60 + 30) * 1000
+    due = c.MarkDue(task="main", due_at_ms=at)
+    assert job.decide(given, due, now=at - 1).code is Code.INVALID_STATE
+    failed, *_ = job.decide(given, due, now=at)
+    assert (failed.kind, failed.started_at_ms) == (c.FailureKind.TIMEOUT, NOW)
+    assert "within 86490 s" in failed.error.data
+
+
+def test_who_cancels_a_dead_letter_learns_what_can_be_done_with_it(domain: Any) -> None:
+    rejection = domain("job").decide(DEAD, c.CancelJob())
+    assert rejection.message.endswith("but it is DEAD_LETTERED: redrive or discard it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from jobledger.dev.jars import KAFKA_VERSION, kafka_jars, only_one_process
 from jobledger.dev.logs import rotate
 from jobledger.dev.ports import LOOPBACK, answers, free_port
 
+NODE_ID = 1
 _POLL_SECONDS = 0.05
 _LOG_BYTES = 20_000_000
 
@@ -36,30 +38,38 @@ def java_launcher() -> Path:
 
 
 def prepare_kafka(cache_dir: Path) -> None:
-    """Everything that a broker needs, once for all: its jars, and its classes made ready for a quick start.
+    """Everything that a broker needs, once for all: its jars, a formatted storage, and its classes ready to be used.
 
     The classes are those that one broker has loaded when it is stopped (JEP 514: ahead-of-time cache): a start then
     costs a third of the time and of the CPU. Without the cache, or with one that Java does not take, a broker starts
     all the same. Raises DownloadFailedError, ExtraMissingError, and ChildFailedError when no broker can be started.
     """
     kafka_jars(cache_dir)
-    target = _aot_cache(cache_dir)
-    if target.exists():
+    storage, classes = _storage_template(cache_dir), _aot_cache(cache_dir)
+    if storage.exists() and classes.exists():
         return
-    with only_one_process(cache_dir / "prepare.lock"):
-        if target.exists():
+    with (
+        only_one_process(cache_dir / "prepare.lock"),
+        tempfile.TemporaryDirectory(prefix="prepare-", dir=cache_dir, ignore_cleanup_errors=True) as folder,
+    ):
+        if storage.exists() and classes.exists():
             return
         sys.stderr.write("Preparing Kafka for a quick start (only this once) …\n")
-        made = target.with_suffix(".partial")
-        made.unlink(missing_ok=True)
-        with tempfile.TemporaryDirectory(prefix="jobledger-kafka-", ignore_cleanup_errors=True) as folder:
-            trainee = KafkaBroker(Path(folder), free_port(), free_port(), cache_dir, aot_output=made)
+        made = Path(folder) / "classes.aot"
+        trainee = KafkaBroker(Path(folder) / "data", free_port(), free_port(), cache_dir, aot_output=made)
+        if not storage.exists():
+            trainee.format_storage().rename(storage)
+        if not classes.exists():
             trainee.start()
             trainee.stop()
-        if made.exists():
-            made.rename(target)
-        else:  # this Java can't: not tried again
-            target.touch()
+            if not made.exists():  # this Java can't: not tried again
+                made.touch()
+            made.rename(classes)
+
+
+def _storage_template(cache_dir: Path) -> Path:
+    """What Kafka's own tool makes of an empty directory: the same each time, but for two ids."""
+    return cache_dir / f"kafka-{KAFKA_VERSION}-storage"
 
 
 def _aot_cache(cache_dir: Path) -> Path:
@@ -119,7 +129,7 @@ class KafkaBroker:
         rotate(self.log_path, _LOG_BYTES)
         properties = self._write_properties()
         java = self._java()
-        self._format(java, properties)
+        self._prepare_storage()
         if self._aot_output is not None:
             java.insert(1, f"-XX:AOTCacheOutput={self._aot_output}")
         self._await_former_broker(time.monotonic() + timeout_seconds)
@@ -169,17 +179,19 @@ class KafkaBroker:
 
     def _write_properties(self) -> Path:
         path = self.data_dir / "server.properties"
-        properties = {**_properties(self.data_dir / "log", self.port, self._controller_port), **self._settings}
+        properties = {**_properties(self._storage, self.port, self._controller_port), **self._settings}
         path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         return path
 
-    def _format(self, java: list[str], properties: Path) -> None:
-        """Gives a new data directory its cluster id; an old one is left as it is."""
-        if (self.data_dir / "log" / "meta.properties").exists():
-            return
-        command = [*java, "kafka.tools.StorageTool", "format"]
+    def format_storage(self) -> Path:
+        """Let Kafka's tool format the broker's storage, which must not exist yet; gives the directory.
+
+        Raises ChildFailedError.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        command = [*self._java(), "kafka.tools.StorageTool", "format", "--cluster-id", _new_kafka_id()]
         result = subprocess.run(
-            [*command, "--cluster-id", _new_cluster_id(), "--config", str(properties)],
+            [*command, "--config", str(self._write_properties())],
             capture_output=True,
             text=True,
             check=False,
@@ -187,10 +199,26 @@ class KafkaBroker:
         )
         if result.returncode != 0:
             raise ChildFailedError(f"Kafka's storage could not be prepared: {result.stdout}{result.stderr}")
+        return self._storage
+
+    @property
+    def _storage(self) -> Path:
+        return self.data_dir / "log"
+
+    def _prepare_storage(self) -> None:
+        """A copy of the template with ids of its own; what a broker has used already is left as it is."""
+        if (self._storage / "meta.properties").exists():
+            return
+        shutil.copytree(_storage_template(self._cache_dir), self._storage, dirs_exist_ok=True, ignore=_but_ids)
+        written = self._storage / "meta.properties.partial"
+        written.write_text(
+            f"version=1\nnode.id={NODE_ID}\ncluster.id={_new_kafka_id()}\ndirectory.id={_new_kafka_id()}\n"
+        )
+        written.rename(self._storage / "meta.properties")  # last: with it the storage counts as formatted
 
     def _await_former_broker(self, deadline: float) -> None:
         """A broker of a starter that was killed needs a moment to end; until then it holds this lock."""
-        path = self.data_dir / "log" / ".lock"
+        path = self._storage / ".lock"
         while path.exists():
             with path.open("r+") as lock:
                 try:
@@ -224,7 +252,12 @@ def _check(child: GuardedChild, deadline: float) -> None:
         raise ChildFailedError(f"Kafka did not answer in time. {child.log_tail()}")
 
 
-def _new_cluster_id() -> str:
+def _but_ids(_folder: str, _names: list[str]) -> list[str]:
+    return ["meta.properties"]
+
+
+def _new_kafka_id() -> str:
+    """A UUID as Kafka writes it."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):  # the storage tool would take it for an option
@@ -235,9 +268,9 @@ def _properties(log_dir: Path, port: int, controller_port: int) -> dict[str, str
     listeners = f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}"
     return {
         "process.roles": "broker,controller",
-        "node.id": "1",
+        "node.id": str(NODE_ID),
         # A fixed voter list, not a dynamic quorum: that would store the port, which may differ at the next start.
-        "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+        "controller.quorum.voters": f"{NODE_ID}@{LOOPBACK}:{controller_port}",
         "controller.listener.names": "CONTROLLER",
         "listeners": listeners,
         "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
