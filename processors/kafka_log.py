@@ -19,6 +19,7 @@ from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.ports import FencedError, RefusedRecordError, TakeState
 from jobledger.processors.core.recovery import LostTailError
 from jobledger.processors.core.state_records import CHECKPOINT_KEY
+from jobledger.schemas.commands import NO_COMMANDS
 from jobledger.schemas.outcomes import encode_outcome
 from jobledger.schemas.topics import Topic, topic_name
 
@@ -41,9 +42,6 @@ READ_WAIT_MS = 10
 TAIL_STEP = 64
 #: Commands that are read at a time past the feed: they wait in memory until they are decided.
 REFILL_BYTES = 4 * 1024 * 1024
-#: Stands for an offset that holds no record although nothing was lost: the mark of a transaction that somebody
-#: else has written to `commands`. What is gone from the log, or not there yet, is not filled in like this.
-NO_COMMANDS = b'{"commands":[]}'
 #: The group's offset is for lag tools and a start near the checkpoint; the checkpoint in `state` is the truth.
 GROUP_OFFSET_SECONDS = 1.0
 

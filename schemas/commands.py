@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from importlib.metadata import version
 
 import msgspec
@@ -50,6 +51,9 @@ class RawCommandRecord(Value, frozen=True, kw_only=True):
     writer: str | None = None
 
 
+#: Stands for an offset that holds no record although nothing was lost: the mark of a transaction that somebody
+#: else has written to `commands`. What is gone from the log, or not there yet, is not filled in like this.
+NO_COMMANDS = b'{"commands":[]}'
 #: The version of Jobledger that writes records here.
 WRITER = version("jobledger")
 _RELEASE = re.compile(r"\d{1,9}\.\d{1,9}(\.\d{1,9})?([a-z0-9.+-]{0,40})")
@@ -78,11 +82,15 @@ class ForeignCommand(Value, frozen=True, kw_only=True):
 
 
 class ReadRecord(Value, frozen=True, kw_only=True):
-    """A command record as read: each place holds a command or what is wrong with it."""
+    """A command record as read: each place holds a command or what is wrong with it.
+
+    `checksum` is that of its bytes.
+    """
 
     commands: list[Command | BrokenCommand | ForeignCommand]
     source: int | None = None
     number: int | None = None
+    checksum: int | None = None
 
 
 def encode_record(record: CommandRecord) -> bytes:
@@ -103,6 +111,11 @@ def join_record(commands: list[bytes], source: int | None = None, number: int | 
     return head + b"}"
 
 
+def checksum(value: bytes) -> int:
+    """By which a record is known again."""
+    return zlib.crc32(value)
+
+
 def read_record(value: bytes) -> ReadRecord:
     """Read a record; a broken command in it becomes a BrokenCommand, one of another release a ForeignCommand.
 
@@ -111,7 +124,9 @@ def read_record(value: bytes) -> ReadRecord:
     try:
         whole = _decode(value)
         if len(value) <= MAX_COMMAND_BYTES and all(fits(one.id, one.stream) for one in whole.commands):
-            return ReadRecord(commands=list(whole.commands), source=whole.source, number=whole.number)
+            return ReadRecord(
+                commands=list(whole.commands), source=whole.source, number=whole.number, checksum=checksum(value)
+            )
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass  # which of the commands it is shows below
     raw = _decode_raw(value)
@@ -119,7 +134,7 @@ def read_record(value: bytes) -> ReadRecord:
         found = len(raw.commands)
         raise msgspec.ValidationError(f"Expected at most {MAX_COMMANDS_PER_RECORD} commands, but there are {found}")
     commands = [_read_command(bytes(one), raw.writer) for one in raw.commands]
-    return ReadRecord(commands=commands, source=raw.source, number=raw.number)
+    return ReadRecord(commands=commands, source=raw.source, number=raw.number, checksum=checksum(value))
 
 
 def take_record(value: bytes) -> ReadRecord:
@@ -127,7 +142,8 @@ def take_record(value: bytes) -> ReadRecord:
     try:
         return read_record(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return ReadRecord(commands=[BrokenCommand(raw=value, reason=f"The record cannot be read: {error}")])
+        broken = BrokenCommand(raw=value, reason=f"The record cannot be read: {error}")
+        return ReadRecord(commands=[broken], checksum=checksum(value))
 
 
 def _read_command(data: bytes, writer: str | None) -> Command | BrokenCommand | ForeignCommand:

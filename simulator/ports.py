@@ -13,11 +13,10 @@ from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.ports import TakeState
 from jobledger.processors.core.relay import TransportError
 from jobledger.processors.core.retained import Retained
+from jobledger.schemas.commands import NO_COMMANDS
 from jobledger.simulator.broker import MemoryBroker
 from jobledger.simulator.network import Network
 
-#: Stands for an offset that holds no record although nothing was lost.
-NO_COMMANDS = b'{"commands":[]}'
 FLUSH_SECONDS = 5.0
 #: Records of `state` that an opening hands over at once.
 STATE_PIECE = 50

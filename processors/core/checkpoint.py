@@ -21,8 +21,9 @@ class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Progress of one partition.
 
     `offset` and `index` name the next command (record offset on `commands`, place in the record) and `seq`
-    the last event. `received` holds the last outbox number taken per source partition, `sent` the last one
-    given per destination. `now_ms` never runs backwards.
+    the last event. `checksum` is that of the record before `offset`, the last one of which nothing is left to decide.
+    `received` holds the last outbox number taken per source partition, `sent` the last one given per destination.
+    `now_ms` never runs backwards.
 
     `pending` is what the last batch had no room for, as far as it fits here. The rest stands in records `p|number`:
     `part_last` is the last number given, `part_taken` how many commands of the first record left have run.
@@ -34,6 +35,7 @@ class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     partitions: int
     offset: int = 0
     index: int = 0
+    checksum: int | None = None
     seq: int = 0
     now_ms: int = 0
     received: dict[int, int] = {}

@@ -161,7 +161,8 @@ class Machine:
                 )
             if offset < checkpoint.offset or not self._wanted(record, checkpoint.index):
                 records.popleft()
-                checkpoint.offset = max(checkpoint.offset, offset + 1)
+                if offset >= checkpoint.offset:
+                    checkpoint.offset, checkpoint.checksum = offset + 1, record.checksum
                 batch.consumed = True
                 continue
             while checkpoint.index < len(record.commands) and not batch.full:
@@ -204,7 +205,7 @@ class Machine:
     def _end_record(self, records: deque[tuple[int, ReadRecord]], offset: int, record: ReadRecord) -> None:
         records.popleft()
         checkpoint = self.checkpoint
-        checkpoint.offset, checkpoint.index = offset + 1, 0
+        checkpoint.offset, checkpoint.index, checkpoint.checksum = offset + 1, 0, record.checksum
         if record.source is not None and record.number is not None:
             checkpoint.received[record.source] = record.number
             if checkpoint.ahead and checkpoint.ahead.get(record.source, 0) <= record.number:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobledger.processors.core.batch import UndecidedError
+from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.idle import IdleProbe
 from jobledger.processors.core.leases import Leases
 from jobledger.processors.core.machine import Incoming, Limits, LostCommandError, Machine, UnknownCommandError
@@ -29,6 +30,7 @@ from jobledger.processors.core.recovery import (
     LostTailError,
     build,
     check_commands,
+    check_last_command,
     check_tail,
     check_topics,
 )
@@ -320,10 +322,19 @@ class Owner:
             check_topics(machine.checkpoint, config.topic_ids(), accept_new=config.accept_new_topics)
             check_tail(self.partition, machine.checkpoint, recovered.last_event_seq)
             check_commands(self.partition, machine.checkpoint, recovered.commands_end)
+            check_last_command(self.partition, machine.checkpoint, await self._last_command(machine.checkpoint))
         except BaseException:
             retained.close()
             raise
         return machine, recovered.commands_end
+
+    async def _last_command(self, checkpoint: Checkpoint) -> list[tuple[int, bytes]]:
+        """The record of the log that stands where the last decided one stood, if it is kept."""
+        if checkpoint.offset == 0 or checkpoint.checksum is None:
+            return []
+        with contextlib.suppress(LostCommandError):
+            return await self._log.commands_from(checkpoint.offset - 1, 1)
+        return []
 
     async def _serve(self) -> None:
         machine = self._machine

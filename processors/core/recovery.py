@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from jobledger.domain.job_state import Job, next_timer_ms
@@ -14,6 +14,7 @@ from jobledger.processors.core.outgoing import read_outbox
 from jobledger.processors.core.pending import PendingQueue, read_part
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, PendingPart, decode_job, decode_state
+from jobledger.schemas.commands import NO_COMMANDS, checksum
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 
 _BATCH = 10_000
@@ -164,4 +165,21 @@ def check_commands(partition: int, checkpoint: Checkpoint, commands_end: int) ->
             f"Partition {partition}: the log of commands ends at offset {commands_end}, but the checkpoint says that "
             f"{checkpoint.offset} comes next. Records were lost; the partition stays closed. "
             f"Run `jobledger replay verify`."
+        )
+
+
+def check_last_command(partition: int, checkpoint: Checkpoint, found: Sequence[tuple[int, bytes]]) -> None:
+    """Raise LostTailError when another record stands where the last decided one stood; `found` is read from there.
+
+    The log was cut off and has grown again beyond the checkpoint: what stands before that was never decided. Nothing
+    can be told of a record that is not kept any more.
+    """
+    last = checkpoint.offset - 1
+    if checkpoint.checksum is None or not found or found[0][0] != last or found[0][1] == NO_COMMANDS:
+        return
+    if checksum(found[0][1]) != checkpoint.checksum:
+        raise LostTailError(
+            f"Partition {partition}: the command record at offset {last} is not the one that was decided: records were "
+            f"lost and others have come in their places, which would never be decided. The partition stays closed. "
+            f"Restore the topic from a copy, or send the commands since then again."
         )

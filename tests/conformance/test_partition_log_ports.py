@@ -19,8 +19,9 @@ from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.machine import LostCommandError
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.ports import FencedError, PartitionLog, RefusedRecordError
-from jobledger.processors.kafka_log import NO_COMMANDS, KafkaPartitionLog
+from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.replay.log import Log
+from jobledger.schemas.commands import NO_COMMANDS
 from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 from jobledger.schemas.topics import Topic
 from jobledger.settings import KafkaSettings

@@ -10,8 +10,8 @@ from owner_in_memory import OwnerInMemory, PartitionInMemory, new_job
 from uuid_utils.compat import uuid7
 
 from jobledger.processors.core.machine import LostCommandError
-from jobledger.processors.kafka_log import NO_COMMANDS, KafkaPartitionLog
-from jobledger.schemas.commands import Command, CommandRecord, encode_record
+from jobledger.processors.kafka_log import KafkaPartitionLog
+from jobledger.schemas.commands import NO_COMMANDS, Command, CommandRecord, encode_record
 from jobledger.settings import KafkaSettings
 
 
