@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
@@ -34,15 +34,23 @@ class TopicWatch(TaskService):
 
     A topic that was deleted and made anew looks like the old one to clients, once its new records have passed the old
     offsets: its id alone is another. `ends` gives the offset by partition of `commands` that must not lie behind
-    the end of the log.
+    the end of the log. `remembered` tells the ids of an earlier time, none while that can't be told: it is asked until
+    it tells some.
     """
 
     name = "topics"
 
-    def __init__(self, config: ClientConfig, cell: str, ends: Callable[[], Mapping[int, int]] | None = None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        cell: str,
+        ends: Callable[[], Mapping[int, int]] | None = None,
+        remembered: Callable[[], Awaitable[TopicIds]] | None = None,
+    ) -> None:
         self._admin = AdminClient({**config, "log_level": 0})
         self._cell = cell
         self._ends = ends
+        self._remembered = remembered
         self._known: dict[str, str] = {}
         self._suspicion = 0
 
@@ -80,6 +88,12 @@ class TopicWatch(TaskService):
             if found.get(role) != known:
                 return changed_sentence(topic_name(self._cell, Topic(role)), known, found.get(role))
         self._known.update({role: found[role] for role in found.keys() - self._known.keys()})
+        if self._remembered is not None:
+            remembered = await self._remembered()
+            for role, known in remembered.items():
+                if role in found and found[role] != known:
+                    return changed_sentence(topic_name(self._cell, Topic(role)), known, found[role])
+            self._remembered = None if remembered else self._remembered
         if not expected:
             return None
         ends = await asyncio.to_thread(self._commands_ends, list(expected))

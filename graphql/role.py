@@ -43,6 +43,8 @@ class RoleSettings(ApiSettings, Protocol):
     def instance_id(self) -> str: ...  # noqa: D102
     @property
     def log_level(self) -> Any: ...  # noqa: D102
+    @property
+    def accept_new_topics(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(slots=True)
@@ -109,6 +111,12 @@ def _add_checks(health: Health, parts: Parts) -> None:
     health.add("database", database, timeout=3.0, slow_after=0.5, critical=False)
 
 
+def topic_watch(settings: RoleSettings, parts: Parts) -> TopicWatch:
+    """Sees also what was made anew while this process did not run: the projectors have noted what they read."""
+    remembered = None if settings.accept_new_topics else parts.model.topic_ids
+    return TopicWatch(settings.kafka.client_config(), settings.cell, remembered=remembered)
+
+
 async def run(settings: RoleSettings) -> int:
     """Run the api until a signal or a failure; the process's exit code."""
     instance_id = instance_name("api", settings.instance_id)
@@ -123,7 +131,7 @@ async def run(settings: RoleSettings) -> int:
 
     services: list[Service] = [
         HealthServer(api.health, metrics, host=settings.host, port=settings.health_port),
-        TopicWatch(settings.kafka.client_config(), settings.cell),
+        topic_watch(settings, api.parts),
         *api.services,
         HttpServer(api.app, settings.host, settings.api_port, end_streams),
     ]

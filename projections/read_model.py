@@ -19,6 +19,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from jobledger.eventlog.positions import Vector, reached
 from jobledger.projections.queries import Params, Queries
+from jobledger.schemas.topics import Topic
 from jobledger.telemetry.logs import get_logger
 
 log = get_logger()
@@ -112,6 +113,15 @@ class ReadModel(Queries):
         """For the health page: the last migration of the schema."""
         found = await self._fetch("SELECT max(number) AS migration FROM migrations", {})
         return dict(found[0])
+
+    async def topic_ids(self) -> dict[str, str]:
+        """The broker's ids of the topics that projectors have read, by role; none while Postgres can't tell."""
+        try:
+            query: LiteralString = "SELECT topic_id FROM positions WHERE topic_id <> '' ORDER BY partition LIMIT 1"
+            found = await self._fetch(query, {})
+        except ReadModelUnavailableError:
+            return {}
+        return {Topic.EVENTS.value: found[0]["topic_id"]} if found else {}
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:

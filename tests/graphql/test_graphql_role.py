@@ -10,9 +10,13 @@ import sys
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from jobledger.dev.ports import free_port
+from jobledger.eventlog.topic_watch import LOOK_SECONDS, topic_ids
+from jobledger.eventlog.topics import TopicError
+from jobledger.graphql.role import topic_watch
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 PROGRAM = """
@@ -81,3 +85,26 @@ async def _ready(http: httpx.AsyncClient, health: int) -> None:
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.1)
+
+
+async def test_events_that_were_made_anew_while_it_did_not_run_are_refused(api: Any, settings: Any) -> None:
+    """The process remembers nothing; the projectors have noted which topic they read."""
+    noted = (
+        "INSERT INTO positions (partition, topic_id) VALUES (0, %s) ON CONFLICT (partition) DO UPDATE SET topic_id = %s"
+    )
+    found = (await asyncio.to_thread(topic_ids, settings.kafka.client_config(), settings.cell))["events"]
+    async with await psycopg.AsyncConnection.connect(
+        settings.postgres_dsn.get_secret_value(), autocommit=True, options="-c search_path=jobledger"
+    ) as postgres:
+        for known, accept, fault in ((found, False, False), ("other", True, False), ("other", False, True)):
+            await postgres.execute(noted, [known, known])
+            watch = topic_watch(settings.model_copy(update={"accept_new_topics": accept}), api.api.parts)
+            await watch.start()
+            waiting = asyncio.ensure_future(watch.wait())
+            done, _ = await asyncio.wait([waiting], timeout=30 if fault else 3 * LOOK_SECONDS)
+            assert bool(done) == fault
+            if fault:
+                with pytest.raises(TopicError, match="events' was deleted and made anew"):
+                    waiting.result()
+            waiting.cancel()
+            await watch.stop()
