@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +55,7 @@ GROUPS = {
 
 _folder = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 _shared = pytest.StashKey[SharedServers]()
+_own_broker = pytest.StashKey[KafkaBroker]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,6 +105,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """In a parallel run, a worker's own broker runs beside the shared one only while tests want it."""
+    yield
+    broker = item.config.stash.get(_own_broker, None)
+    wanted = nextitem is not None and "session_broker" in getattr(nextitem, "fixturenames", ())
+    if broker is not None and not wanted and hasattr(item.config, "workerinput"):
+        broker.stop()
+
+
 def _given(request: pytest.FixtureRequest, variable: str, name: str) -> str | None:
     """The address of a server that this process does not start: told by the user, or shared by a parallel run."""
     if address := os.environ.get(variable):
@@ -122,9 +133,10 @@ def server_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def session_broker(server_dir: Path) -> Iterator[KafkaBroker]:
+def session_broker(request: pytest.FixtureRequest, server_dir: Path) -> Iterator[KafkaBroker]:
     broker = KafkaBroker(server_dir / "kafka", free_port(), free_port(), default_cache_dir())
     broker.start()
+    request.config.stash[_own_broker] = broker
     yield broker
     broker.stop()
 

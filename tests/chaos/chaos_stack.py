@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from role_forks import ForkedRole, RoleForks
 from uuid_utils.compat import uuid7
 
 from jobledger.dev.descendants import Descendants
@@ -31,9 +31,11 @@ LEFT_SECONDS = 10.0
 class Role:
     """One process of one role; `wanted` ones are started again when they end."""
 
-    def __init__(self, name: str, environment: dict[str, str], folder: Path, parent_pipe: int) -> None:
+    def __init__(
+        self, name: str, environment: dict[str, str], folder: Path, parent_pipe: int, forks: RoleForks
+    ) -> None:
         self.name = name
-        self._parent_pipe = parent_pipe
+        self._forks = forks
         self.role = name.rpartition("-")[0]
         self.port = free_port()
         self.starts = 0
@@ -46,7 +48,7 @@ class Role:
             "JOBLEDGER_HEALTH_PORT": str(self.port),
         }
         self._log = folder / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedRole | None = None
 
     @property
     def pid(self) -> int:
@@ -66,16 +68,8 @@ class Role:
 
     def _start(self) -> None:
         self.starts += 1
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "jobledger.cli", self.role],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(self._parent_pipe,),  # it ends when this process does
-                start_new_session=True,
-            )
+        # It ends when this process does: the parent's pipe is with it.
+        self._process = self._forks.start(self.role, self._environment, self._log)
 
     def kill(self) -> float:
         """kill -9 of the role alone, not of what it has started; it stays down. Gives the moment."""
@@ -163,9 +157,10 @@ class Stack:
             "JOBLEDGER_KAFKA_REPLICATION_FACTOR": "1",
             "JOBLEDGER_KAFKA_MIN_INSYNC_REPLICAS": "1",
         }
+        self._forks = RoleForks(environment, self._pipe[0])
         counts = {"scheduler": 2, "projector": 2, "api": 1, "worker": 3}
         self.roles = {
-            name: Role(name, environment, folder, self._pipe[0])
+            name: Role(name, environment, folder, self._pipe[0], self._forks)
             for role, count in counts.items()
             for name in (f"{role}-{number + 1}" for number in range(count))
         }
@@ -224,6 +219,7 @@ class Stack:
             role.stop()
         for role in self.roles.values():
             role.end()
+        self._forks.close()
         left = self.descendants.left_after(LEFT_SECONDS)
         self.descendants.kill()
         for end in self._pipe:
@@ -304,10 +300,11 @@ class Client:
 
 
 class Probe(threading.Thread):
-    """Asks every partition's owner something ten times a second and notes how long the answer takes."""
+    """Asks every partition's owner something, `every` so many seconds, and notes how long the answer takes."""
 
-    def __init__(self, bootstrap: str, cell: str, streams: dict[int, str]) -> None:
+    def __init__(self, bootstrap: str, cell: str, streams: dict[int, str], every: float = 0.1) -> None:
         super().__init__(daemon=True)
+        self._every = every
         self._cell = cell
         self._streams = streams
         self._closing = threading.Event()
@@ -331,7 +328,7 @@ class Probe(threading.Thread):
         turn = 0.0
         while not self._closing.is_set():
             if time.monotonic() > turn:
-                turn = time.monotonic() + 0.1
+                turn = time.monotonic() + self._every
                 self._ask()
             message = self._consumer.poll(0.02)
             if message is None or message.error() is not None:

@@ -16,6 +16,7 @@ import pytest
 from chaos_stack import PARTITIONS, Probe, Role
 from confluent_kafka import Producer
 from log_cell import DURABILITY, USER, submit
+from role_forks import RoleForks
 from uuid_utils.compat import uuid7
 
 from jobledger.domain.identity import job_stream, partition_of
@@ -113,12 +114,14 @@ def schedulers(bootstrap_servers: str, cell: str) -> Iterator[list[Role]]:
     ensure_topics(kafka.client_config(), cell, PARTITIONS, DURABILITY)
     pipe = os.pipe()
     with tempfile.TemporaryDirectory(prefix="jobledger-restarts-") as folder:
-        roles = [Role(f"scheduler-{n}", environment, Path(folder), pipe[0]) for n in (1, 2)]
+        forks = RoleForks(environment, pipe[0])
+        roles = [Role(f"scheduler-{n}", environment, Path(folder), pipe[0], forks) for n in (1, 2)]
         yield roles
         for role in roles:
             role.stop()
         for role in roles:
             role.end()
+        forks.close()
     for end in pipe:
         os.close(end)
 
@@ -133,7 +136,7 @@ def test_sixty_restarts_at_random_moments_leave_a_cell_that_serves(
     while len(streams) < PARTITIONS:
         stream = job_stream("default", str(uuid7()))
         streams.setdefault(partition_of(stream, PARTITIONS), stream)
-    probe, load = Probe(bootstrap_servers, cell, streams), Load(bootstrap_servers, cell)
+    probe, load = Probe(bootstrap_servers, cell, streams, every=0.5), Load(bootstrap_servers, cell)
     restarts = [Restarts(role, seed + n) for n, role in enumerate(schedulers)]
     try:
         for thread in (probe, load, *restarts):

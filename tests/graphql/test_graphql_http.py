@@ -12,7 +12,6 @@ from graphql import get_introspection_query
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from jobledger.dev.kafka import KafkaBroker
 from jobledger.graphql.offsets import PartitionCountError
 from jobledger.graphql.server import HttpServer
 from jobledger.schemas.topics import Topic, topic_name
@@ -193,10 +192,10 @@ async def test_an_api_with_another_number_of_partitions_does_not_start(system: A
         await system.api(partitions=8)
 
 
-async def test_commands_are_counted_before_any_is_sent(system: Any, kafka_broker: KafkaBroker) -> None:
+async def test_commands_are_counted_before_any_is_sent(system: Any, bootstrap_servers: str) -> None:
     """A cell whose `commands` has another number of partitions than its other topics."""
     name = topic_name(system.settings.cell, Topic.COMMANDS)
-    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap_servers, "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     for done in admin.create_partitions([NewPartitions(name, 6)]).values():  # type: ignore[no-untyped-call]
         await asyncio.to_thread(done.result, 10)
     async with asyncio.timeout(20):
