@@ -290,6 +290,7 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[tuple[int, bytes]]:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # a fetch that waits at the end of a partition would hold the next one up
         }
     )
     try:
