@@ -121,7 +121,8 @@ def test_a_command_to_an_ended_job_is_told_how_it_ended(end: str) -> None:
     assert (outcome.status, outcome.status_after) == (OutcomeStatus.REJECTED, status)
     assert outcome.rejection is not None
     assert outcome.rejection.code is Code.ALREADY_ENDED
-    assert outcome.rejection.message == f"Expected to cancel job '{stream}', but it is {status}."
+    advice = ": redrive or discard it" if end == "dead" else ""
+    assert outcome.rejection.message == f"Expected to cancel job '{stream}', but it is {status}{advice}."
     if end != "dead":
         partition.turn(NOW + DAY_MS)
         gone = partition.ask(NOW + DAY_MS, stream, jc.CancelJob(), "too late")
