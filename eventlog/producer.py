@@ -34,7 +34,8 @@ class RecordProducer:
     """
 
     def __init__(self, config: ClientConfig) -> None:
-        self._producer = Producer(config)
+        #: None once it has stopped: the threads and connections of the client go at once, whoever still knows this.
+        self._producer: Producer | None = Producer(config)
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -51,14 +52,18 @@ class RecordProducer:
         """Wait up to 5 s for what is under way, then stop; may be called twice."""
         if self._thread is None:
             return
-        await asyncio.to_thread(self._producer.flush, FLUSH_SECONDS)
+        await asyncio.to_thread(self.flush, FLUSH_SECONDS)
         self._stopping.set()
         await asyncio.to_thread(self._thread.join)
         self._thread = None
+        await asyncio.to_thread(self._let_go)
+
+    def _let_go(self) -> None:
+        self._producer = None
 
     def flush(self, seconds: float) -> int:
         """Wait, in the calling thread, for all deliveries, at most so long; how many are still under way."""
-        return self._producer.flush(seconds)
+        return 0 if self._producer is None else self._producer.flush(seconds)
 
     async def wait(self) -> None:
         """Return when stopped; raise what makes the producer of no use."""
@@ -97,8 +102,10 @@ class RecordProducer:
     ) -> None:
         """Produce a record from any thread, also while the loop stands; `delivered` is called in the producer's own.
 
-        Raises BackpressureError when the client's own queue is full.
+        Raises BackpressureError when the client's own queue is full, and after `stop`.
         """
+        if self._producer is None:
+            raise BackpressureError("This process is stopping and sends nothing any more; try again later.")
         try:
             self._producer.produce(topic, value, key, partition, on_delivery=delivered)
         except BufferError as error:
@@ -111,6 +118,7 @@ class RecordProducer:
     def _serve(self) -> None:
         failure: BaseException | None = None
         try:
+            assert self._producer is not None, "it is let go of after this thread"
             while not self._stopping.is_set():
                 self._producer.poll(POLL_SECONDS)
         except BaseException as error:  # noqa: BLE001 - the thread's end is told to the loop, whatever it was

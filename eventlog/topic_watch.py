@@ -47,7 +47,8 @@ class TopicWatch(TaskService):
         ends: Callable[[], Mapping[int, int]] | None = None,
         remembered: Callable[[], Awaitable[TopicIds]] | None = None,
     ) -> None:
-        self._admin = AdminClient({**config, "log_level": 0})
+        self._config: ClientConfig = {**config, "log_level": 0}
+        self._admin: AdminClient | None = None
         self._cell = cell
         self._ends = ends
         self._remembered = remembered
@@ -66,9 +67,15 @@ class TopicWatch(TaskService):
 
     async def start(self) -> None:
         """Look for the first time; when the brokers do not answer, the first look is a later one."""
+        self._admin = AdminClient(self._config)
         with contextlib.suppress(KafkaException, TimeoutError):
             self._known = await asyncio.to_thread(self._look)
         self._begin(self._run(), "topic-watch")
+
+    async def stop(self) -> None:
+        """Look no more; may be called twice."""
+        await super().stop()
+        self._admin = None
 
     async def _run(self) -> None:
         while True:
@@ -107,9 +114,11 @@ class TopicWatch(TaskService):
         return None
 
     def _look(self) -> dict[str, str]:
+        assert self._admin is not None, "start() first"
         return read_topic_ids(self._admin, self._cell)
 
     def _commands_ends(self, partitions: list[int]) -> dict[int, int]:
+        assert self._admin is not None, "start() first"
         name = topic_name(self._cell, Topic.COMMANDS)
         wanted = {TopicPartition(name, p): OffsetSpec.latest() for p in partitions}  # type: ignore[no-untyped-call]
         answers = self._admin.list_offsets(wanted, request_timeout=ASK_SECONDS)

@@ -30,7 +30,7 @@ from jobledger.telemetry.metrics import Metrics
 
 sys.path.append(str(Path(__file__).parent.parent / "processors"))  # for `memory_owner`
 
-PARTITIONS = 4
+PARTITIONS = 2
 ERROR = "__typename ... on UserError { code message path value remedy } ... on Pending { commandId jobId message }"
 SUBMIT = (
     "mutation($input: SubmitJobInput!) { submitJob(input: $input) { "

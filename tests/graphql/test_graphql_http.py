@@ -188,7 +188,7 @@ async def test_a_taken_port_is_one_sentence(api: Any) -> None:
 
 
 async def test_an_api_with_another_number_of_partitions_does_not_start(system: Any) -> None:
-    with pytest.raises(PartitionCountError, match=r"has 4 partitions, but JOBLEDGER_PARTITIONS is 8; set it"):
+    with pytest.raises(PartitionCountError, match=r"has 2 partitions, but JOBLEDGER_PARTITIONS is 8; set it"):
         await system.api(partitions=8)
 
 
@@ -201,7 +201,7 @@ async def test_commands_are_counted_before_any_is_sent(system: Any, bootstrap_se
     async with asyncio.timeout(20):
         while len((await asyncio.to_thread(admin.list_topics, name)).topics[name].partitions) != 6:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-    with pytest.raises(PartitionCountError, match=rf"'{name}' has 6 partitions, but JOBLEDGER_PARTITIONS is 4"):
+    with pytest.raises(PartitionCountError, match=rf"'{name}' has 6 partitions, but JOBLEDGER_PARTITIONS is 2"):
         await system.api()
 
 

@@ -31,7 +31,7 @@ def _environment(settings: Any, port: int, health: int) -> dict[str, str]:
     return {
         **os.environ,
         "JOBLEDGER_CELL": settings.cell,
-        "JOBLEDGER_PARTITIONS": "4",
+        "JOBLEDGER_PARTITIONS": str(settings.partitions),
         "JOBLEDGER_POSTGRES_DSN": settings.postgres_dsn.get_secret_value(),
         "JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "JOBLEDGER_API_PORT": str(port),

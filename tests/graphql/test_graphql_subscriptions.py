@@ -89,7 +89,7 @@ async def test_a_subscriber_that_moves_between_apis_misses_nothing_and_gets_noth
     apis = [await system.api(), await system.api()]
     seen: list[dict[str, Any]] = []
     jobs: list[str] = []
-    start = encode_position(system.settings.cell, dict.fromkeys(range(4), 0))
+    start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))
     after = start
     for turn in range(6):
         ids, _ = await _submit(apis[turn % 2], 7)
@@ -107,9 +107,9 @@ async def test_what_is_older_than_memory_is_read_from_the_log(system: Any, monke
     monkeypatch.setattr("jobledger.graphql.offsets.CLOSE_ENOUGH", 10)
     api = await system.api()
     await _submit(api, 200)
-    start = encode_position(system.settings.cell, dict.fromkeys(range(4), 0))
+    start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))
     tail = api.api.parts.tail
-    await _until(lambda: not any(tail.covers(partition, 0) for partition in range(4)))
+    await _until(lambda: not any(tail.covers(partition, 0) for partition in range(system.settings.partitions)))
     async with api.websocket(EVENTS, {"after": start}) as items:
         await _take(items, 1)
         more, _ = await _submit(api, 50)
@@ -162,7 +162,7 @@ async def test_filters_by_type_tag_and_queue(api: Any) -> None:
 async def test_filters_by_several_jobs(system: Any) -> None:
     """What is in memory and what comes live; of these jobs alone, each event once."""
     api = await system.api()
-    start = encode_position(system.settings.cell, dict.fromkeys(range(4), 0))
+    start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))
     first, _ = await _submit(api, 6, delaySeconds=60)
     wanted = {"jobIds": [first[1], first[4]]}
     async with api.websocket(EVENTS, {"filter": wanted, "after": start}) as items:
@@ -181,7 +181,7 @@ async def test_a_slow_subscriber_is_told_to_come_back_and_then_misses_nothing(
 ) -> None:
     monkeypatch.setattr("jobledger.graphql.event_tail.MAX_WAITING", 5)
     api = await system.api()
-    start = encode_position(system.settings.cell, dict.fromkeys(range(4), 0))
+    start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))
     context = api.api.parts.context("WEBSOCKET")
     stream = api.api.parts.events.stream(context, None, start, False)
     waiting = asyncio.ensure_future(anext(stream))
@@ -244,4 +244,5 @@ async def test_mutations_over_websocket_and_an_end_when_the_api_stops(api: Any) 
         api.api.parts.tail.end_all("stopping")
         (last,) = [payload["data"]["jobEvents"] async for payload in items]
     assert last["__typename"] == "Resync" and last["message"] == "stopping"
-    assert set(decode_position(api.api.parts.settings.cell, last["position"], 4)) == {0, 1, 2, 3}
+    partitions = api.api.parts.settings.partitions
+    assert set(decode_position(api.api.parts.settings.cell, last["position"], partitions)) == set(range(partitions))

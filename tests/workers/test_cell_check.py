@@ -45,7 +45,8 @@ async def test_a_worker_with_the_wrong_number_ends_with_one_sentence(
     assert await asyncio.to_thread(process.wait, 60) == 2
     lines = [line for line in (tmp_path / "w-1.log").read_text().splitlines() if not line.startswith("{")]
     assert lines == [
-        f"Topic '{owners.cell}.commands' has 4 partitions, but JOBLEDGER_PARTITIONS is 16: what was sent would go "
-        f"astray. Set it to 4, the number that the cell was made with, or name another cell in JOBLEDGER_CELL."
+        f"Topic '{owners.cell}.commands' has {PARTITIONS} partitions, but JOBLEDGER_PARTITIONS is 16: what was sent "
+        f"would go astray. Set it to {PARTITIONS}, the number that the cell was made with, or name another cell in "
+        f"JOBLEDGER_CELL."
     ]
     assert owners.commands == []

@@ -27,7 +27,7 @@ from jobledger.schemas.worker import decode_tasks, encode_message, join_tasks
 from jobledger.settings import KafkaSettings
 
 T = TypeVar("T")
-PARTITIONS = 4
+PARTITIONS = 2
 USER = Actor(ActorKind.USER, "ann")
 #: Of most jobs here: what fails is not tried again while the test lasts, and still it is not its only attempt.
 LATER = RetryPolicy(max_attempts=3, initial_seconds=3_600, max_seconds=3_600)
