@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -59,12 +59,13 @@ def _short(rejection: Rejection) -> Rejection:
 class Answers:
     """What one batch tells; see `Batch`."""
 
-    def __init__(self, machine: Machine, plan: Plan, now: int, peek: Callable[[str], State | None]) -> None:
-        """`peek` gives a stream's state as the batch sees it."""
+    def __init__(self, machine: Machine, plan: Plan, now: int, touched: Mapping[str, State]) -> None:
+        """`touched` has the streams that the batch has changed. (Not the batch itself: two that know each other, and
+        all that they hold, would stay until the garbage collector comes.)"""
         self._machine = machine
         self._plan = plan
         self._now = now
-        self._peek = peek
+        self._touched = touched
 
     def tell(self, command: Command, result: str, what: Outcome | Rejection | Answer | None) -> None:
         """What became of a command, for logs and for whoever waits for it."""
@@ -97,7 +98,7 @@ class Answers:
         answer: Answer | None = None,
     ) -> Outcome:
         """An outcome by what the batch sees of the stream; by its stub when it has ended."""
-        state = self._peek(stream or command.stream)
+        state = self.peek(stream or command.stream)
         stub = self.stub(stream or command.stream) if state is None else None
         version = head(state).version if state is not None else stub.version if stub else 0
         status_after = state.status.value if isinstance(state, Job) else stub.status if stub else None
@@ -132,6 +133,11 @@ class Answers:
                     rejection=rejection,
                 )
             )
+
+    def peek(self, stream: str) -> State | None:
+        """The state of a stream as the batch sees it."""
+        state = self._touched.get(stream)
+        return self._machine.load(stream) if state is None else state
 
     def stub(self, stream: str) -> Stub | None:
         """What is left of an ended stream."""

@@ -102,7 +102,7 @@ class Batch:
         self._dirty_workers: dict[tuple[str, str], None] = {}
         self._to_dispatch: dict[str, None] = {}
         self._keys: dict[bytes, KeyEntry] = {}
-        self._answers = Answers(machine, self._plan, self._stamp_ms, self.peek)
+        self._answers = Answers(machine, self._plan, self._stamp_ms, self._touched)
         self._at: tuple[int, int] | None = None
         #: Source partition and number of the outbox record that is being taken, for its events.
         self.source: tuple[int | None, int | None] = (None, None)
@@ -308,8 +308,7 @@ class Batch:
 
     def peek(self, stream: str) -> State | None:
         """The state of a stream as this batch sees it."""
-        state = self._touched.get(stream)
-        return self._machine.load(stream) if state is None else state
+        return self._answers.peek(stream)
 
     def _write_events(
         self, command: Command, state: State | None, events: list[AnyEvent]
