@@ -95,12 +95,9 @@ class TopicWatch(TaskService):
             if found.get(role) != known:
                 return changed_sentence(topic_name(self._cell, Topic(role)), known, found.get(role))
         self._known.update({role: found[role] for role in found.keys() - self._known.keys()})
-        if self._remembered is not None:
-            remembered = await self._remembered()
-            for role, known in remembered.items():
-                if role in found and found[role] != known:
-                    return changed_sentence(topic_name(self._cell, Topic(role)), known, found[role])
-            self._remembered = None if remembered else self._remembered
+        if self._remembered is not None and (remembered := await self._remembered()):
+            self._known.update(remembered)  # compared from the next look on
+            self._remembered = None
         if not expected:
             return None
         ends = await asyncio.to_thread(self._commands_ends, list(expected))
