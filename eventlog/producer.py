@@ -63,7 +63,8 @@ class RecordProducer:
 
     def flush(self, seconds: float) -> int:
         """Wait, in the calling thread, for all deliveries, at most so long; how many are still under way."""
-        return 0 if self._producer is None else self._producer.flush(seconds)
+        producer = self._producer
+        return 0 if producer is None else producer.flush(seconds)
 
     async def wait(self) -> None:
         """Return when stopped; raise what makes the producer of no use."""
@@ -104,10 +105,11 @@ class RecordProducer:
 
         Raises BackpressureError when the client's own queue is full, and after `stop`.
         """
-        if self._producer is None:
+        producer = self._producer  # `stop` may let go of it meanwhile
+        if producer is None:
             raise BackpressureError("This process is stopping and sends nothing any more; try again later.")
         try:
-            self._producer.produce(topic, value, key, partition, on_delivery=delivered)
+            producer.produce(topic, value, key, partition, on_delivery=delivered)
         except BufferError as error:
             raise BackpressureError("Too many records wait for Kafka; try again later.") from error
         except KafkaException as error:
