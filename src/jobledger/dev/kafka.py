@@ -209,7 +209,8 @@ class KafkaBroker:
         """A copy of the template with ids of its own; what a broker has used already is left as it is."""
         if (self._storage / "meta.properties").exists():
             return
-        shutil.copytree(_storage_template(self._cache_dir), self._storage, dirs_exist_ok=True, ignore=_but_ids)
+        template, but_ids = _storage_template(self._cache_dir), shutil.ignore_patterns("meta.properties")
+        shutil.copytree(template, self._storage, dirs_exist_ok=True, ignore=but_ids)
         written = self._storage / "meta.properties.partial"
         written.write_text(
             f"version=1\nnode.id={NODE_ID}\ncluster.id={_new_kafka_id()}\ndirectory.id={_new_kafka_id()}\n"
@@ -250,10 +251,6 @@ def _check(child: GuardedChild, deadline: float) -> None:
         raise ChildFailedError(f"Kafka ended with status {child.exit_code}. {child.log_tail()}")
     if time.monotonic() > deadline:
         raise ChildFailedError(f"Kafka did not answer in time. {child.log_tail()}")
-
-
-def _but_ids(_folder: str, _names: list[str]) -> list[str]:
-    return ["meta.properties"]
 
 
 def _new_kafka_id() -> str:
