@@ -79,6 +79,8 @@ class LogReader:
             self._ends[partition] = high
             if start in (OFFSET_END, OFFSET_BEGINNING):
                 at.offset = high if start == OFFSET_END else low
+            if at.offset >= high:
+                self._behind.discard(partition)  # told by nobody before the first empty fetch is over: half a second
             resolved.append(at)
         return resolved
 

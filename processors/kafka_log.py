@@ -112,6 +112,7 @@ class KafkaPartitionLog:
         wanted = self._wanted
         self._close()
         producer = Producer(self._producer_config)
+        _meet(producer, topic_name(self._cell, Topic.STATE))
         _fence(producer, wanted)
         self._producer = producer
         self._group = Consumer(self._group_config)
@@ -297,6 +298,16 @@ class KafkaPartitionLog:
             if consumer is not None:
                 consumer.close()
         self._producer = self._group = self._reader = None
+
+
+def _meet(producer: Producer, topic: str) -> None:
+    """Wait until the producer knows the brokers.
+
+    An `init_transactions` that finds its first connection being replaced by one to a broker's own address looks for the
+    coordinator again half a second later only (librdkafka 2.x, `rd_kafka_txn_coord_query`): half of all openings did.
+    """
+    with contextlib.suppress(KafkaException):  # who is not there now is waited for, and told of, by what comes next
+        producer.list_topics(topic, timeout=INIT_STEP_SECONDS)
 
 
 def _fence(producer: Producer, wanted: threading.Event) -> None:
