@@ -7,6 +7,7 @@ their own database. A test that does things to a server asks for `kafka_broker` 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -47,6 +48,11 @@ GROUPS = {
     "tests/conformance/test_transports.py": "own-servers",
     "tests/dev/test_embedded_servers.py": "own-servers",
     "tests/graphql/test_event_gaps.py": "own-servers",
+    "tests/graphql/test_graphql_mutations.py": "mutations",
+    "tests/graphql/test_graphql_queries.py": "queries",
+    "tests/graphql/test_graphql_subscriptions.py": "subscriptions",
+    "tests/graphql/test_graphql_http.py": "http",
+    "tests/graphql/test_graphql_hostile.py": "http",
     "tests/processors/test_idle_owners.py": "own-servers",
     "tests/projections/test_projector_outages.py": "own-servers",
     "tests/workers/test_worker_lease.py": "own-servers",
@@ -73,6 +79,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Each worker learns where to ask."""
     node.workerinput[SERVERS_INPUT] = node.config.stash[_folder].name
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: to go through it again and again costs a tenth of all the time of the processor."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -104,7 +104,7 @@ def start(server_dir: Path) -> Iterator[Callable[..., Dev]]:
         wait_until_gone(dev.seen, 30)
 
 
-def test_the_ready_file_names_a_stack_that_answers_and_goes_away_with_it(start: Callable[..., Dev]) -> None:
+def test_a_stack_is_named_by_its_ready_file_guarded_and_mended_and_goes_away(start: Callable[..., Dev]) -> None:
     dev = start("workers=2")
     document = dev.ready()
     assert [role["instance_id"] for role in document["roles"]] == [
@@ -119,22 +119,40 @@ def test_the_ready_file_names_a_stack_that_answers_and_goes_away_with_it(start: 
     with psycopg.connect(document["postgres_dsn"]) as connection:
         assert connection.execute("SELECT current_database()").fetchone() == ("jobledger",)
     assert "worker-2 started" in (dev.data_dir / "logs" / "worker-2.log").read_text()
+    _is_alone_on_its_directory(dev, start)
+    _starts_a_killed_role_again(dev)
+    document = _starts_killed_servers_again(dev)
     assert dev.end() == 0
     wait_until_gone(pids(document), 0.5)
     assert not dev.ready_file.exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_workers_and_api_stop_before_scheduler_and_projector(
-    start: Callable[..., Dev], tmp_path: Path, how: signal.Signals
-) -> None:
-    order = tmp_path / "order"
-    dev = start(STANDIN_ORDER=str(order))
-    dev.ready()
-    assert dev.end(how) == 0
-    ended = order.read_text().split()
-    assert set(ended[:2]) == {"worker-1", "api-1"}
-    assert set(ended[2:]) == {"scheduler-1", "projector-1"}
+def _is_alone_on_its_directory(dev: Dev, start: Callable[..., Dev]) -> None:
+    second = start()
+    assert second.process.wait(20) == 2
+    assert f"used by another jobledger dev (process {dev.process.pid}): stop it" in second.output.read_text()
+    assert dev.process.poll() is None
+
+
+def _starts_a_killed_role_again(dev: Dev) -> None:
+    """And the ready file follows."""
+    former = {role["instance_id"]: role["pid"] for role in dev.ready()["roles"]}
+    os.kill(former["worker-1"], signal.SIGKILL)
+    document = dev.ready(lambda seen: former["worker-1"] not in pids(seen) and 0 not in pids(seen))
+    now = {role["instance_id"]: role["pid"] for role in document["roles"]}
+    assert now.pop("worker-1") != former.pop("worker-1")
+    assert now == former
+    assert "worker-1 ended with signal 9; it starts again in 0.5 s." in dev.output.read_text()
+
+
+def _starts_killed_servers_again(dev: Dev) -> dict[str, Any]:
+    former = dev.ready()
+    os.kill(former["broker"]["pid"], signal.SIGKILL)
+    os.kill(former["postgres"]["pid"], signal.SIGKILL)
+    document = dev.ready(lambda seen: all(seen[name] != former[name] for name in ("broker", "postgres")))
+    with psycopg.connect(document["postgres_dsn"]) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    return document
 
 
 def test_kill_9_of_the_supervisor_leaves_no_orphan_and_the_next_start_has_all_history(
@@ -156,28 +174,6 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan_and_the_next_start_has_all_hi
     with psycopg.connect(document["postgres_dsn"]) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
     assert again.end() == 0
-
-
-def test_a_killed_role_is_started_again_and_the_ready_file_follows(start: Callable[..., Dev]) -> None:
-    dev = start()
-    former = {role["instance_id"]: role["pid"] for role in dev.ready()["roles"]}
-    os.kill(former["worker-1"], signal.SIGKILL)
-    document = dev.ready(lambda seen: former["worker-1"] not in pids(seen) and 0 not in pids(seen))
-    now = {role["instance_id"]: role["pid"] for role in document["roles"]}
-    assert now.pop("worker-1") != former.pop("worker-1")
-    assert now == former
-    assert "worker-1 ended with signal 9; it starts again in 0.5 s." in dev.output.read_text()
-
-
-def test_a_killed_broker_and_postgres_are_started_again(start: Callable[..., Dev]) -> None:
-    dev = start()
-    former = dev.ready()
-    os.kill(former["broker"]["pid"], signal.SIGKILL)
-    os.kill(former["postgres"]["pid"], signal.SIGKILL)
-    document = dev.ready(lambda seen: all(seen[name] != former[name] for name in ("broker", "postgres")))
-    with psycopg.connect(document["postgres_dsn"]) as connection:
-        assert connection.execute("SELECT 1").fetchone() == (1,)
-    assert dev.end() == 0
 
 
 def test_a_stop_request_during_the_start_is_obeyed(start: Callable[..., Dev]) -> None:
@@ -203,15 +199,6 @@ def test_data_keeps_the_number_of_partitions_that_it_was_made_with(start: Callab
     environment = psutil.Process(again.ready()["roles"][0]["pid"]).environ()
     assert environment["JOBLEDGER_PARTITIONS"] == "2"
     assert again.end() == 0
-
-
-def test_a_second_dev_on_the_same_directory_is_refused(start: Callable[..., Dev]) -> None:
-    first = start()
-    first.ready()
-    second = start()
-    assert second.process.wait(20) == 2
-    assert f"used by another jobledger dev (process {first.process.pid}): stop it" in second.output.read_text()
-    assert first.process.poll() is None
 
 
 def test_a_taken_port_is_named_with_its_owner_and_the_remedy(start: Callable[..., Dev]) -> None:
@@ -291,9 +278,12 @@ def test_a_second_ctrl_c_ends_at_once(start: Callable[..., Dev], tmp_path: Path,
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, "twice"])
-def test_what_a_handler_left_behind_ends_with_the_stack(start: Callable[..., Dev], how: Any) -> None:
+def test_workers_and_api_stop_first_and_what_a_handler_left_behind_ends_too(
+    start: Callable[..., Dev], tmp_path: Path, how: Any
+) -> None:
     """Also what went away from its session and its group."""
-    dev = start(STANDIN_LEAVES="worker-1")
+    order = tmp_path / "order"
+    dev = start(STANDIN_LEAVES="worker-1", STANDIN_ORDER=str(order))
     dev.ready()
     (left,) = [one for one in psutil.process_iter(["cmdline"]) if is_left_by(one, dev)]
     if how == "twice":
@@ -302,6 +292,9 @@ def test_what_a_handler_left_behind_ends_with_the_stack(start: Callable[..., Dev
         dev.process.wait(60)
     else:
         assert dev.end(how) == 0
+        ended = order.read_text().split()
+        assert set(ended[:2]) == {"worker-1", "api-1"}
+        assert set(ended[2:]) == {"scheduler-1", "projector-1"}
     assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
     assert f"Process {left.pid}: sleep 600 had outlived its role; it was killed." in dev.output.read_text()
 

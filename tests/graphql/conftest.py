@@ -151,8 +151,15 @@ class Cell:
                 await service.stop()
 
 
-@pytest.fixture
-def settings(bootstrap_servers: str, cell: str, postgres_dsn: str) -> Settings:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a file run in one loop, so that they can share an api."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+def _settings(bootstrap_servers: str, cell: str, postgres_dsn: str) -> Settings:
     kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, replication_factor=1, min_insync_replicas=1)
     return Settings(
         cell=cell,
@@ -165,17 +172,11 @@ def settings(bootstrap_servers: str, cell: str, postgres_dsn: str) -> Settings:
     )
 
 
-@pytest_asyncio.fixture
-async def owners(settings: Settings) -> AsyncIterator[CellOwners]:
-    found = CellOwners(settings.kafka, settings.cell, PARTITIONS)
-    await found.start()
-    yield found
-    await found.stop()
-
-
-@pytest_asyncio.fixture
-async def system(settings: Settings, owners: CellOwners) -> AsyncIterator[Cell]:
-    """Owners and projector run; start apis with `await system.api()`."""
+@contextlib.asynccontextmanager
+async def _running(settings: Settings) -> AsyncIterator[Cell]:
+    """Owners and projector run."""
+    owners = CellOwners(settings.kafka, settings.cell, PARTITIONS)
+    await owners.start()
     await asyncio.to_thread(migrate, settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
     projector = build_projector(settings, Metrics("projector", instance_id="projector-1"))
     found = Cell(settings, owners)
@@ -184,9 +185,18 @@ async def system(settings: Settings, owners: CellOwners) -> AsyncIterator[Cell]:
         yield found
     finally:
         await found.stop()
-        await projector.stop()
+        await asyncio.gather(projector.stop(), owners.stop())
 
 
-@pytest_asyncio.fixture
-async def api(system: Cell) -> RunningApi:
-    return await system.api()
+@pytest_asyncio.fixture(loop_scope="module")
+async def system(bootstrap_servers: str, cell: str, postgres_dsn: str) -> AsyncIterator[Cell]:
+    """A cell of the test's own; start apis with `await system.api()`."""
+    async with _running(_settings(bootstrap_servers, cell, postgres_dsn)) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(module_ground: Any) -> AsyncIterator[RunningApi]:
+    """The api of a cell that all tests of the file share: what they leave in it, the others find."""
+    async with _running(_settings(*module_ground)) as found:
+        yield await found.api()

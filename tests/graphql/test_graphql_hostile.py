@@ -75,10 +75,12 @@ NOT_EXECUTABLE: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("query", "variables", "words"), NOT_EXECUTABLE, ids=[w[:40] for *_, w in NOT_EXECUTABLE])
-async def test_what_is_no_request_of_this_schema_is_one_sentence(
-    api: Any, query: str, variables: Any, words: str
-) -> None:
+async def test_what_is_no_request_of_this_schema_is_one_sentence(api: Any) -> None:
+    for query, variables, words in NOT_EXECUTABLE:
+        await _is_one_sentence(api, query, variables, words)
+
+
+async def _is_one_sentence(api: Any, query: str, variables: Any, words: str) -> None:
     answer = await api.http.post(api.url, json={"query": query, "variables": variables})
     assert answer.status_code in (200, 400)
     document = answer.json()

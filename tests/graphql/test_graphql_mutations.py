@@ -260,7 +260,8 @@ async def test_bad_queue_inputs_are_refused(api: Any) -> None:
     assert absent["code"] == "NOT_FOUND"
 
 
-async def test_the_default_queue_can_be_changed_before_anything_created_it(api: Any) -> None:
+async def test_the_default_queue_can_be_changed_before_anything_created_it(system: Any) -> None:
+    api = await system.api()
     answer = (await api.ask(UPDATE, {"input": {"name": "default", "maxWaitingBytes": 100}}))["updateQueue"]
     assert answer["__typename"] == "QueueSuccess"
     assert (await api.submit(payload="x" * 200))["code"] == "QUEUE_FULL"

@@ -33,12 +33,14 @@ async def _submit(api: Any, jobs: list[dict[str, Any]]) -> tuple[list[str], str]
 
 @pytest.mark.parametrize("order", ["NEWEST", "OLDEST"])
 async def test_pages_by_cursor_give_every_job_once(api: Any, order: str) -> None:
-    ids, position = await _submit(api, [{"handler": "work"}] * 25)
+    handler = f"page.{order.lower()}"
+    ids, position = await _submit(api, [{"handler": handler}] * 25)
     seen: list[str] = []
     times: list[str] = []
     cursor = None
     while True:
-        variables = {"first": 10, "after": cursor, "order": order, "position": position}
+        wanted = {"handler": handler}
+        variables = {"first": 10, "after": cursor, "order": order, "position": position, "filter": wanted}
         page = (await api.ask(JOBS, variables))["jobs"]
         seen += [edge["node"]["id"] for edge in page["edges"]]
         times += [edge["node"]["submittedAt"] for edge in page["edges"]]
@@ -49,7 +51,8 @@ async def test_pages_by_cursor_give_every_job_once(api: Any, order: str) -> None
     assert times == sorted(times, reverse=order == "NEWEST")
 
 
-async def test_filters_hold_together(api: Any) -> None:
+async def test_filters_hold_together(system: Any) -> None:
+    api = await system.api()
     ids, position = await _submit(
         api,
         [
@@ -106,7 +109,8 @@ async def test_a_position_that_is_not_reached_is_a_coded_error(api: Any, monkeyp
     assert error["extensions"]["code"] == "POSITION_NOT_REACHED"
 
 
-async def test_unknown_things_are_null_and_the_default_queue_is_always_there(api: Any) -> None:
+async def test_unknown_things_are_null_and_the_default_queue_is_always_there(system: Any) -> None:
+    api = await system.api()
     query = (
         'query { a: job(id: "%s") { id } b: job(id: "7") { id } c: queue(name: "x") { id } d: queue(name: "default") '
         '{ id name createdAt } queues { name } node(id: "queue:default") { id __typename } '
@@ -130,9 +134,10 @@ async def test_the_read_model_says_how_far_it_is(api: Any) -> None:
 
 
 async def test_live_asks_the_owner(api: Any) -> None:
-    await _submit(api, [{"handler": "work", "priority": 2}] * 3)
+    await api.ask('mutation { createQueue(input: {name: "live"}) { __typename } }')
+    await _submit(api, [{"handler": "work", "queue": "live", "priority": 2}] * 3)
     query = (
-        'query { queue(name: "default") { live { waiting waitingByPriority { priority waiting } '
+        'query { queue(name: "live") { live { waiting waitingByPriority { priority waiting } '
         "held workers { id: worker } } } }"
     )
     async with asyncio.timeout(20):  # they come from the jobs' partitions

@@ -87,8 +87,9 @@ async def _ready(http: httpx.AsyncClient, health: int) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_events_that_were_made_anew_while_it_did_not_run_are_refused(api: Any, settings: Any) -> None:
+async def test_events_that_were_made_anew_while_it_did_not_run_are_refused(system: Any) -> None:
     """The process remembers nothing; the projectors have noted which topic they read."""
+    api, settings = await system.api(), system.settings
     noted = (
         "INSERT INTO positions (partition, topic_id) VALUES (0, %s) ON CONFLICT (partition) DO UPDATE SET topic_id = %s"
     )

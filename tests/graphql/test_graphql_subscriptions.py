@@ -69,7 +69,8 @@ def _places(events: list[dict[str, Any]]) -> list[tuple[int, int]]:
     return [(event["partition"], event["seq"]) for event in events]
 
 
-async def test_live_events_come_in_order_per_job_over_websocket_and_sse(api: Any) -> None:
+async def test_live_events_come_in_order_per_job_over_websocket_and_sse(system: Any) -> None:
+    api = await system.api()
     async with api.websocket(EVENTS) as items:
         stream = _sse(api, {})
         first = asyncio.ensure_future(_take(stream, 20))
