@@ -18,7 +18,7 @@ from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.state_records import Stub, decode_state, stub_key
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 from jobledger.simulator import NewJob, ViolationError, World, WorldOptions
-from jobledger.simulator.chaos import run_seed
+from jobledger.simulator.chaos import finish, run_seed
 from jobledger.simulator.ports import CommitFault
 from jobledger.simulator.state_hash import fold_hash
 
@@ -207,6 +207,16 @@ def test_time_does_not_run_back_with_the_clock() -> None:
     world.submit()
     _settle(world)
     assert world.records[-1].at_ms >= world.records[0].at_ms
+
+
+def test_a_timer_may_be_late_by_what_a_clock_was_put_ahead() -> None:
+    """Its owner sleeps by the clock of before, 400 ms slow: the world waits for that before it calls itself stuck."""
+    world = World()
+    world.scheduler(0).clock.jump(-400)
+    job = world.submit(NewJob(delay_ms=1), on=2)  # where no queue is, and so nothing wakes the owner
+    _settle(world)
+    finish(world)
+    assert world.status(job) is JobStatus.SUCCEEDED
 
 
 def test_a_silent_worker_is_lost_and_its_task_runs_elsewhere() -> None:
