@@ -2,7 +2,7 @@
 VENV ?= .venv
 ARGS ?=
 # Most tests wait for servers and processes most of their time: more workers than cores. 0: one after the other.
-WORKERS ?= 4
+WORKERS ?= 6
 BIN := $(VENV)/bin
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 STAMP := $(VENV)/.installed

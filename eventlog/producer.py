@@ -159,20 +159,20 @@ class CommandProducer:
         self._producer = producer
         self._topic = topic
         self._partitions = partitions
-        self._waiting: dict[int, deque[tuple[bytes, asyncio.Future[None]]]] = {}
+        self._waiting: dict[int, deque[tuple[bytes, asyncio.Future[int]]]] = {}
         self._busy: set[int] = set()
         self._count = 0
         self._bytes = 0
 
-    def send(self, command: Command) -> asyncio.Future[None]:
-        """Send a command; the future is done when the broker has it.
+    def send(self, command: Command) -> asyncio.Future[int]:
+        """Send a command; the future is done when the broker has it, with the offset of its record.
 
         Raises BackpressureError, with nothing sent, when 50,000 commands or 64 MiB wait already.
         """
         if self._count >= MAX_WAITING_COMMANDS or self._bytes >= MAX_WAITING_BYTES:
             raise BackpressureError(f"{self._count} commands wait for Kafka; try again later.")
         partition = partition_of(command.stream, self._partitions)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         data = encode_command(command)
         self._waiting.setdefault(partition, deque()).append((data, future))
         self._count += 1
@@ -206,9 +206,9 @@ class CommandProducer:
             return
         sent.add_done_callback(lambda done: self._delivered(partition, group, done))
 
-    def _next_group(self, partition: int) -> list[tuple[bytes, asyncio.Future[None]]]:
+    def _next_group(self, partition: int) -> list[tuple[bytes, asyncio.Future[int]]]:
         waiting = self._waiting.get(partition)
-        group: list[tuple[bytes, asyncio.Future[None]]] = []
+        group: list[tuple[bytes, asyncio.Future[int]]] = []
         size = 0
         while waiting and len(group) < MAX_COMMANDS_PER_RECORD:
             if group and size + len(waiting[0][0]) > MAX_RECORD_BYTES:
@@ -220,16 +220,20 @@ class CommandProducer:
         return group
 
     def _delivered(
-        self, partition: int, group: list[tuple[bytes, asyncio.Future[None]]], done: asyncio.Future[int]
+        self, partition: int, group: list[tuple[bytes, asyncio.Future[int]]], done: asyncio.Future[int]
     ) -> None:
-        self._settle_group(group, None if done.cancelled() else done.exception())
+        if done.cancelled():
+            for _, future in group:
+                future.cancel()
+        else:
+            self._settle_group(group, done.exception() or done.result())
         self._flush(partition)
 
-    def _settle_group(self, group: list[tuple[bytes, asyncio.Future[None]]], error: BaseException | None) -> None:
+    def _settle_group(self, group: list[tuple[bytes, asyncio.Future[int]]], result: int | BaseException) -> None:
         for _, future in group:
             if future.done():
                 continue
-            if error is None:
-                future.set_result(None)
+            if isinstance(result, int):
+                future.set_result(result)
             else:
-                future.set_exception(error)
+                future.set_exception(result)

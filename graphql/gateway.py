@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.values import SYSTEM
 from jobledger.eventlog.producer import BackpressureError, CommandProducer
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.schemas.commands import Command
-from jobledger.schemas.outcomes import Outcome
+from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 
 
 class NotSent:
@@ -23,6 +25,8 @@ NOT_SENT: Final = NotSent()
 Decided = Outcome | NotSent | None
 #: Waits, at most so many seconds, until commands may be sent; see TopicGate.
 Opened = Callable[[float], Awaitable[bool]]
+#: How long an answer waits for the broker to say where its question stands: it is said within milliseconds.
+SENT_SECONDS = 1.0
 
 
 class Gateway:
@@ -42,23 +46,24 @@ class Gateway:
         if not await self._opened(seconds):
             return [None] * len(commands)  # never sent, so the same ids again do no harm
         waiter = self._tail.expect([command.id for command in commands])
-        unsent: set[int] = set()
+        sent: list[asyncio.Future[int] | None] = []
         for index, command in enumerate(commands):
             try:
-                self._producer.send(command).add_done_callback(_look)
+                future = self._producer.send(command)
             except BackpressureError:
-                unsent.add(index)
+                sent.append(None)
                 waiter.settle(index, None)
+            else:
+                future.add_done_callback(_look)
+                sent.append(future)
         try:
             await waiter.wait(seconds)
         finally:
             self._tail.give_up(waiter)
-        if not unsent:
-            return list(waiter.outcomes)
-        return [
-            NOT_SENT if index in unsent and outcome is None else outcome
-            for index, outcome in enumerate(waiter.outcomes)
-        ]
+        late = [future for future in sent if future is not None and not future.done()]
+        if late and waiter.left == 0:  # outcomes of an earlier sending can be here before the broker has taken this one
+            await asyncio.wait(late, timeout=SENT_SECONDS)
+        return [_answer(future, outcome) for future, outcome in zip(sent, waiter.outcomes, strict=True)]
 
     async def ask(self, stream: str, body: AnyCommand, command_id: str, timeout: float) -> Outcome | None:
         """Ask the owner of a stream a query; None when it does not answer in time."""
@@ -67,7 +72,18 @@ class Gateway:
         return decided if isinstance(decided, Outcome) else None
 
 
-def _look(sent: asyncio.Future[None]) -> None:
+def _answer(sent: asyncio.Future[int] | None, outcome: Outcome | None) -> Decided:
+    """What became of a command, to him who sent it: what was sent before his under the same id makes his a repeat."""
+    if outcome is None:
+        return NOT_SENT if sent is None else None
+    if sent is None or not sent.done() or sent.cancelled() or sent.exception() is not None:
+        return outcome
+    if outcome.offset is not None and outcome.offset < sent.result() and outcome.status is OutcomeStatus.ACCEPTED:
+        return msgspec.structs.replace(outcome, duplicate=True)
+    return outcome
+
+
+def _look(sent: asyncio.Future[int]) -> None:
     """A failed delivery leaves the outcome unknown; whoever waits for it finds that out by the time-out."""
     if not sent.cancelled():
         sent.exception()

@@ -21,7 +21,8 @@ class Outcome(Value, frozen=True, kw_only=True):
     """What became of a command. (`partition`, `seq`) is the position from which a reader sees its effect.
 
     `stream` is the stream that the command took effect on: for a repeated idempotency key, the first job.
-    `status_after` is the status of the job after the decision, for commands to a job.
+    `status_after` is the status of the job after the decision, for commands to a job. `offset` is where the command
+    stands on `commands`: who has sent it later under the same id has got the answer to another sending.
     """
 
     command_id: str
@@ -35,6 +36,7 @@ class Outcome(Value, frozen=True, kw_only=True):
     status_after: str | None = None
     rejection: Rejection | None = None
     answer: Opaque | None = None
+    offset: int | None = None
 
 
 _encoder = msgspec.json.Encoder()

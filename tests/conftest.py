@@ -48,6 +48,7 @@ GROUPS = {
     "tests/conformance/test_transports.py": "own-servers",
     "tests/dev/test_embedded_servers.py": "own-servers",
     "tests/graphql/test_event_gaps.py": "own-servers",
+    "tests/processors/test_clock_processes.py": "clocks",
     "tests/graphql/test_graphql_mutations.py": "mutations",
     "tests/graphql/test_graphql_queries.py": "queries",
     "tests/graphql/test_graphql_subscriptions.py": "subscriptions",

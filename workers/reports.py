@@ -22,7 +22,7 @@ log = get_logger()
 class CommandSender(Protocol):
     """The part of a CommandProducer that is needed here."""
 
-    def send(self, command: Command) -> asyncio.Future[None]:
+    def send(self, command: Command) -> asyncio.Future[int]:
         """Send a command; the future is done when the broker has it."""
         ...
 
@@ -104,7 +104,7 @@ class Reports:
             self._later(command, delivered, error)
             return
 
-        def settled(done: asyncio.Future[None]) -> None:
+        def settled(done: asyncio.Future[int]) -> None:
             error = None if done.cancelled() else done.exception()
             if error is None:
                 self._done(command, delivered)

@@ -66,6 +66,8 @@ class Answers:
         self._plan = plan
         self._now = now
         self._touched = touched
+        #: Where the command that is being decided stands on the log; None for one that follows from another.
+        self.offset: int | None = None
 
     def tell(self, command: Command, result: str, what: Outcome | Rejection | Answer | None) -> None:
         """What became of a command, for logs and for whoever waits for it."""
@@ -114,6 +116,7 @@ class Answers:
             status_after=status_after,
             rejection=rejection,
             answer=answer.data if answer else None,
+            offset=self.offset,
         )
 
     def unread(self, known: Command | Envelope, code: Code, why: str, offset: int | None) -> None:
@@ -131,6 +134,7 @@ class Answers:
                     seq=self._machine.checkpoint.seq,
                     at_ms=self._now,
                     rejection=rejection,
+                    offset=offset,
                 )
             )
 

@@ -151,9 +151,9 @@ class Batch:
 
     def run_logged(self, command: Command, offset: int, index: int) -> None:
         """`run` for a command of the log."""
-        self._at = (offset, index)
+        self._at, self._answers.offset = (offset, index), offset
         self._begin(command, log_unit(offset, index), depth=0, sent_here=True)
-        self._at = None
+        self._at = self._answers.offset = None
         self._drain()
 
     def squeeze(self, command: Command) -> bool:

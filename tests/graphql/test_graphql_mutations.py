@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from confluent_kafka import Message
 from uuid_utils.compat import uuid7
 
 from jobledger.domain.identity import derived_job_id
 from jobledger.domain.job_commands import SubmitJob
+from jobledger.graphql.outcomes import OutcomeTail
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -144,6 +146,30 @@ async def test_the_same_command_id_five_times_is_one_job_and_the_first_outcome(s
     assert {answer["job"]["id"] for answer in answers} == {command}
     assert [answer["duplicate"] for answer in answers] == [False, True, True, True, True]
     assert len({answer["position"] for answer in answers}) == 1
+
+
+async def test_a_repeat_is_told_as_one_also_when_the_first_outcome_comes_late(
+    system: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers what another api has sent; the second one learns of it while it waits for its own."""
+    first = await system.api()
+    original, comes = OutcomeTail.deliver, asyncio.Event()
+
+    async def late(tail: OutcomeTail, batch: list[Message]) -> None:
+        await comes.wait()
+        await original(tail, batch)
+
+    monkeypatch.setattr(OutcomeTail, "deliver", late)
+    second = await system.api()
+    command = str(uuid7())
+    accepted = await first.submit(commandId=command)
+    again = asyncio.ensure_future(second.submit(commandId=command))
+    async with asyncio.timeout(20):
+        while command not in second.api.parts.outcomes._waiting:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    comes.set()
+    assert (accepted["duplicate"], (await again)["duplicate"]) == (False, True)
+    assert (await again)["job"]["id"] == accepted["job"]["id"] == command
 
 
 async def test_an_idempotency_key_gives_the_first_job_and_refuses_another_request(api: Any) -> None:

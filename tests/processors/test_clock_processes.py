@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from log_cell import LogCell, submit, until
+from role_forks import ForkedRole, RoleForks
 
 from jobledger.domain.job_events import TaskReady
 from jobledger.schemas.outcomes import OutcomeStatus
@@ -28,8 +29,9 @@ HOUR_MS = 3_600_000
 class FakedScheduler:
     """A scheduler process whose wall clock another one moves; its monotonic time stays right."""
 
-    def __init__(self, cell: LogCell, name: str, directory: Path) -> None:
+    def __init__(self, cell: LogCell, name: str, directory: Path, forks: RoleForks) -> None:
         self.name = name
+        self._forks = forks
         self._clock = directory / f"{name}.clock"
         self._out = directory / f"{name}.log"
         self.set(0)
@@ -46,7 +48,7 @@ class FakedScheduler:
             "JOBLEDGER_KAFKA_MIN_INSYNC_REPLICAS": "1",
             "JOBLEDGER_CLOCK_OFFSET_FILE": str(self._clock),
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ForkedRole | None = None
 
     def set(self, offset_ms: int) -> None:
         """Set its wall clock wrong by that much; in one step, since it is read all the time."""
@@ -55,9 +57,7 @@ class FakedScheduler:
         new.replace(self._clock)
 
     def start(self) -> None:
-        with self._out.open("ab") as out:
-            command = [sys.executable, "-m", "jobledger.cli", "scheduler"]
-            self.process = subprocess.Popen(command, env=self._environment, stdout=out, stderr=subprocess.STDOUT)
+        self.process = self._forks.start("scheduler", self._environment, self._out)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Its log lines of one event."""
@@ -74,11 +74,11 @@ class FakedScheduler:
 
     def stop(self) -> None:
         if self.process is not None and not self.ended:
-            self.process.terminate()
+            os.kill(self.process.pid, signal.SIGTERM)
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                os.kill(self.process.pid, signal.SIGKILL)
                 self.process.wait()
 
     def output(self) -> str:
@@ -88,13 +88,21 @@ class FakedScheduler:
 StartFaked = Callable[[str], FakedScheduler]
 
 
+@pytest.fixture(scope="module")
+def forks() -> Iterator[RoleForks]:
+    """What a start imports is imported once for the file."""
+    one = RoleForks(os.environ)
+    yield one
+    one.close()
+
+
 @pytest.fixture
-def start_faked(log_cell: LogCell, tmp_path: Path) -> Iterator[StartFaked]:
+def start_faked(log_cell: LogCell, tmp_path: Path, forks: RoleForks) -> Iterator[StartFaked]:
     """Starts schedulers with clocks of their own; they are stopped at the end."""
     started: list[FakedScheduler] = []
 
     def start(name: str) -> FakedScheduler:
-        one = FakedScheduler(log_cell, name, tmp_path)
+        one = FakedScheduler(log_cell, name, tmp_path, forks)
         started.append(one)
         one.start()
         return one

@@ -55,8 +55,11 @@ async def owners(bootstrap_servers: str, cell: str, lease_seconds: float) -> Asy
 
 
 @pytest.fixture
-async def start_worker(owners: WorkerCell, log_lines: io.BytesIO) -> AsyncIterator[StartWorker]:
+async def start_worker(
+    owners: WorkerCell, log_lines: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartWorker]:
     """Starts a worker with the sample handlers; gives it and its first incarnation."""
+    monkeypatch.setattr("jobledger.workers.pool.WARM_PROCESSES", 1)  # more start when a test has use for them
     started: list[Worker] = []
 
     async def start(name: str = "w-1", modules: tuple[str, ...] = ("sample_handlers",), **options: Any) -> Any:

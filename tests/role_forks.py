@@ -64,6 +64,7 @@ class RoleForks:
 
     def start(self, role: str, environment: Mapping[str, str], log: Path) -> ForkedRole:
         """A new process in a session of its own, that writes to the end of `log`."""
+        log.touch()  # it can be read from now on
         return ForkedRole(self, self.ask(role=role, environment=dict(environment), log=str(log)))
 
     def ask(self, **request: Any) -> Any:
