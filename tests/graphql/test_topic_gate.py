@@ -8,6 +8,7 @@ from typing import Any, cast
 from jobledger.domain.queue_commands import QueryQueue
 from jobledger.domain.values import SYSTEM
 from jobledger.graphql.gateway import Gateway
+from jobledger.graphql.outcomes import Waiter
 from jobledger.graphql.topic_gate import TopicGate
 from jobledger.schemas.commands import Command
 
@@ -18,7 +19,7 @@ class Sent:
     def __init__(self) -> None:
         self.commands: list[Command] = []
 
-    def send(self, command: Command) -> asyncio.Future[None]:
+    def send(self, command: Command) -> asyncio.Future[int]:
         self.commands.append(command)
         return asyncio.get_running_loop().create_future()
 
@@ -26,14 +27,12 @@ class Sent:
 class NoOutcomes:
     """A tail that never has one."""
 
-    class _Waiter:
-        outcomes = (None,)
-
-        async def wait(self, seconds: float) -> None:
+    class _Waiter(Waiter):
+        async def wait(self, timeout: float) -> None:
             pass
 
-    def expect(self, ids: list[str]) -> Any:
-        return self._Waiter()
+    def expect(self, ids: list[str]) -> Waiter:
+        return self._Waiter(ids)
 
     def give_up(self, waiter: Any) -> None:
         pass

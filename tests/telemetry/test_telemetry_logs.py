@@ -89,6 +89,7 @@ def test_lines_of_the_standard_library_have_the_same_form(stream: io.BytesIO) ->
 def test_python_warnings_come_out_as_lines(stream: io.BytesIO) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        logging.captureWarnings(False)  # who did it before in this process did it to what pytest has put back since
         logging.captureWarnings(True)
         warnings.warn("old", UserWarning, stacklevel=1)
     assert lines(stream)[-1]["context"]["logger"] == "py.warnings"
