@@ -22,7 +22,7 @@ from jobledger.graphql.context import RequestContext
 from jobledger.graphql.graphiql import graphiql_page
 from jobledger.graphql.parts import Parts
 from jobledger.schemas.limits import MAX_SUBMIT_BYTES
-from jobledger.telemetry.traces import parse_traceparent
+from jobledger.telemetry.traceparent import parse_traceparent
 
 #: A full bulk, and room for the document and the rest of the inputs.
 MAX_BODY_BYTES = MAX_SUBMIT_BYTES + 1024 * 1024

@@ -21,7 +21,7 @@ import orjson
 import structlog
 
 from jobledger.telemetry.catalogue import LOG_EVENTS, UndeclaredError
-from jobledger.telemetry.traces import current_traceparent
+from jobledger.telemetry.traceparent import current_traceparent
 
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 _NUMBERS: dict[str, int] = {"DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40, "FATAL": 50}

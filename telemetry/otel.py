@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 )
 
 if TYPE_CHECKING:
-    from jobledger.telemetry.traces import IdSource, TraceIds
+    from jobledger.telemetry.traceparent import IdSource, TraceIds
 
 
 class _Ids(IdGenerator):

@@ -22,7 +22,7 @@ from typing import cast
 from jobledger.domain.values import Opaque
 from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.telemetry.logs import Level, configure_logging
-from jobledger.telemetry.traces import use_traceparent
+from jobledger.telemetry.traceparent import use_traceparent
 from jobledger.workers.attempt import Attempt, call
 from jobledger.workers.context import CancelFlag
 from jobledger.workers.errors import HandlerLoadError

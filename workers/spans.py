@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 
 from jobledger.domain.identity import split_stream
 from jobledger.domain.worker_messages import RunTask
-from jobledger.telemetry.traces import Span, Tracing, is_sampled, use_traceparent
+from jobledger.telemetry.traceparent import is_sampled, use_traceparent
+from jobledger.telemetry.traces import Span, Tracing
 from jobledger.workers.attempt import AttemptEnd, EndStatus
 
 #: A job that was due at most this long after its submission stays in the submitter's trace.

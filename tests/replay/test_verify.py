@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka import Producer
 from log_cell import TENANT, LogCell, OwnerAlone, PlayedWorker, submit, until
 
-from jobledger.cli.failure import Exit, sentence_of
+from jobledger.cli.exits import Exit
+from jobledger.cli.failure import sentence_of
 from jobledger.domain.identity import queue_stream
 from jobledger.domain.job_commands import CancelJob
 from jobledger.domain.queue_state import QueueTask

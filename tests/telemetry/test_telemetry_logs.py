@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from jobledger.telemetry import logs
 from jobledger.telemetry.catalogue import UndeclaredError
 from jobledger.telemetry.logs import MAX_LINE, configure_logging, get_logger, lost_lines
-from jobledger.telemetry.traces import use_traceparent
+from jobledger.telemetry.traceparent import use_traceparent
 
 FIELDS = ["timestamp", "level", "service", "instance_id", "trace_id", "span_id", "event", "message", "context"]
 TRACEPARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"

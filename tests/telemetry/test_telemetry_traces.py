@@ -13,16 +13,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from jobledger.telemetry.catalogue import UndeclaredError
 from jobledger.telemetry.otel import make_provider
-from jobledger.telemetry.traces import (
+from jobledger.telemetry.traceparent import (
     RandomIds,
     TraceIds,
-    Tracing,
     child_traceparent,
     current_traceparent,
     format_traceparent,
     is_sampled,
     parse_traceparent,
 )
+from jobledger.telemetry.traces import Tracing
 
 TRACE, SPAN = "ab" * 16, "cd" * 8
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"

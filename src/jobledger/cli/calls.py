@@ -1,11 +1,10 @@
-"""Talking to the api through the Python client; its errors as one sentence."""
+"""Talking to the api through the Python client."""
 
 from __future__ import annotations
 
 import asyncio
 import http.client
 import os
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -13,10 +12,10 @@ from urllib.parse import SplitResult, urlsplit
 
 import typer
 
-from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:  # the client costs most of a command's start, so it is imported when there is something to ask
-    from jobledger.workers.client import AsyncClient, JobledgerError
+    from jobledger.workers.client import AsyncClient
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -79,53 +78,6 @@ def _not_reachable(url: str, reason: str) -> str:
         f"The api at {url} can't be reached ({reason.lower()}): is it running? `jobledger dev` starts one; "
         f"for another address give --api-url or JOBLEDGER_API_URL."
     )
-
-
-def api_failure(error: BaseException) -> CliError | None:
-    """What an error of the client means for the command line."""
-    from jobledger.workers.client import BulkError, JobledgerError, OutcomeUnknown, Unavailable  # noqa: PLC0415
-
-    if isinstance(error, OutcomeUnknown):
-        return CliError(
-            f"Nobody has answered yet, so it is not known whether it was done; ask with "
-            f"`jobledger command show {error.command_id}`.",
-            Exit.UNREACHABLE,
-        )
-    if isinstance(error, Unavailable):
-        return CliError(_sentence(error), Exit.UNREACHABLE)
-    if isinstance(error, JobledgerError) and error.code == "NOT_AN_API":
-        return CliError(_sentence(error), Exit.UNREACHABLE)
-    if isinstance(error, JobledgerError) and error.code.startswith("HTTP_4"):
-        return CliError(
-            f"{_sentence(error).rstrip('.')}; is it the api's own port that --api-url or JOBLEDGER_API_URL names?",
-            Exit.UNREACHABLE,
-        )
-    if isinstance(error, JobledgerError) and not isinstance(error, BulkError):
-        return CliError(_sentence(error), Exit.REFUSED)
-    return None
-
-
-_ATTEMPTS = r"--max-attempts is \1, but must be \2"
-_OTHER_WORDS = (
-    (re.compile(r"^retry is (.*), but must be a number of attempts, (.*), or a RetryPolicy"), _ATTEMPTS),
-    (re.compile(r"\ba decorated function or its name\b"), "a name"),
-    (re.compile(r"^(priority|payload|queue|timeout|at) "), r"--\1 "),
-    (re.compile(r"'job:[^:']+:([0-9a-f-]+)'"), r"\1"),
-    (re.compile(r"\bcreateQueue\b"), "`jobledger queues create`"),
-    (re.compile(r"\bupdateQueue\b"), "`jobledger queues update`"),
-    (re.compile(r"\bpayloadText\b"), "--payload"),
-    (re.compile(r"\bidempotencyKey\b"), "--idempotency-key"),
-    (re.compile(r"\bretry\.maxAttempts\b"), "--max-attempts"),
-)
-"""What the api's sentences call by the names of its schema, in the words of this program."""
-
-
-def _sentence(error: JobledgerError) -> str:
-    """The api's sentence; it names the remedy already."""
-    text = error.message.strip()
-    for pattern, words in _OTHER_WORDS:
-        text = pattern.sub(words, text)
-    return text
 
 
 async def ask(client: AsyncClient, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:

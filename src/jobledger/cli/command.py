@@ -8,7 +8,7 @@ import typer
 
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, ask, call
-from jobledger.cli.failure import Exit
+from jobledger.cli.exits import Exit
 from jobledger.cli.output import Format, Output, moment, print_fields, print_thing, say
 
 app = typer.Typer(help="Ask what became of a command.", no_args_is_help=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from jobledger.cli.failure import Exit
+from jobledger.cli.exits import Exit
 from jobledger.cli.output import ReportFormat, ReportOutput, print_json, print_line, quiet_logs
 from jobledger.cli.roles import settings_with
 

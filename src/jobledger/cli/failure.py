@@ -1,37 +1,15 @@
-"""How a command ends that can't do what it was asked: one sentence on standard error and an exit status."""
+"""Errors of libraries and of this project as the one sentence that a command ends with."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import TYPE_CHECKING
+
+from jobledger.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-
-
-class Exit(IntEnum):
-    """Exit statuses of the program."""
-
-    OK = 0
-    NO = 1
-    """The work was done and the answer is no, or a running part failed."""
-    UNUSABLE = 2
-    """The request, the settings or the start can't work."""
-    REFUSED = 3
-    """The api decided against it."""
-    UNREACHABLE = 4
-    """The api, Kafka or Postgres can't be reached, or nobody knows yet what became of the command."""
-    INTERRUPTED = 130
-
-
-class CliError(Exception):
-    """Ends the command. `sentence` says what is wrong and what to do."""
-
-    def __init__(self, sentence: str, status: Exit = Exit.UNUSABLE) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 def sentence_of(error: BaseException) -> CliError | None:
@@ -141,7 +119,7 @@ def _ours(error: BaseException) -> CliError | None:
     if status is not None:
         return CliError(str(error), status)
     if type(error).__module__.startswith("jobledger.workers.client"):
-        from jobledger.cli.calls import api_failure  # noqa: PLC0415
+        from jobledger.cli.api_failure import api_failure  # noqa: PLC0415
 
         return api_failure(error)
     return None

@@ -11,7 +11,7 @@ import typer
 
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, ask, ask_job, call
-from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.exits import CliError, Exit
 from jobledger.cli.output import (
     Format,
     Output,

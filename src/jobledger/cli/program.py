@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from jobledger.cli.failure import Exit, plain, sentence_of
+from jobledger.cli.exits import Exit
+from jobledger.cli.failure import plain, sentence_of
 
 ROLES = ("api", "scheduler", "projector", "worker")
 

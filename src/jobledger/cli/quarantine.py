@@ -10,7 +10,7 @@ import typer
 
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, ask, call
-from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.exits import CliError, Exit
 from jobledger.cli.output import Format, Output, moment, print_fields, print_rows, print_thing, print_things, say
 
 if TYPE_CHECKING:

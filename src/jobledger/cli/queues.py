@@ -9,7 +9,7 @@ import typer
 
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, ask, call
-from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.exits import CliError, Exit
 from jobledger.cli.output import Format, Output, moment, print_fields, print_rows, print_thing, print_things, say
 
 app = typer.Typer(help="Create, change and look at queues.", no_args_is_help=True)

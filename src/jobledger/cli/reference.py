@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_settings import BaseSettings
 
-from jobledger.cli.failure import Exit
+from jobledger.cli.exits import Exit
 from jobledger.cli.program import build
 from jobledger.schemas.topics import TOPICS
 from jobledger.settings import Settings

@@ -6,7 +6,7 @@ import asyncio
 
 import typer
 
-from jobledger.cli.failure import Exit
+from jobledger.cli.exits import Exit
 from jobledger.cli.output import ReportFormat, ReportOutput, print_json, print_line, quiet_logs, say
 from jobledger.cli.roles import settings_with
 

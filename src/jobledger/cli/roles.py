@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobledger.cli.failure import CliError, Exit, settings_failure
+from jobledger.cli.exits import CliError, Exit
+from jobledger.cli.failure import settings_failure
 
 if TYPE_CHECKING:
     from jobledger.settings import Settings

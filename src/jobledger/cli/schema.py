@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.exits import CliError, Exit
 from jobledger.cli.output import ReportFormat, ReportOutput, print_json, print_line
 
 app = typer.Typer(help="The exported schemas of the public contract.", no_args_is_help=True)

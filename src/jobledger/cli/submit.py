@@ -14,7 +14,7 @@ import typer
 
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, call
-from jobledger.cli.failure import CliError, Exit
+from jobledger.cli.exits import CliError, Exit
 from jobledger.cli.output import Format, Output, cell, print_fields, print_thing, say
 from jobledger.domain.job_state import JobStatus
 from jobledger.workers.durations import seconds_of

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobledger.cli.failure import Exit
+from jobledger.cli.exits import Exit
 from jobledger.cli.output import ReportFormat, ReportOutput, print_json, print_line
 from jobledger.cli.roles import settings_with
 

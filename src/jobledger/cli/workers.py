@@ -8,7 +8,7 @@ import typer
 
 from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, ask, call
-from jobledger.cli.failure import Exit
+from jobledger.cli.exits import Exit
 from jobledger.cli.output import Format, Output, moment, print_rows, print_things
 
 if TYPE_CHECKING:
