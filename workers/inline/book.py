@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -18,7 +17,6 @@ from jobledger.domain.identity import fault_of_new_job_id, job_stream, minted_ms
 from jobledger.domain.job_state import JobStatus
 from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
-from jobledger.eventlog.positions import encode_position
 from jobledger.workers.client.bulk import Bulk
 from jobledger.workers.client.errors import (
     AlreadyExists,
@@ -32,7 +30,8 @@ from jobledger.workers.client.questions import change_of, checked_first, wanted_
 from jobledger.workers.client.spec import JobSpec
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.handler import Handler
-from jobledger.workers.inline.record import CELL, TENANT, Record
+from jobledger.workers.inline.log import InlineLog
+from jobledger.workers.inline.record import TENANT, Record
 
 MAX_ATTEMPTS_RUN = 10_000
 
@@ -45,18 +44,7 @@ class Book:
         self._records: dict[str, Record] = {}
         self._digests: dict[str, tuple[str, Record]] = {}
         self._queues: dict[str, tuple[str, int]] = {DEFAULT_QUEUE: ("", DEFAULT_MAX_WAITING_BYTES)}
-        self._seqs = itertools.count(1)
-        self._seq = 0
-        self.now_ms = int((start or datetime.now(UTC)).timestamp() * 1000)
-
-    def next_seq(self) -> int:
-        """The number of the next event."""
-        self._seq = next(self._seqs)
-        return self._seq
-
-    def position(self) -> str:
-        """The position of the last event."""
-        return encode_position(CELL, {0: self._seq})
+        self.log = InlineLog(start)
 
     # -- submitting ---------------------------------------------------------------------------------------------------
 
@@ -92,11 +80,11 @@ class Book:
         if known is not None:
             return known, True
         stream = job_stream(TENANT, _job_id(given))
-        decided: Any = jobs.decide(stream, None, self._command(spec, given), self.now_ms)
+        decided: Any = jobs.decide(stream, None, self._command(spec, given), self.log.now_ms)
         submitted = decided[0]
         assert isinstance(submitted, e.JobSubmitted)
         lineage = Lineage(parent=given.get("parentId"), tags=dict(spec.tags))
-        record = Record(self, jobs.create(stream, submitted, lineage), decided)
+        record = Record(self.log, jobs.create(stream, submitted, lineage), decided)
         self._records[record.id] = record
         for name in _names(given):
             self._digests[name] = (_digest(given), record)
@@ -123,7 +111,7 @@ class Book:
         if spec.at is not None:
             due = int(spec.at.timestamp() * 1000)
         elif "delaySeconds" in given:
-            due = self.now_ms + round(given["delaySeconds"] * 1000)
+            due = self.log.now_ms + round(given["delaySeconds"] * 1000)
         policy = spec.policy()
         return c.SubmitJob(
             handler=given["handler"],
@@ -154,7 +142,7 @@ class Book:
 
     def move_to(self, record: Record) -> None:
         """Move the clock to where a job is due."""
-        self.now_ms = max(self.now_ms, record.due_ms or 0)
+        self.log.move_to(record.due_ms or 0)
         record.wake()
 
     def next_ms(self) -> int | None:
@@ -164,7 +152,7 @@ class Book:
     def until_ms(self, by: str | float | timedelta) -> int:
         """Now and so much; raises InvalidInput."""
         try:
-            return self.now_ms + round(seconds_of(by) * 1000)
+            return self.log.now_ms + round(seconds_of(by) * 1000)
         except ValueError as error:
             raise InvalidInput(f"by: {error}", "INVALID", ["by"], str(by)) from error
 
@@ -198,7 +186,9 @@ class Book:
         ]
         start = int(after or 0)
         end = start + first
-        return JobPage(jobs=found[start:end], cursor=str(end) if end < len(found) else None, position=self.position())
+        return JobPage(
+            jobs=found[start:end], cursor=str(end) if end < len(found) else None, position=self.log.position()
+        )
 
     # -- queues -------------------------------------------------------------------------------------------------------
 
@@ -209,7 +199,7 @@ class Book:
             problem = f"Queue '{name}' exists already; use another name, or update what exists."
             raise AlreadyExists(problem, "ALREADY_EXISTS", ["name"], name)
         self._queues[name] = (description, max_waiting_bytes or DEFAULT_MAX_WAITING_BYTES)
-        return self.position()
+        return self.log.position()
 
     def update_queue(self, name: str, max_waiting_bytes: int | None, description: str | None) -> str:
         """Change it; raises NotFound."""
@@ -221,7 +211,7 @@ class Book:
             text if description is None else description,
             bound if max_waiting_bytes is None else max_waiting_bytes,
         )
-        return self.position()
+        return self.log.position()
 
     def queues(self) -> list[QueueView]:
         """All that were created or used."""

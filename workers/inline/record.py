@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -14,28 +14,25 @@ from jobledger.domain import job_events as e
 from jobledger.domain.aggregates import evolve
 from jobledger.domain.job_state import MAIN_TASK, TERMINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.values import Code, Opaque, Rejection
-from jobledger.eventlog.positions import encode_position
 from jobledger.schemas.events import type_name
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus
 from jobledger.workers.client.errors import error_from
 from jobledger.workers.client.models import JobEvent, JobView
 from jobledger.workers.context import CancelFlag, TaskInfo
 from jobledger.workers.handler import Handler
+from jobledger.workers.inline.log import InlineLog
 from jobledger.workers.values import error_text
-
-if TYPE_CHECKING:
-    from jobledger.workers.inline.book import Book
 
 #: Codes of the domain that the API calls otherwise.
 _CODES = {Code.NOT_FOUND_OR_EXPIRED: "NOT_FOUND", Code.STALE_ASSIGNMENT: "INVALID_STATE"}
-TENANT, WORKER, CELL = "inline", "inline", "inline"
+TENANT, WORKER = "inline", "inline"
 
 
 class Record:
     """A job, and the events that made it. Queue and worker are played here."""
 
-    def __init__(self, book: Book, state: Job, first: list[Any]) -> None:
-        self._book = book
+    def __init__(self, log: InlineLog, state: Job, first: list[Any]) -> None:
+        self._log = log
         self.state = state
         self.events: list[JobEvent] = []
         self.duplicate_of: Record | None = None
@@ -86,7 +83,7 @@ class Record:
 
     def decide(self, command: c.JobCommand) -> None:
         """Let the job's own code decide, and evolve by it; raises the JobledgerError for what it rejects."""
-        decided: Any = jobs.decide(self.state.id, self.state, command, self._book.now_ms)
+        decided: Any = jobs.decide(self.state.id, self.state, command, self._log.now_ms)
         if isinstance(decided, Rejection):
             code = _CODES.get(decided.code, decided.code.value)
             values = {"code": code, "path": ["id"], "value": self.id, "status": self.state.status}
@@ -96,7 +93,7 @@ class Record:
             self._note(event)
 
     def _note(self, event: Any) -> None:
-        now, status = self._book.now_ms, self.state.status
+        now, status = self._log.now_ms, self.state.status
         match event:
             case e.TaskReady():
                 self._ready, self._started_ms = event, None
@@ -126,14 +123,14 @@ class Record:
                 at=_time(now),
                 status=status,
                 data=data,
-                position=encode_position(CELL, {0: self._book.next_seq()}),
+                position=self._log.append(),
             )
         )
 
     def wake(self) -> None:
         """Make it ready when its time has come."""
         due = self.due_ms
-        if due is not None and due <= self._book.now_ms:
+        if due is not None and due <= self._log.now_ms:
             self.decide(c.MarkDue(task=MAIN_TASK, due_at_ms=due))
 
     def cancel(self, reason: str | None) -> JobStatus:
@@ -161,12 +158,12 @@ class Record:
 
     def begin(self, handler: Handler[..., Any]) -> tuple[Attempt, float | None]:
         """Start an attempt; its limit in seconds."""
-        now, who = self._book.now_ms, self._who()
+        now, who = self._log.now_ms, self._who()
         self.decide(c.ReportStarted(**who, assigned_at_ms=now, started_at_ms=now))
         self._flag = CancelFlag()
 
         def save(checkpoint: Opaque) -> None:
-            times = {"assigned_at_ms": now, "started_at_ms": now, "saved_at_ms": self._book.now_ms}
+            times = {"assigned_at_ms": now, "started_at_ms": now, "saved_at_ms": self._log.now_ms}
             self.decide(c.ReportCheckpoint(**{**who, **times, "checkpoint": checkpoint}))
 
         limit = self.state.timeout_seconds if self.state.timeout_seconds is not None else handler.timeout_seconds
@@ -188,7 +185,7 @@ class Record:
         """Report the end of the attempt."""
         assert self._ready is not None
         asked, self._flag, self._stop = self._flag is not None and self._flag.reason == "CANCEL", None, None
-        now, who = self._book.now_ms, self._who()
+        now, who = self._log.now_ms, self._who()
         times: dict[str, Any] = {"assigned_at_ms": self._started_ms, "started_at_ms": self._started_ms}
         if timed_out:
             error = error_text(f"The handler ran into its limit of {limit:g} s and was stopped.")
@@ -231,7 +228,7 @@ class Record:
             handler=handler.name,
             queue=self.state.queue,
             worker=WORKER,
-            deadline_ms=None if limit is None else self._book.now_ms + round(limit * 1000),
+            deadline_ms=None if limit is None else self._log.now_ms + round(limit * 1000),
         )
 
     # -- what is shown ------------------------------------------------------------------------------------------------

@@ -1,29 +1,18 @@
-"""Subscriptions that go on when a connection breaks, and the ends of many jobs as they come."""
+"""Subscriptions that go on when a connection breaks."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from jobledger.domain.job_state import TERMINAL, JobStatus
-from jobledger.workers.client import documents
+from jobledger.workers.client.asynchronous.calls import AsyncCalls
 from jobledger.workers.client.deadline import Deadline, Pauses
-from jobledger.workers.client.errors import NotFound, Unavailable, WaitTimeout
-from jobledger.workers.client.positions import earliest
-
-if TYPE_CHECKING:
-    from jobledger.workers.client.asynchronous.client import AsyncClient
-    from jobledger.workers.client.asynchronous.jobs import AsyncJob
-
-Result = TypeVar("Result")
-PAGE = 100
-#: Jobs that one subscription can name; for more it gets the ends of all.
-MAX_IDS = 1_000
+from jobledger.workers.client.errors import Unavailable
 
 
 async def follow(
-    client: AsyncClient,
+    client: AsyncCalls,
     query: str,
     wanted: Mapping[str, Any],
     after: str | None,
@@ -59,48 +48,3 @@ async def follow(
             if deadline.within(pauses.next):
                 raise TimeoutError from None
             await client.pause(pauses)
-
-
-async def as_completed(
-    client: AsyncClient, jobs: Sequence[AsyncJob[Result]], timeout: float | None, deadline: Deadline
-) -> AsyncGenerator[AsyncJob[Result], None]:
-    """The jobs in the order of their ends: those that ended before first, then by one subscription for all."""
-    left: dict[str, list[AsyncJob[Result]]] = {}
-    for job in jobs:
-        left.setdefault(job.id, []).append(job)
-    statuses: dict[str, JobStatus] = {}
-    try:
-        seen = await _statuses(client, list(left), statuses, deadline)
-        for job_id in [one for one in left if statuses[one] in TERMINAL]:
-            for job in left.pop(job_id):
-                yield job
-        if not left:
-            return
-        wanted: dict[str, Any] = {"types": documents.END_TYPES}
-        if len(left) <= MAX_IDS:
-            wanted["jobIds"] = list(left)
-        async with aclosing(follow(client, documents.ENDS, wanted, seen, deadline)) as items:
-            async for item in items:
-                for job in left.pop(item["jobId"], ()):
-                    yield job
-                if not left:
-                    return
-    except TimeoutError as error:
-        first = next(iter(left))
-        raise WaitTimeout(first, timeout or 0, statuses.get(first), len(left) - 1) from error
-
-
-async def _statuses(
-    client: AsyncClient, ids: Sequence[str], found: dict[str, JobStatus], deadline: Deadline
-) -> str | None:
-    """Fill in the statuses of all jobs; the position from which none of their later events is missed."""
-    positions: list[str] = []
-    for start in range(0, len(ids), PAGE):
-        part = ids[start : start + PAGE]
-        page = await client.ask(documents.STATUSES, {"filter": {"ids": part}, "first": PAGE}, "position", deadline)
-        found.update({edge["node"]["id"]: JobStatus(edge["node"]["status"]) for edge in page["jobs"]["edges"]})
-        positions.append(page["jobs"]["position"])
-        missing = next((one for one in part if one not in found), None)
-        if missing is not None:
-            raise NotFound(f"There is no job {missing}.", "NOT_FOUND", ["id"], missing)
-    return earliest(positions)

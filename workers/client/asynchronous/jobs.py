@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobledger.domain.job_state import TERMINAL, JobStatus
 from jobledger.workers.client import documents
 from jobledger.workers.client.answers import checked_timeout
+from jobledger.workers.client.asynchronous.calls import AsyncCalls
 from jobledger.workers.client.asynchronous.following import follow
 from jobledger.workers.client.deadline import LONGEST_PAUSE, Deadline
 from jobledger.workers.client.errors import JobCancelled, JobFailed, ReadModelBehind, Unavailable, WaitTimeout
 from jobledger.workers.client.models import JobEvent, JobView, job_event
 from jobledger.workers.client.results import read_result
 from jobledger.workers.handler import Handler
-
-if TYPE_CHECKING:
-    from jobledger.workers.client.asynchronous.client import AsyncClient
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -30,7 +28,7 @@ class AsyncJob(Generic[Result_co]):
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: AsyncCalls,
         job_id: str,
         position: str | None = None,
         duplicate: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobledger.domain.job_state import TERMINAL, JobStatus
 from jobledger.workers.client import documents
@@ -14,11 +14,9 @@ from jobledger.workers.client.deadline import LONGEST_PAUSE, Deadline
 from jobledger.workers.client.errors import JobCancelled, JobFailed, ReadModelBehind, Unavailable, WaitTimeout
 from jobledger.workers.client.models import JobEvent, JobView, job_event
 from jobledger.workers.client.results import read_result
+from jobledger.workers.client.synchronous.calls import Calls
 from jobledger.workers.client.synchronous.following import follow
 from jobledger.workers.handler import Handler
-
-if TYPE_CHECKING:
-    from jobledger.workers.client.synchronous.client import Client
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -31,7 +29,7 @@ class Job(Generic[Result_co]):
 
     def __init__(
         self,
-        client: Client,
+        client: Calls,
         job_id: str,
         position: str | None = None,
         duplicate: bool = False,

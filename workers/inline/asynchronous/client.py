@@ -142,7 +142,7 @@ class AsyncInlineClient:
     @property
     def now(self) -> datetime:
         """The virtual time."""
-        return datetime.fromtimestamp(self._book.now_ms / 1000, UTC)
+        return datetime.fromtimestamp(self._book.log.now_ms / 1000, UTC)
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -374,9 +374,9 @@ class AsyncInlineClient:
         until = self._book.until_ms(by)
         ran = await self.run_due()
         while (at := self._book.next_ms()) is not None and at <= until:
-            self._book.now_ms = max(self._book.now_ms, at)
+            self._book.log.move_to(at)
             ran += await self.run_due()
-        self._book.now_ms = max(self._book.now_ms, until)
+        self._book.log.move_to(until)
         return ran
 
     def record(self, job_id: str) -> Record:
