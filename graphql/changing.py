@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from jobledger.domain.job_commands import CancelJob, DiscardJob, RedriveJob
 from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.queue_commands import CreateQueue, UpdateQueue
 from jobledger.domain.values import Opaque
+from jobledger.graphql.caller import Caller
 from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of
 from jobledger.graphql.directory import QueueDirectory
 from jobledger.graphql.gateway import Gateway, NotSent
@@ -47,9 +48,6 @@ from jobledger.graphql.validation import (
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 
-if TYPE_CHECKING:
-    from jobledger.graphql.context import RequestContext
-
 MAX_WAITING_BYTES = 1 << 50
 JobSuccess = TypeVar("JobSuccess", CancelJobSuccess, RedriveJobSuccess, DiscardJobSuccess)
 
@@ -63,21 +61,21 @@ class Changing:
         self._cell = cell
         self._new_id = new_id
 
-    async def cancel(self, context: RequestContext, item: CancelJobInput) -> CancelJobSuccess | Pending | UserError:
+    async def cancel(self, caller: Caller, item: CancelJobInput) -> CancelJobSuccess | Pending | UserError:
         """Cancel a job."""
-        return await self._change_job(context, item, CancelJob, CancelJobSuccess)
+        return await self._change_job(caller, item, CancelJob, CancelJobSuccess)
 
-    async def redrive(self, context: RequestContext, item: RedriveJobInput) -> RedriveJobSuccess | Pending | UserError:
+    async def redrive(self, caller: Caller, item: RedriveJobInput) -> RedriveJobSuccess | Pending | UserError:
         """Run a dead-lettered job again."""
-        return await self._change_job(context, item, RedriveJob, RedriveJobSuccess)
+        return await self._change_job(caller, item, RedriveJob, RedriveJobSuccess)
 
-    async def discard(self, context: RequestContext, item: DiscardJobInput) -> DiscardJobSuccess | Pending | UserError:
+    async def discard(self, caller: Caller, item: DiscardJobInput) -> DiscardJobSuccess | Pending | UserError:
         """Close a dead-lettered job."""
-        return await self._change_job(context, item, DiscardJob, DiscardJobSuccess)
+        return await self._change_job(caller, item, DiscardJob, DiscardJobSuccess)
 
     async def _change_job(
         self,
-        context: RequestContext,
+        caller: Caller,
         item: CancelJobInput | RedriveJobInput | DiscardJobInput,
         kind: type[CancelJob | RedriveJob | DiscardJob],
         success: Callable[..., JobSuccess],
@@ -88,10 +86,10 @@ class Changing:
             if given(item.reason):
                 text = check_text("reason", str(item.reason), MAX_REASON_LENGTH)
                 reason = Opaque(msgspec.json.encode(text).decode())
-            command = self._command(context, job_stream(context.tenant, job_id), kind(reason=reason), item.command_id)
+            command = self._command(caller, job_stream(caller.tenant, job_id), kind(reason=reason), item.command_id)
         except Refused as refused:
             return _at_input(refused)
-        outcome = await self._decide(context, command, job_id)
+        outcome = await self._decide(caller, command, job_id)
         if not isinstance(outcome, Outcome):
             return outcome
         if outcome.status is OutcomeStatus.REJECTED:
@@ -102,7 +100,7 @@ class Changing:
             position=position_of(self._cell, outcome),
         )
 
-    async def create_queue(self, context: RequestContext, item: CreateQueueInput) -> QueueSuccess | Pending | UserError:
+    async def create_queue(self, caller: Caller, item: CreateQueueInput) -> QueueSuccess | Pending | UserError:
         """Create a queue."""
         try:
             bound = _bytes(item.max_waiting_bytes)
@@ -110,12 +108,12 @@ class Changing:
                 max_waiting_bytes=DEFAULT_MAX_WAITING_BYTES if bound is None else bound,
                 description=check_text("description", item.description or "", MAX_REASON_LENGTH),
             )
-            command = self._to_queue(context, item, body)
+            command = self._to_queue(caller, item, body)
         except Refused as refused:
             return _at_input(refused)
-        return await self._queue_answer(context, command, item.name)
+        return await self._queue_answer(caller, command, item.name)
 
-    async def update_queue(self, context: RequestContext, item: UpdateQueueInput) -> QueueSuccess | Pending | UserError:
+    async def update_queue(self, caller: Caller, item: UpdateQueueInput) -> QueueSuccess | Pending | UserError:
         """Change a queue."""
         try:
             text = None
@@ -124,52 +122,48 @@ class Changing:
             body = UpdateQueue(max_waiting_bytes=_bytes(item.max_waiting_bytes), description=text)
             if body == UpdateQueue():
                 raise refuse("Nothing is to be changed", "give maxWaitingBytes or description", "name", item.name)
-            command = self._to_queue(context, item, body)
+            command = self._to_queue(caller, item, body)
         except Refused as refused:
             return _at_input(refused)
-        answer = await self._queue_answer(context, command, item.name)
+        answer = await self._queue_answer(caller, command, item.name)
         if item.name == DEFAULT_QUEUE and isinstance(answer, NotFound):
-            return await self._queue_answer(context, _first_settings(command, body), item.name)
+            return await self._queue_answer(caller, _first_settings(command, body), item.name)
         return answer
 
     def _to_queue(
-        self, context: RequestContext, item: CreateQueueInput | UpdateQueueInput, body: CreateQueue | UpdateQueue
+        self, caller: Caller, item: CreateQueueInput | UpdateQueueInput, body: CreateQueue | UpdateQueue
     ) -> Command:
         name = check_name("Queue", "name", item.name)
-        return self._command(context, queue_stream(context.tenant, name), body, item.command_id)
+        return self._command(caller, queue_stream(caller.tenant, name), body, item.command_id)
 
-    def _command(self, context: RequestContext, stream: str, body: AnyCommand, command_id: str | None) -> Command:
+    def _command(self, caller: Caller, stream: str, body: AnyCommand, command_id: str | None) -> Command:
         return Command(
             id=check_uuid("commandId", command_id) if given(command_id) else self._new_id(),
             stream=stream,
-            actor=context.actor,
+            actor=caller.actor,
             body=body,
             reply=True,
-            correlation_id=context.correlation_id,
-            traceparent=context.traceparent or None,
+            correlation_id=caller.correlation_id,
+            traceparent=caller.traceparent or None,
         )
 
-    async def _decide(
-        self, context: RequestContext, command: Command, job_id: str | None
-    ) -> Outcome | Pending | UserError:
+    async def _decide(self, caller: Caller, command: Command, job_id: str | None) -> Outcome | Pending | UserError:
         (decided,) = await self._gateway.decide([command])
         if isinstance(decided, NotSent):
             return not_sent()
         if decided is None:
-            return pending(context, command.id, job_id, self._gateway.timeout_seconds)
+            return pending(caller, command.id, job_id, self._gateway.timeout_seconds)
         return decided
 
-    async def _queue_answer(
-        self, context: RequestContext, command: Command, name: str
-    ) -> QueueSuccess | Pending | UserError:
-        outcome = await self._decide(context, command, None)
+    async def _queue_answer(self, caller: Caller, command: Command, name: str) -> QueueSuccess | Pending | UserError:
+        outcome = await self._decide(caller, command, None)
         if not isinstance(outcome, Outcome):
             return outcome
         if outcome.status is OutcomeStatus.REJECTED:
             return error_of(outcome, ["input", "name"], name)
         body = command.body
         if isinstance(body, CreateQueue | UpdateQueue) and body.max_waiting_bytes and not outcome.duplicate:
-            self._directory.changed(context.tenant, name, body.max_waiting_bytes)
+            self._directory.changed(caller.tenant, name, body.max_waiting_bytes)
         return QueueSuccess(
             queue=QueueRef(name=name_of(outcome)),
             command_id=command.id,  # type: ignore[arg-type]

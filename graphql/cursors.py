@@ -17,12 +17,12 @@ class Cursors:
 
     def __init__(self, cell: str, tenant: str, partitions: int) -> None:
         self._cell = cell
-        self._tenant = tenant
+        self.tenant = tenant
         self._partitions = partitions
 
     def write(self, ordering: str, *place: object) -> Cursor:
         """A cursor of `ordering` at `place`."""
-        text = "|".join([self._cell, self._tenant, ordering, *map(str, place)])
+        text = "|".join([self._cell, self.tenant, ordering, *map(str, place)])
         return Cursor(base64.urlsafe_b64encode(text.encode()).decode().rstrip("="))
 
     def read(self, ordering: str, token: str) -> list[str]:
@@ -34,7 +34,7 @@ class Cursors:
         cell, _, rest = text.partition("|")
         tenant, _, rest = rest.partition("|")
         made_for, _, place = rest.partition("|")
-        if (cell, tenant, made_for) != (self._cell, self._tenant, ordering) or not place:
+        if (cell, tenant, made_for) != (self._cell, self.tenant, ordering) or not place:
             raise self._refused(token)
         return place.split("|")
 

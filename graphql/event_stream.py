@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
@@ -15,6 +14,7 @@ from jobledger.domain.job_events import JobSubmitted
 from jobledger.eventlog.positions import Vector, encode_position
 from jobledger.graphql.catch_up import CatchUp
 from jobledger.graphql.convert import event_of
+from jobledger.graphql.cursors import Cursors
 from jobledger.graphql.event_tail import EventTail, Subscriber, read_event
 from jobledger.graphql.reads import read_model_errors
 from jobledger.graphql.scalars import Position
@@ -26,9 +26,6 @@ from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.events import EventRecord
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from jobledger.graphql.context import RequestContext
 
 #: How long a position may be ahead of this process's tail, and a job unknown to the read model.
 PATIENCE_SECONDS = 5.0
@@ -54,10 +51,10 @@ class EventStreams:
         self._queue_of: dict[str, str] = {}
 
     async def stream(
-        self, context: RequestContext, wanted: JobEventFilter | None, after: Position | None, from_start: bool
+        self, cursors: Cursors, wanted: JobEventFilter | None, after: Position | None, from_start: bool
     ) -> AsyncGenerator[JobEventItem, None]:
         """The items of one subscription; raises QueryError for a filter or position that can't be."""
-        want = WantedEvents.of(context.tenant, wanted, from_start=from_start, after=bool(after))
+        want = WantedEvents.of(cursors.tenant, wanted, from_start=from_start, after=bool(after))
         if self._open >= MAX_SUBSCRIPTIONS:
             problem = f"This api process has {MAX_SUBSCRIPTIONS:,} subscriptions"
             raise QueryError(user_error(ErrorCode.UNAVAILABLE, problem, "try again, or use another one"))
@@ -65,8 +62,8 @@ class EventStreams:
         self._metrics.set("jobledger_subscriptions", self._open)
         log.debug("subscription_opened")
         try:
-            seen = await self._begin(context, want, after)
-            async with aclosing(self._items(context, want, seen, from_start)) as items:
+            seen = await self._begin(cursors, want, after)
+            async with aclosing(self._items(want, seen, from_start)) as items:
                 async for item in items:
                     yield item
         finally:
@@ -74,11 +71,11 @@ class EventStreams:
             self._metrics.set("jobledger_subscriptions", self._open)
             log.debug("subscription_closed", reason="ended")
 
-    async def _begin(self, context: RequestContext, want: WantedEvents, after: Position | None) -> Vector:
+    async def _begin(self, cursors: Cursors, want: WantedEvents, after: Position | None) -> Vector:
         """Where to start in each partition that matters."""
         await self._until(lambda: self._tail.running, "The log can't be read now", ErrorCode.UNAVAILABLE)
         partitions = want.partitions(self._tail.partitions)
-        given = context.reads.cursors.read_position(after) if after else {}
+        given = cursors.read_position(after) if after else {}
         seen = {partition: given.get(partition, self._tail.vector[partition]) for partition in partitions}
         await self._until(
             lambda: all(self._tail.vector[partition] >= seq for partition, seq in seen.items()),
@@ -95,11 +92,9 @@ class EventStreams:
                 raise QueryError(user_error(code, problem, "try again, or subscribe without `after`", ["after"]))
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _items(
-        self, context: RequestContext, want: WantedEvents, seen: Vector, from_start: bool
-    ) -> AsyncGenerator[JobEventItem, None]:
+    async def _items(self, want: WantedEvents, seen: Vector, from_start: bool) -> AsyncGenerator[JobEventItem, None]:
         if from_start:
-            async with aclosing(self._history(context.tenant, want, seen)) as history:
+            async with aclosing(self._history(want.tenant, want, seen)) as history:
                 async for record, partition in history:
                     yield self._event(record, partition, seen)
         try:

@@ -18,7 +18,7 @@ from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
-from jobledger.graphql.context import RequestContext
+from jobledger.graphql.context import RequestContext, new_context
 from jobledger.graphql.graphiql import graphiql_page
 from jobledger.graphql.parts import Parts
 from jobledger.schemas.limits import MAX_SUBMIT_BYTES
@@ -68,7 +68,7 @@ class GraphQLView(GraphQL[RequestContext, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> RequestContext:
         """The context of a request, or of a connection."""
-        context = self._parts.context(request.method if isinstance(request, Request) else "WEBSOCKET")
+        context = new_context(self._parts, request.method if isinstance(request, Request) else "WEBSOCKET")
         traceparent = request.headers.get("traceparent", "")
         if traceparent and parse_traceparent(traceparent) is not None:
             context.traceparent = traceparent

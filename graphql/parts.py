@@ -11,17 +11,14 @@ from jobledger.eventlog.producer import CommandProducer, RecordProducer
 from jobledger.eventlog.quarantine import QuarantineBook
 from jobledger.graphql.catch_up import CatchUp
 from jobledger.graphql.changing import Changing
-from jobledger.graphql.context import RequestContext
 from jobledger.graphql.directory import QueueDirectory
 from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.quarantine import Quarantine
-from jobledger.graphql.reads import Reads
 from jobledger.graphql.submitting import Submitting
 from jobledger.graphql.topic_gate import TopicGate
-from jobledger.graphql.why import Why
 from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.telemetry.metrics import Metrics
@@ -74,21 +71,6 @@ class Parts:
     events: EventStreams
     quarantine: Quarantine
     services: list[Service]
-
-    def context(self, method: str) -> RequestContext:
-        """The context of a new request."""
-        settings = self.settings
-        reads = Reads(
-            self.model,
-            self.outcomes,
-            self.tail,
-            settings.cell,
-            settings.partitions,
-            settings.tenant,
-            self.clock_ms,
-        )
-        why = Why(self.gateway, settings.tenant, self.new_id)
-        return RequestContext(parts=self, tenant=settings.tenant, method=method, reads=reads, why=why)
 
 
 def build_parts(

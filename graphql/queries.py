@@ -9,7 +9,8 @@ from jobledger.graphql.context import Info, context_of
 from jobledger.graphql.quarantine_reads import quarantine_page, quarantined_item
 from jobledger.graphql.scalars import Cursor, Position
 from jobledger.graphql.types.inputs import JobFilter, JobOrder
-from jobledger.graphql.types.jobs import Job, JobConnection, Node
+from jobledger.graphql.types.jobs import Job, JobConnection
+from jobledger.graphql.types.nodes import Node
 from jobledger.graphql.types.quarantine import QuarantineConnection, QuarantinedItem
 from jobledger.graphql.types.queues import Command, Queue, ReadModel, Worker
 

@@ -29,9 +29,8 @@ from jobledger.graphql.types.jobs import (
     JobEdge,
     JobEventConnection,
     JobEventEdge,
-    Node,
-    PageInfo,
 )
+from jobledger.graphql.types.nodes import Node, PageInfo
 from jobledger.graphql.types.queues import Command, CommandStatus, PartitionLag, Queue, ReadModel, Worker
 from jobledger.projections import read_model as projections
 from jobledger.projections import rows

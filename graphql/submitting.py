@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobledger.domain.identity import job_stream, key_stream, murmur2
 from jobledger.domain.job_commands import SubmitJob
 from jobledger.eventlog.positions import Vector, encode_position
+from jobledger.graphql.caller import Caller
 from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of
 from jobledger.graphql.directory import KnownQueue, QueueDirectory, QueueUnknownError
 from jobledger.graphql.gateway import Decided, Gateway, NotSent
@@ -22,9 +23,6 @@ from jobledger.schemas import limits
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 from jobledger.telemetry.logs import get_logger
-
-if TYPE_CHECKING:
-    from jobledger.graphql.context import RequestContext
 
 log = get_logger()
 SubmitAnswer = SubmitJobSuccess | Pending | UserError
@@ -59,28 +57,28 @@ class Submitting:
         self._clock_ms = clock_ms
         self._new_id = new_id
 
-    async def submit(self, context: RequestContext, item: SubmitItem) -> SubmitAnswer:
+    async def submit(self, caller: Caller, item: SubmitItem) -> SubmitAnswer:
         """One job."""
-        (ready,) = await self._prepare(context, [item], ["input"])
+        (ready,) = await self._prepare(caller, [item], ["input"])
         if isinstance(ready, UserError):
             return ready
         body = ready.command.body
         assert isinstance(body, SubmitJob)
-        self._served.look(context.tenant, body.queue, body.handler)
+        self._served.look(caller.tenant, body.queue, body.handler)
         (decided,) = await self._gateway.decide([ready.command])
-        answer = self._answer(context, ready, decided, ["input"])
+        answer = self._answer(caller, ready, decided, ["input"])
         if isinstance(answer, SubmitJobSuccess):
-            answer.warning = await self._served.warning(context.tenant, body.queue, body.handler)
+            answer.warning = await self._served.warning(caller.tenant, body.queue, body.handler)
         return answer
 
-    async def submit_many(self, context: RequestContext, items: Sequence[SubmitItem]) -> SubmitJobsSuccess | UserError:
+    async def submit_many(self, caller: Caller, items: Sequence[SubmitItem]) -> SubmitJobsSuccess | UserError:
         """A bulk; the answer to each item is made when it is asked for."""
         count = len(items)
         if not 1 <= count <= limits.MAX_JOBS_PER_SUBMIT:
             problem = "The bulk is empty" if count == 0 else f"The bulk has {count:,} jobs"
             remedy = f"send 1 to {limits.MAX_JOBS_PER_SUBMIT:,} jobs at once"
             return user_error(ErrorCode.INVALID, problem, remedy, ["input"], count)
-        prepared = await self._prepare(context, items, ["input"], bulk=True)
+        prepared = await self._prepare(caller, items, ["input"], bulk=True)
         size = sum(ready.size for ready in prepared if isinstance(ready, Ready))
         if size > limits.MAX_SUBMIT_BYTES:
             return user_error(
@@ -95,10 +93,10 @@ class Submitting:
         outcomes: list[Decided] = [None] * count
         for index, outcome in zip(places, decided, strict=True):
             outcomes[index] = outcome
-        return _Bulk(self, context, prepared, outcomes).success(self._cell)
+        return _Bulk(self, caller, prepared, outcomes).success(self._cell)
 
     async def _prepare(
-        self, context: RequestContext, items: Sequence[SubmitItem], path: list[str], *, bulk: bool = False
+        self, caller: Caller, items: Sequence[SubmitItem], path: list[str], *, bulk: bool = False
     ) -> list[Ready | UserError]:
         now = self._clock_ms()
         queues: dict[str, KnownQueue | UserError] = {}
@@ -109,18 +107,18 @@ class Submitting:
                 body = submit_body(item, now)
                 queue = queues.get(body.queue)
                 if queue is None:
-                    queue = queues[body.queue] = await self._queue(context, body.queue)
+                    queue = queues[body.queue] = await self._queue(caller, body.queue)
                 _admit(queue, body)
-                prepared.append(self._command(context, item, body))
+                prepared.append(self._command(caller, item, body))
             except Refused as refused:
                 error = refused.error
                 error.path = [*where, *error.path]
                 prepared.append(error)
         return prepared
 
-    async def _queue(self, context: RequestContext, name: str) -> KnownQueue | UserError:
+    async def _queue(self, caller: Caller, name: str) -> KnownQueue | UserError:
         try:
-            known = await self._directory.find(context.tenant, name)
+            known = await self._directory.find(caller.tenant, name)
         except QueueUnknownError:
             return user_error(
                 ErrorCode.UNAVAILABLE,
@@ -139,22 +137,22 @@ class Submitting:
             )
         return known
 
-    def _command(self, context: RequestContext, item: SubmitItem, body: SubmitJob) -> Ready:
+    def _command(self, caller: Caller, item: SubmitItem, body: SubmitJob) -> Ready:
         """Without a key, command and job have one id: the same command id is the same job."""
         command_id = self._new_id()
         if given(item.command_id) and body.key_digest is None:
             command_id = check_new_job_id("commandId", item.command_id, self._clock_ms())
         elif given(item.command_id):
             command_id = check_uuid("commandId", item.command_id)
-        job_id = command_id if body.key_digest is None else self._mint(context.tenant, body.key_digest)
+        job_id = command_id if body.key_digest is None else self._mint(caller.tenant, body.key_digest)
         command = Command(
             id=command_id,
-            stream=job_stream(context.tenant, job_id),
-            actor=context.actor,
+            stream=job_stream(caller.tenant, job_id),
+            actor=caller.actor,
             body=body,
             reply=True,
-            correlation_id=context.correlation_id,
-            traceparent=context.traceparent or None,
+            correlation_id=caller.correlation_id,
+            traceparent=caller.traceparent or None,
         )
         return Ready(command, job_id if body.key_digest is None else None, len(body.payload.data))
 
@@ -170,15 +168,13 @@ class Submitting:
         """`partition_of` without its memory, which names that are thrown away would only fill."""
         return (murmur2(name.encode()) & 0x7FFFFFFF) % self._partitions
 
-    def _answer(
-        self, context: RequestContext, ready: Ready | UserError, decided: Decided, path: list[str]
-    ) -> SubmitAnswer:
+    def _answer(self, caller: Caller, ready: Ready | UserError, decided: Decided, path: list[str]) -> SubmitAnswer:
         if isinstance(ready, UserError):
             return ready
         if isinstance(decided, NotSent):
             return not_sent()
         if decided is None:
-            return pending(context, ready.command.id, ready.job_id, self._gateway.timeout_seconds)
+            return pending(caller, ready.command.id, ready.job_id, self._gateway.timeout_seconds)
         if decided.status is OutcomeStatus.REJECTED:
             return error_of(decided, [*path, *_field(decided)], None)
         return SubmitJobSuccess(
@@ -214,9 +210,9 @@ def _admit(queue: KnownQueue | UserError, body: SubmitJob) -> None:
         queue.let_in(size)
 
 
-def pending(context: RequestContext, command_id: str, job_id: str | None, seconds: float) -> Pending:
+def pending(caller: Caller, command_id: str, job_id: str | None, seconds: float) -> Pending:
     """The answer for a command whose outcome is unknown."""
-    log.warning("mutation_pending", command_id=command_id, tenant_id=context.tenant)
+    log.warning("mutation_pending", command_id=command_id, tenant_id=caller.tenant)
     return Pending(
         command_id=command_id,  # type: ignore[arg-type]
         job_id=job_id,  # type: ignore[arg-type]
@@ -230,12 +226,12 @@ class _Bulk:
     def __init__(
         self,
         submitting: Submitting,
-        context: RequestContext,
+        caller: Caller,
         prepared: list[Ready | UserError],
         outcomes: list[Decided],
     ) -> None:
         self._submitting = submitting
-        self._context = context
+        self._caller = caller
         self._prepared = prepared
         self._outcomes = outcomes
 
@@ -285,4 +281,4 @@ class _Bulk:
 
     def _one(self, index: int) -> SubmitAnswer:
         path = ["input", str(index)]
-        return self._submitting._answer(self._context, self._prepared[index], self._outcomes[index], path)
+        return self._submitting._answer(self._caller, self._prepared[index], self._outcomes[index], path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -13,11 +13,9 @@ from jobledger.domain.job_state import TERMINAL, JobStatus
 from jobledger.domain.queue_commands import QueryQueue
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error
+from jobledger.graphql.types.jobs import Job
 from jobledger.graphql.types.queues import LiveQueue, LiveWorker, PriorityDepth
 from jobledger.schemas.events import rfc3339
-
-if TYPE_CHECKING:
-    from jobledger.graphql.types.jobs import Job
 
 ANSWER_SECONDS = 2.0
 #: Questions to owners in one request.

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol, cast
 
 import strawberry
 from strawberry import UNSET
 
-from jobledger.graphql.context import Info, context_of
 from jobledger.graphql.scalars import BigInt, Cursor, DateTime, Json, Position
 from jobledger.graphql.types.inputs import GraphQLJobStatus
-
-if TYPE_CHECKING:
-    from jobledger.graphql.types.queues import Queue
+from jobledger.graphql.types.nodes import Node, PageInfo
+from jobledger.graphql.types.queues import Queue
 
 MAX_PAGE = 100
-
-
-@strawberry.interface(description="Something with an id of its own.")
-class Node:
-    """Global object identification: `node(id)` gives it back."""
-
-    id: strawberry.ID
-
-
-@strawberry.type(description="Where a page of a connection stands.")
-class PageInfo:
-    """Of the Relay cursor connections specification."""
-
-    has_next_page: bool
-    has_previous_page: bool
-    start_cursor: Cursor | None
-    end_cursor: Cursor | None
 
 
 @strawberry.type
@@ -123,6 +104,43 @@ class JobEventConnection:
     page_info: PageInfo
 
 
+class JobReads(Protocol):
+    """Where a request finds what belongs to a job."""
+
+    async def queue(self, name: str) -> Queue | None:
+        """A queue by name."""
+        ...
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """The hand-outs of a job."""
+        ...
+
+    async def job_events(self, job_id: str, first: int, after: Cursor | None) -> JobEventConnection:
+        """A page of a job's events."""
+        ...
+
+
+class JobReasons(Protocol):
+    """Who knows why a job is where it is."""
+
+    async def of(self, job: Job) -> str | None:
+        """One sentence; None when it has ended."""
+        ...
+
+
+class JobContext(Protocol):
+    """What a job asks of the request that it is shown by."""
+
+    @property
+    def reads(self) -> JobReads: ...  # noqa: D102
+    @property
+    def why(self) -> JobReasons: ...  # noqa: D102
+
+
+def _context(info: strawberry.Info) -> JobContext:
+    return cast(JobContext, info.context)
+
+
 @strawberry.type(description="A job.")
 class Job(Node):
     """As the read model has it; `why` asks the owner."""
@@ -158,24 +176,24 @@ class Job(Node):
     run: int = strawberry.field(description="1, and one more each time that the job was redriven.")
 
     @strawberry.field(description="The queue that the job goes to.")
-    async def queue(self, info: Info) -> Annotated[Queue, strawberry.lazy("jobledger.graphql.types.queues")] | None:
+    async def queue(self, info: strawberry.Info) -> Queue | None:
         """From the read model."""
-        return await context_of(info).reads.queue(self.queue_name)
+        return await _context(info).reads.queue(self.queue_name)
 
     @strawberry.field(description="Every hand-out so far, oldest first.")
-    async def attempts(self, info: Info) -> list[Attempt]:
+    async def attempts(self, info: strawberry.Info) -> list[Attempt]:
         """From the read model; at most 1,000."""
-        return await context_of(info).reads.attempts(self.id)
+        return await _context(info).reads.attempts(self.id)
 
     @strawberry.field(description="The job's events, oldest first.")
-    async def events(self, info: Info, first: int = 50, after: Cursor | None = UNSET) -> JobEventConnection:
+    async def events(self, info: strawberry.Info, first: int = 50, after: Cursor | None = UNSET) -> JobEventConnection:
         """From the read model."""
-        return await context_of(info).reads.job_events(self.id, first, after)
+        return await _context(info).reads.job_events(self.id, first, after)
 
     @strawberry.field(description="Why the job is where it is; asks the owner of its queue. Null when it has ended.")
-    async def why(self, info: Info) -> str | None:
+    async def why(self, info: strawberry.Info) -> str | None:
         """One sentence."""
-        return await context_of(info).why.of(self)
+        return await _context(info).why.of(self)
 
 
 @strawberry.type

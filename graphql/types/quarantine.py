@@ -9,7 +9,7 @@ import strawberry
 
 from jobledger.graphql.scalars import BigInt, Cursor, DateTime
 from jobledger.graphql.types.errors import Conflict, NotFound, Unavailable, ValidationFailed
-from jobledger.graphql.types.jobs import PageInfo
+from jobledger.graphql.types.nodes import PageInfo
 
 
 @strawberry.enum(description="What became of a thing set aside.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol, cast
 
 import strawberry
 
-from jobledger.graphql.context import Info, context_of
 from jobledger.graphql.scalars import BigInt, DateTime, Position
 from jobledger.graphql.types.errors import UserError
-from jobledger.graphql.types.jobs import Node
+from jobledger.graphql.types.nodes import Node
 
 
 @strawberry.type
@@ -43,6 +43,21 @@ class LiveQueue:
     workers: list[LiveWorker]
 
 
+class LiveQueues(Protocol):
+    """Who knows queues as they are now."""
+
+    async def queue(self, name: str) -> LiveQueue | None:
+        """From the owner's memory; None when it does not answer in time."""
+        ...
+
+
+class QueueContext(Protocol):
+    """What a queue asks of the request that it is shown by."""
+
+    @property
+    def why(self) -> LiveQueues: ...  # noqa: D102
+
+
 @strawberry.type(description="A queue.")
 class Queue(Node):
     """As the read model has it; `live` asks the owner."""
@@ -58,9 +73,9 @@ class Queue(Node):
     held: int = strawberry.field(description="Tasks that workers hold.")
 
     @strawberry.field(description="From the owner's memory; null when it does not answer in time.")
-    async def live(self, info: Info) -> LiveQueue | None:
+    async def live(self, info: strawberry.Info) -> LiveQueue | None:
         """A command of kind query."""
-        return await context_of(info).why.queue(self.name)
+        return await cast(QueueContext, info.context).why.queue(self.name)
 
 
 @strawberry.type(description="What one incarnation of a worker takes from one queue.")

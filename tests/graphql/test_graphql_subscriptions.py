@@ -12,6 +12,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from jobledger.eventlog.positions import decode_position, encode_position
+from jobledger.graphql.cursors import Cursors
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -183,8 +184,8 @@ async def test_a_slow_subscriber_is_told_to_come_back_and_then_misses_nothing(
     monkeypatch.setattr("jobledger.graphql.event_tail.MAX_WAITING", 5)
     api = await system.api()
     start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))
-    context = api.api.parts.context("WEBSOCKET")
-    stream = api.api.parts.events.stream(context, None, start, False)
+    cursors = Cursors(system.settings.cell, system.settings.tenant, system.settings.partitions)
+    stream = api.api.parts.events.stream(cursors, None, start, False)
     waiting = asyncio.ensure_future(anext(stream))
     await _until(lambda: api.api.parts.tail.subscribers == 1)
     await _submit(api, 30)
