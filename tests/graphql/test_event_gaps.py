@@ -116,7 +116,7 @@ async def test_what_happened_while_the_tail_started_anew_is_read_from_the_log() 
     want = WantedEvents.of("default", None, from_start=False, after=True)
     got: list[Any] = []
     async with (
-        aclosing(streams(tail, Log())._items(cast("Any", None), want, {0: 100}, False)) as items,
+        aclosing(streams(tail, Log())._items(want, {0: 100}, False)) as items,
         asyncio.timeout(20),
     ):
         async for item in items:
@@ -189,7 +189,7 @@ async def _follow(made: EventStreams, log: EventLog, got: list[int], upto: int) 
     seen: Vector = {0: 0}
     returned = 0
     while True:
-        async with aclosing(made._items(cast("Any", None), want, dict(seen), False)) as items:
+        async with aclosing(made._items(want, dict(seen), False)) as items:
             async for item in items:
                 if isinstance(item, Resync):
                     seen = decode_position(log.cell, item.position, 1)
