@@ -57,6 +57,8 @@ GROUPS = {
     "tests/processors/test_idle_owners.py": "own-servers",
     "tests/projections/test_projector_outages.py": "own-servers",
     "tests/workers/test_worker_lease.py": "own-servers",
+    "tests/workers/test_worker_runtime.py": "worker-runtime",
+    "tests/workers/test_worker_rough_handlers.py": "worker-rough",
     "tests/workers/test_client_reads_its_writes.py": "client",
 }
 
@@ -246,15 +248,21 @@ class Ground(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def module_ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
-    """A cell and a database for all tests of a file, on servers that none of them does anything to."""
+def module_cell(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """A broker's address and a cell for all tests of a file, on a broker that none of them does anything to."""
     servers = _given(request, BOOTSTRAP_VARIABLE, KAFKA)
-    admin_dsn = _given(request, DSN_VARIABLE, POSTGRES)
-    cell = f"t{uuid.uuid4().hex[:7]}"
     if servers is None:
         servers = request.getfixturevalue("session_broker").bootstrap_servers
+    cell = f"t{uuid.uuid4().hex[:7]}"
+    yield servers, cell
+    _delete_topics(servers, cell)
+
+
+@pytest.fixture(scope="module")
+def module_ground(request: pytest.FixtureRequest, module_cell: tuple[str, str]) -> Iterator[Ground]:
+    """A cell and a database for all tests of a file, on servers that none of them does anything to."""
+    admin_dsn = _given(request, DSN_VARIABLE, POSTGRES)
     if admin_dsn is None:
         admin_dsn = request.getfixturevalue("session_postgres").dsn_of("postgres")
     with _database(admin_dsn) as dsn:
-        yield Ground(servers, cell, dsn)
-    _delete_topics(servers, cell)
+        yield Ground(*module_cell, dsn)

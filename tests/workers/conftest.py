@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import uuid_utils
 
 from jobledger.dev.descendants import Descendants
@@ -46,20 +47,52 @@ def lease_seconds() -> float:
 
 
 @pytest.fixture
+def leave_pauses() -> tuple[float, ...]:
+    """How long a worker that stops reads its inbox still; most tests have nothing on its way to it."""
+    return (0.0, 0.05)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a worker's cell run in one loop for each file, so that they can share it."""
+    for item in items:
+        mine = isinstance(item, pytest.Function) and "owners" in item.fixturenames
+        if mine and item.path.parent == Path(__file__).parent and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_owners(module_cell: tuple[str, str]) -> AsyncIterator[WorkerCell]:
+    """A cell whose partitions are owned, for all tests of a file."""
+    one = WorkerCell(*module_cell, lease_seconds=60.0)
+    await one.start()
+    yield one
+    await one.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def shared(shared_owners: WorkerCell) -> AsyncIterator[WorkerCell]:
+    """That cell as a test finds it: nothing is left of the test before. A file takes it for its `owners`."""
+    shared_owners.begin()
+    yield shared_owners
+    await shared_owners.clear()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def owners(bootstrap_servers: str, cell: str, lease_seconds: float) -> AsyncIterator[WorkerCell]:
-    """A cell whose partitions are owned."""
+    """A cell of the test's own, whose partitions are owned."""
     one = WorkerCell(bootstrap_servers, cell, lease_seconds)
     await one.start()
     yield one
     await one.stop()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def start_worker(
-    owners: WorkerCell, log_lines: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+    owners: WorkerCell, log_lines: io.BytesIO, leave_pauses: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartWorker]:
     """Starts a worker with the sample handlers; gives it and its first incarnation."""
     monkeypatch.setattr("jobledger.workers.pool.WARM_PROCESSES", 1)  # more start when a test has use for them
+    monkeypatch.setattr("jobledger.workers.runtime.LEAVE_PAUSES", leave_pauses)
     started: list[Worker] = []
 
     async def start(name: str = "w-1", modules: tuple[str, ...] = ("sample_handlers",), **options: Any) -> Any:

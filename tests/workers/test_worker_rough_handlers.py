@@ -11,10 +11,17 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from worker_cell import WorkerCell
 
 from jobledger.domain.job_commands import ReportFailed, ReportSucceeded
 
 pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def owners(shared: WorkerCell) -> WorkerCell:
+    """All tests here run in one cell, one after the other."""
+    return shared
 
 
 async def test_a_death_is_noticed_though_a_child_of_the_handler_lives(

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from worker_cell import WorkerCell
 
 from jobledger.domain.job_commands import (
     FailureKind,
@@ -23,10 +24,16 @@ from jobledger.domain.job_commands import (
 )
 from jobledger.domain.queue_commands import RemoveWorker, SetCredits
 from jobledger.domain.values import RetryPolicy
-from jobledger.workers.runtime import WorkerConfig, WorkerConfigError
+from jobledger.workers.runtime import LEAVE_PAUSES, WorkerConfig, WorkerConfigError
 
 pytestmark = pytest.mark.kafka
 AGAIN = RetryPolicy(max_attempts=2, initial_seconds=0.05)
+
+
+@pytest.fixture
+def owners(shared: WorkerCell) -> WorkerCell:
+    """All tests here run in one cell, one after the other."""
+    return shared
 
 
 async def _written(path: Path) -> list[int]:
@@ -186,6 +193,7 @@ async def test_checkpoints_reach_the_log_before_the_failure(owners: Any, start_w
     assert json.loads((await owners.report(ReportSucceeded, "j1")).result.data) == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("leave_pauses", [LEAVE_PAUSES])
 async def test_drain_lets_what_runs_end_and_hands_the_rest_back(owners: Any, start_worker: Any) -> None:
     """stop(): credits 0, the running task ends and is reported, a task that comes late is returned, then it leaves."""
     worker, incarnation = await start_worker()

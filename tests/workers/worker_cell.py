@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Message
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import job_stream, partition_of, queue_stream
 from jobledger.domain.job_commands import CancelJob, SubmitJob
-from jobledger.domain.queue_commands import SetCredits
+from jobledger.domain.queue_commands import RemoveWorker, SetCredits
 from jobledger.domain.values import Actor, ActorKind, Opaque, RetryPolicy
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.eventlog.clients import consumer_config, producer_config
@@ -58,6 +58,22 @@ class WorkerCell:
         await self._reader.stop()
         await self._producer.stop()
         await self.owners.stop()
+
+    def begin(self) -> None:
+        """Forget what was seen so far: it was another test's."""
+        self.messages.clear()
+        self.owners.sent.clear()
+        self._jobs.clear()
+
+    async def clear(self) -> None:
+        """End what a test has left: its jobs, and its workers, which have stopped."""
+        for stream in map(self.stream, self._jobs):
+            await self._ask(stream, CancelJob())
+        granted = {
+            (c.stream, c.body.worker, c.body.incarnation) for c in self.owners.sent if isinstance(c.body, SetCredits)
+        }
+        for stream, worker, incarnation in granted:
+            await self._ask(stream, RemoveWorker(worker=worker, incarnation=incarnation))
 
     async def _take(self, batch: list[Message]) -> None:
         for message in batch:
