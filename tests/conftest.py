@@ -52,14 +52,15 @@ GROUPS = {
     "tests/graphql/test_graphql_mutations.py": "mutations",
     "tests/graphql/test_graphql_queries.py": "queries",
     "tests/graphql/test_graphql_subscriptions.py": "subscriptions",
+    "tests/workers/test_worker_runtime.py": "worker-runtime",
+    "tests/workers/test_worker_harm.py": "worker-harm",
     "tests/graphql/test_graphql_http.py": "http",
     "tests/graphql/test_graphql_hostile.py": "http",
     "tests/processors/test_idle_owners.py": "own-servers",
     "tests/projections/test_projector_outages.py": "own-servers",
     "tests/workers/test_worker_lease.py": "own-servers",
-    "tests/workers/test_worker_runtime.py": "worker-runtime",
-    "tests/workers/test_worker_rough_handlers.py": "worker-rough",
     "tests/workers/test_client_reads_its_writes.py": "client",
+    "tests/workers/test_worker_rough_handlers.py": "worker-rough-handlers",
 }
 
 _folder = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
@@ -239,6 +240,13 @@ def _database(admin_dsn: str) -> Iterator[str]:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+class KafkaGround(NamedTuple):
+    """Where owners of several tests stand: the broker's address, a cell."""
+
+    bootstrap_servers: str
+    cell: str
+
+
 class Ground(NamedTuple):
     """Where a system of several tests stands: the broker's address, a cell, a database."""
 
@@ -248,21 +256,21 @@ class Ground(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def module_cell(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
-    """A broker's address and a cell for all tests of a file, on a broker that none of them does anything to."""
+def module_kafka(request: pytest.FixtureRequest) -> Iterator[KafkaGround]:
+    """A cell for all tests of a file, on a broker that none of them does anything to."""
     servers = _given(request, BOOTSTRAP_VARIABLE, KAFKA)
+    cell = f"t{uuid.uuid4().hex[:7]}"
     if servers is None:
         servers = request.getfixturevalue("session_broker").bootstrap_servers
-    cell = f"t{uuid.uuid4().hex[:7]}"
-    yield servers, cell
+    yield KafkaGround(servers, cell)
     _delete_topics(servers, cell)
 
 
 @pytest.fixture(scope="module")
-def module_ground(request: pytest.FixtureRequest, module_cell: tuple[str, str]) -> Iterator[Ground]:
-    """A cell and a database for all tests of a file, on servers that none of them does anything to."""
+def module_ground(request: pytest.FixtureRequest, module_kafka: KafkaGround) -> Iterator[Ground]:
+    """The same with a database, on a server that none of them does anything to."""
     admin_dsn = _given(request, DSN_VARIABLE, POSTGRES)
     if admin_dsn is None:
         admin_dsn = request.getfixturevalue("session_postgres").dsn_of("postgres")
     with _database(admin_dsn) as dsn:
-        yield Ground(*module_cell, dsn)
+        yield Ground(*module_kafka, dsn)

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from jobledger import AsyncClient
 from jobledger.dev.ports import free_port
@@ -103,7 +104,7 @@ def _ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text()[-3000:])
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(stack: Stack) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(stack.url) as one:
         yield one

@@ -26,10 +26,18 @@ if HERE not in sys.path:
     sys.path.append(HERE)  # the pool's processes find sample_handlers through it, as a user's modules
 
 from client_stack import client, stack  # noqa: E402, F401 - fixtures
-from worker_cell import PARTITIONS, WorkerCell  # noqa: E402
+from worker_cell import LEASE_SECONDS, PARTITIONS, WorkerCell  # noqa: E402
 
 StartWorker = Callable[..., Awaitable[tuple[Worker, str]]]
 StartRole = Callable[..., subprocess.Popen[bytes]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a file run in one loop, so that they can share a cell."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and pytest_asyncio.is_async_test(item):
+            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
 
 
 @pytest.fixture
@@ -43,47 +51,48 @@ def log_lines() -> io.BytesIO:
 @pytest.fixture
 def lease_seconds() -> float:
     """After how long a silence the owners take a worker for lost; most tests have no use for that."""
-    return 60.0
+    return LEASE_SECONDS
 
 
 @pytest.fixture
 def leave_pauses() -> tuple[float, ...]:
-    """How long a worker that stops reads its inbox still; most tests have nothing on its way to it."""
-    return (0.0, 0.05)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a worker's cell run in one loop for each file, so that they can share it."""
-    for item in items:
-        mine = isinstance(item, pytest.Function) and "owners" in item.fixturenames
-        if mine and item.path.parent == Path(__file__).parent and pytest_asyncio.is_async_test(item):
-            item.add_marker(pytest.mark.asyncio(loop_scope="module"), append=False)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_owners(module_cell: tuple[str, str]) -> AsyncIterator[WorkerCell]:
-    """A cell whose partitions are owned, for all tests of a file."""
-    one = WorkerCell(*module_cell, lease_seconds=60.0)
-    await one.start()
-    yield one
-    await one.stop()
+    """Before each of the times that a worker tells its queues that it leaves; once is enough for most tests."""
+    return (0.0,)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def shared(shared_owners: WorkerCell) -> AsyncIterator[WorkerCell]:
-    """That cell as a test finds it: nothing is left of the test before. A file takes it for its `owners`."""
-    shared_owners.begin()
-    yield shared_owners
-    await shared_owners.clear()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def owners(bootstrap_servers: str, cell: str, lease_seconds: float) -> AsyncIterator[WorkerCell]:
+async def own_cell(bootstrap_servers: str, cell: str, lease_seconds: float) -> AsyncIterator[WorkerCell]:
     """A cell of the test's own, whose partitions are owned."""
     one = WorkerCell(bootstrap_servers, cell, lease_seconds)
     await one.start()
     yield one
     await one.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_cell(module_kafka: Any) -> AsyncIterator[WorkerCell]:
+    """A cell whose partitions are owned while the tests of a file run."""
+    one = WorkerCell(*module_kafka, LEASE_SECONDS)
+    await one.start()
+    yield one
+    await one.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def shared_cell(module_cell: WorkerCell) -> AsyncIterator[WorkerCell]:
+    """The cell of the file as one test sees it."""
+    module_cell.begin()
+    yield module_cell
+    try:
+        await module_cell.left()
+    finally:
+        module_cell.end()
+
+
+@pytest.fixture
+def owners(own_cell: WorkerCell) -> WorkerCell:
+    """The cell that workers are started in. Files whose tests share one have this fixture anew."""
+    return own_cell
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -99,7 +108,7 @@ async def start_worker(
         config = WorkerConfig(
             worker=name,
             cell=owners.cell,
-            tenant="default",
+            tenant=owners.tenant,
             partitions=PARTITIONS,
             **{"slots": 4, "heartbeat_interval_seconds": 0.5, "lease_seconds": 5.0, **options},
         )
@@ -114,6 +123,8 @@ async def start_worker(
     for worker in started:
         with contextlib.suppress(Exception):
             await worker.stop()
+            if worker.incarnation:
+                owners.stopped.append(worker.incarnation)
 
 
 @pytest.fixture
@@ -137,6 +148,7 @@ def start_role(owners: WorkerCell, started: Descendants, tmp_path: Path) -> Iter
             "PYTHONPATH": HERE,
             "JOBLEDGER_INSTANCE_ID": name,
             "JOBLEDGER_CELL": owners.cell,
+            "JOBLEDGER_TENANT": owners.tenant,
             "JOBLEDGER_PARTITIONS": str(PARTITIONS),
             "JOBLEDGER_DEV": "1",
             "JOBLEDGER_HANDLERS": "sample_handlers",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_cell import LEASE_SECONDS, WorkerCell
 
 from jobledger.domain.job_commands import FailureKind, ReportCrashed, ReportFailed, ReportStarted, ReportSucceeded
 from jobledger.domain.queue_commands import SetCredits
@@ -16,6 +17,14 @@ from jobledger.domain.values import RetryPolicy
 from jobledger.workers.watchdog import EXIT_BLOCKED
 
 pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def owners(request: pytest.FixtureRequest, lease_seconds: float) -> WorkerCell:
+    """Those of the file, but for a test that wants another lease of them."""
+    name = "shared_cell" if lease_seconds == LEASE_SECONDS else "own_cell"
+    found: WorkerCell = request.getfixturevalue(name)
+    return found
 
 
 def _lines(log: Path, event: str) -> list[dict[str, Any]]:

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-def owners(shared: WorkerCell) -> WorkerCell:
-    """All tests here run in one cell, one after the other."""
-    return shared
+def owners(shared_cell: WorkerCell) -> WorkerCell:
+    """No test of this file does anything to the owners."""
+    return shared_cell
 
 
 async def test_a_death_is_noticed_though_a_child_of_the_handler_lives(

@@ -13,7 +13,7 @@ from cell_owners import CellOwners
 from confluent_kafka import OFFSET_BEGINNING, Message
 
 from jobledger.domain.commands import AnyCommand
-from jobledger.domain.identity import job_stream, partition_of, queue_stream
+from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
 from jobledger.domain.job_commands import CancelJob, SubmitJob
 from jobledger.domain.queue_commands import RemoveWorker, SetCredits
 from jobledger.domain.values import Actor, ActorKind, Opaque, RetryPolicy
@@ -28,21 +28,32 @@ from jobledger.settings import KafkaSettings
 
 T = TypeVar("T")
 PARTITIONS = 2
+#: After how long a silence the owners take a worker for lost, where a test does not say otherwise.
+LEASE_SECONDS = 60.0
 USER = Actor(ActorKind.USER, "ann")
 #: Of most jobs here: what fails is not tried again while the test lasts, and still it is not its only attempt.
 LATER = RetryPolicy(max_attempts=3, initial_seconds=3_600, max_seconds=3_600)
 
 
 class WorkerCell:
-    """Jobs go by short names; `messages` holds what the queues have sent to inboxes, in order of arrival."""
+    """Jobs go by short names; `messages` holds what the queues have sent to inboxes, in order of arrival.
+
+    Several tests may have it one after the other: jobs, queues and workers of each are of a tenant of its own, so that
+    no queue hands out what another test has left.
+    """
 
     def __init__(self, bootstrap: str, cell: str, lease_seconds: float) -> None:
         self.kafka = KafkaSettings(bootstrap_servers=bootstrap, replication_factor=1, min_insync_replicas=1)
         self.cell = cell
         self.owners = CellOwners(self.kafka, cell, PARTITIONS, lease_seconds)
+        self.tenant = "default"
         self.messages: list[RunTask | CancelTask] = []
+        #: Incarnations of workers that this test has stopped.
+        self.stopped: list[str] = []
         self._jobs: dict[str, str] = {}
         self._number = 0
+        self._earlier: list[str] = []
+        self._begun = 0
 
     async def start(self) -> None:
         await self.owners.start()
@@ -59,25 +70,30 @@ class WorkerCell:
         await self._producer.stop()
         await self.owners.stop()
 
-    def begin(self) -> None:
-        """Forget what was seen so far: it was another test's."""
-        self.messages.clear()
-        self.owners.sent.clear()
-        self._jobs.clear()
-
-    async def clear(self) -> None:
-        """End what a test has left: its jobs, and its workers, which have stopped."""
-        for stream in map(self.stream, self._jobs):
-            await self._ask(stream, CancelJob())
-        granted = {
-            (c.stream, c.body.worker, c.body.incarnation) for c in self.owners.sent if isinstance(c.body, SetCredits)
-        }
-        for stream, worker, incarnation in granted:
-            await self._ask(stream, RemoveWorker(worker=worker, incarnation=incarnation))
-
     async def _take(self, batch: list[Message]) -> None:
         for message in batch:
-            self.messages += decode_tasks(message.value() or b"").messages
+            sent = decode_tasks(message.value() or b"").messages
+            self.messages += [one for one in sent if not self._of_earlier(one.job)]
+
+    # -- tests that have it one after the other -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Another test has it now, which sees nothing of those before, not even what arrives late."""
+        self.tenant = f"t{len(self._earlier) + 1}"
+        self.messages, self.stopped, self._jobs = [], [], {}
+        self._begun = len(self.owners.sent)
+
+    def end(self) -> None:
+        """What is of the test that had it is to be seen by none after it."""
+        self._earlier.append(self.tenant)
+
+    async def left(self) -> None:
+        """Wait until the workers that were stopped have told a queue that they leave."""
+        await self.until(lambda: {body.incarnation for body in self.of(RemoveWorker)}.issuperset(self.stopped))
+
+    def _of_earlier(self, stream: str) -> bool:
+        """Whether a stream is of a test before. What is of no test's tenant is not: nothing wrong may stay unseen."""
+        return split_stream(stream)[1] in self._earlier
 
     # -- what is asked of the cell ------------------------------------------------------------------------------------
 
@@ -87,7 +103,7 @@ class WorkerCell:
 
     def stream(self, job: str) -> str:
         """The stream of a job."""
-        return job_stream("default", self.id(job))
+        return job_stream(self.tenant, self.id(job))
 
     async def run(
         self,
@@ -119,7 +135,7 @@ class WorkerCell:
     async def grant(self, worker: str, incarnation: str, handlers: list[str], queue: str) -> None:
         """Tell a queue that it may hand one task of these to a worker, which knows nothing of it."""
         body = SetCredits(worker=worker, incarnation=incarnation, pool="default", credits=1, handlers=handlers)
-        await self._ask(queue_stream("default", queue), body)
+        await self._ask(queue_stream(self.tenant, queue), body)
 
     async def put(self, *messages: RunTask | CancelTask) -> None:
         """One record in an inbox, of messages that the queues have sent: as when a relay sends them again."""
@@ -143,7 +159,8 @@ class WorkerCell:
     @property
     def commands(self) -> list[Command]:
         """Everything that workers have said, in order of arrival."""
-        return [one for one in self.owners.sent if one.actor.kind is ActorKind.WORKER]
+        sent = self.owners.sent[self._begun :]
+        return [one for one in sent if one.actor.kind is ActorKind.WORKER and not self._of_earlier(one.stream)]
 
     def of(self, kind: type[T], job: str | None = None) -> list[T]:
         """Bodies of one kind that workers have sent, of one job where it is named."""
