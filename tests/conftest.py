@@ -59,6 +59,7 @@ GROUPS = {
     "tests/processors/test_idle_owners.py": "own-servers",
     "tests/projections/test_projector_outages.py": "own-servers",
     "tests/workers/test_worker_lease.py": "own-servers",
+    "tests/replay/test_verify.py": "verify",
     "tests/workers/test_client_reads_its_writes.py": "client",
     "tests/workers/test_worker_rough_handlers.py": "worker-rough-handlers",
 }

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 from log_cell import TENANT, LogCell, OwnerAlone, PlayedWorker, submit, until
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from test_takeover import written_anew
 
 from jobledger.cli.exits import Exit
 from jobledger.cli.failure import sentence_of
@@ -39,7 +44,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
 
 class Whole:
-    """A cell of two partitions at rest, with jobs in every condition, and its read models."""
+    """A cell of two partitions, with jobs in every condition, and its read models."""
 
     def __init__(self, cell: LogCell, dsn: str) -> None:
         self.cell, self.dsn = cell, dsn
@@ -52,33 +57,72 @@ class Whole:
     async def verify(self, **given: Any) -> Report:
         return await verify(self.settings(**given))
 
+
+class AtRest(Whole):
+    """Nobody writes to it any more but tests, which plant faults in partition 0; `restore()` takes them out."""
+
+    def __init__(self, whole: Whole) -> None:
+        super().__init__(whole.cell, whole.dsn)
+        self.streams = whole.streams
+        self._state = self._records(Topic.STATE)
+        self._planted: dict[bytes, bytes | None] = {}
+        self._cut: list[Message] = []
+
     def run(self, statement: str) -> int:
+        """Change the read models; ask for `own_rows` before."""
         with psycopg.connect(self.dsn, options="-c search_path=jobledger") as connection:
             return connection.execute(statement.encode()).rowcount
 
-    def state(self, key: bytes, value: bytes | None, partition: int = 0) -> None:
+    def state(self, key: bytes, value: bytes | None) -> None:
         """Write to `state` behind everybody's back."""
-        producer = Producer({"bootstrap.servers": self.cell.kafka.bootstrap_servers})
-        producer.produce(self.cell.topic(Topic.STATE), value, key, partition)
-        assert producer.flush(10) == 0
+        self._planted[key] = value
+        self._produce(Topic.STATE, [(key, value, [])])
 
-    def last_state(self, key: bytes, partition: int = 0) -> Any:
-        records = {m.key(): m.value() for m in self.cell.records(Topic.STATE, partition)}
-        return decode_state(records[key])  # type: ignore[arg-type]
+    def last_state(self, key: bytes) -> Any:
+        record = {**self._state, **self._planted}[key]
+        assert record is not None
+        return decode_state(record)
 
     def encoded(self, key: bytes) -> bytes:
         return encode_state(self.last_state(key))
+
+    def cut_events(self, count: int) -> None:
+        """Lose the last events."""
+        self._cut = self.cell.records(Topic.EVENTS, 0)[-count:]
+        written_anew(self.cell, Topic.EVENTS, lambda p, m: m[:-count] if p == 0 else m)
+
+    def restore(self) -> None:
+        """The last record of a key counts, and of the events their order: writing the old ones again is enough."""
+        self._produce(Topic.STATE, [(key, self._state.get(key), []) for key in self._planted])
+        self._produce(Topic.EVENTS, [(m.key(), m.value(), m.headers() or []) for m in self._cut])
+        self._planted, self._cut = {}, []
+
+    def _records(self, topic: Topic) -> dict[bytes, bytes | None]:
+        return {m.key() or b"": m.value() for m in self.cell.records(topic, 0)}
+
+    def _produce(self, topic: Topic, records: list[tuple[Any, Any, Any]]) -> None:
+        if not records:
+            return
+        producer = Producer({"bootstrap.servers": self.cell.kafka.bootstrap_servers})
+        for key, value, headers in records:
+            producer.produce(self.cell.topic(topic), value, key, 0, headers=headers)
+        assert producer.flush(10) == 0
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that is missing here is on its way."""
+    wait_at_most(2.0, monkeypatch)
+
+
+def wait_at_most(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("state", "verify"):
-        monkeypatch.setattr(f"jobledger.replay.{module}.CATCH_UP_SECONDS", 2.0)
+        monkeypatch.setattr(f"jobledger.replay.{module}.CATCH_UP_SECONDS", seconds)
 
 
-@pytest.fixture
-async def whole(bootstrap_servers: str, cell: str, postgres_dsn: str) -> AsyncIterator[Whole]:
+@asynccontextmanager
+async def living(bootstrap_servers: str, cell: str, postgres_dsn: str) -> AsyncIterator[Whole]:
+    """Owners and projector run, and all that has happened is in the read models."""
     log_cell = LogCell(bootstrap_servers, cell, partitions=2)
     await log_cell.start()
     migrate(postgres_dsn, "jobledger")
@@ -91,11 +135,43 @@ async def whole(bootstrap_servers: str, cell: str, postgres_dsn: str) -> AsyncIt
     one = Whole(log_cell, postgres_dsn)
     await live(one, owners)
     await until(lambda: projector.positions == {o.partition: o.machine.checkpoint.seq for o in owners})
+    yield one
     await projector.stop()
     for owner in owners:
         await owner.stop()
-    yield one
     await log_cell.stop()
+
+
+@pytest.fixture(scope="module")
+def at_rest(module_ground: Any) -> AtRest:
+    """One cell for all tests that find it as it was left: who plants a fault takes it out again."""
+
+    async def prepare() -> Whole:
+        async with living(*module_ground) as one:
+            return one
+
+    return AtRest(asyncio.run(prepare()))
+
+
+@pytest.fixture
+def whole(at_rest: AtRest, monkeypatch: pytest.MonkeyPatch) -> Iterator[AtRest]:
+    """The cell at rest: whatever its partitions hold is read before the first wait."""
+    wait_at_most(0.5, monkeypatch)
+    yield at_rest
+    at_rest.restore()
+
+
+@pytest.fixture
+def own_rows(whole: AtRest) -> Iterator[None]:
+    """The read models are a copy, for this test alone to change."""
+    shared, copy = whole.dsn, f"t_{uuid.uuid4().hex[:12]}"
+    names = {"copy": sql.Identifier(copy), "shared": sql.Identifier(str(conninfo_to_dict(shared)["dbname"]))}
+    with psycopg.connect(make_conninfo(shared, dbname="postgres"), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {copy} TEMPLATE {shared}").format(**names))
+        whole.dsn = make_conninfo(shared, dbname=copy)
+        yield
+        whole.dsn = shared
+        admin.execute(sql.SQL("DROP DATABASE {copy} WITH (FORCE)").format(**names))
 
 
 async def live(one: Whole, owners: list[OwnerAlone]) -> None:
@@ -125,7 +201,7 @@ async def live(one: Whole, owners: list[OwnerAlone]) -> None:
     one.streams["queue"] = queue_stream(TENANT, queue)
 
 
-async def test_nothing_differs_when_all_is_well(whole: Whole) -> None:
+async def test_nothing_differs_when_all_is_well(whole: AtRest) -> None:
     seen: list[tuple[int, int, int]] = []
     report = await verify(whole.settings(), lambda *args: seen.append(args))
     assert report.ok, list(report.lines())
@@ -135,11 +211,11 @@ async def test_nothing_differs_when_all_is_well(whole: Whole) -> None:
     assert "no difference" in list(report.lines())[-1]
 
 
-Plant = Callable[[Whole], Any]
+Plant = Callable[[AtRest], Any]
 
 
 def snapshot(name: str, **changed: Any) -> Plant:
-    def plant(whole: Whole) -> None:
+    def plant(whole: AtRest) -> None:
         key = snapshot_key(whole.streams[name])
         found = whole.last_state(key)
         for field, value in changed.items():
@@ -150,7 +226,7 @@ def snapshot(name: str, **changed: Any) -> Plant:
 
 
 def task(name: str, value: Callable[[QueueTask], QueueTask | None]) -> Plant:
-    def plant(whole: Whole) -> None:
+    def plant(whole: AtRest) -> None:
         key = queue_task_key(whole.streams["queue"], f"{whole.streams[name]}/main")
         found = value(whole.last_state(key))
         whole.state(key, None if found is None else encode_state(found))
@@ -163,14 +239,14 @@ def other_priority(found: QueueTask) -> QueueTask:
     return found
 
 
-def stub(whole: Whole) -> None:
+def stub(whole: AtRest) -> None:
     key = stub_key(whole.streams["done"])
     found: Stub = whole.last_state(key)
     whole.state(key, encode_state(Stub(**{**{f: getattr(found, f) for f in found.__struct_fields__}, "version": 9})))
 
 
 def checkpoint(**changed: Any) -> Plant:
-    def plant(whole: Whole) -> None:
+    def plant(whole: AtRest) -> None:
         found = whole.last_state(b"c|")
         for field, value in changed.items():
             setattr(found, field, value)
@@ -198,7 +274,7 @@ CHECKPOINT_FAULTS = [
 ]
 
 
-async def test_every_fault_in_the_state_is_found(whole: Whole) -> None:
+async def test_every_fault_in_the_state_is_found(whole: AtRest) -> None:
     for plant, _ in STATE_FAULTS:
         await asyncio.to_thread(plant, whole)
     report = await whole.verify()
@@ -210,7 +286,7 @@ async def test_every_fault_in_the_state_is_found(whole: Whole) -> None:
 
 
 @pytest.mark.parametrize(("plant", "named"), CHECKPOINT_FAULTS)
-async def test_a_wrong_checkpoint_is_found(whole: Whole, plant: Plant, named: str) -> None:
+async def test_a_wrong_checkpoint_is_found(whole: AtRest, plant: Plant, named: str) -> None:
     await asyncio.to_thread(plant, whole)
     report = await whole.verify()
     assert any(named in str(difference) for difference in report.differences)
@@ -235,7 +311,8 @@ ROW_FAULTS = [
 ]
 
 
-async def test_every_fault_in_the_read_models_is_found(whole: Whole) -> None:
+@pytest.mark.usefixtures("own_rows")
+async def test_every_fault_in_the_read_models_is_found(whole: AtRest) -> None:
     for statement, _ in ROW_FAULTS:
         assert whole.run(statement) > 0, statement
     report = await whole.verify()
@@ -244,23 +321,23 @@ async def test_every_fault_in_the_read_models_is_found(whole: Whole) -> None:
     assert all("read model" in difference.where for difference in report.differences)
 
 
-async def test_positions_that_say_less_than_the_rows_are_found(whole: Whole) -> None:
+@pytest.mark.usefixtures("own_rows")
+async def test_positions_that_say_less_than_the_rows_are_found(whole: AtRest) -> None:
     assert whole.run("UPDATE positions SET seq = seq - 1") == 2
     report = await whole.verify()
     assert any("read model, events" in difference.where for difference in report.differences)
 
 
-async def test_a_shortened_log_is_found(whole: Whole) -> None:
+async def test_a_shortened_log_is_found(whole: AtRest) -> None:
     """Events cut from the end: state and read models are ahead of the log."""
-    from test_takeover import written_anew
-
-    await asyncio.to_thread(written_anew, whole.cell, Topic.EVENTS, lambda p, m: m[:-3] if p == 0 else m)
+    await asyncio.to_thread(whole.cut_events, 3)
     report = await whole.verify()
     assert any("partition 0, events: last seq" in str(difference) for difference in report.differences)
 
 
-async def test_what_cannot_be_compared_is_one_sentence(whole: Whole) -> None:
+async def test_what_cannot_be_compared_is_one_sentence(whole: AtRest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another number of partitions, a cell that isn't there, Postgres or Kafka away."""
+    monkeypatch.setattr("jobledger.replay.log.METADATA_SECONDS", 1.0)  # so long it tries to find Kafka
     nowhere = whole.cell.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
     for given, words, status in (
         ({"partitions": 4}, "set JOBLEDGER_PARTITIONS=2", Exit.UNUSABLE),
@@ -275,42 +352,30 @@ async def test_what_cannot_be_compared_is_one_sentence(whole: Whole) -> None:
         assert told is not None and told.status is status, given
 
 
-Start = Callable[..., Awaitable[Any]]
-
-
-async def test_it_agrees_while_everything_moves(whole: Whole) -> None:
+async def test_it_agrees_while_everything_moves(bootstrap_servers: str, cell: str, postgres_dsn: str) -> None:
     """Owners and projector go on deciding while it reads: it compares at the positions that it found."""
-    cell = whole.cell
-    owners = [OwnerAlone(cell, p) for p in range(2)]
-    for owner in owners:
-        await owner.start()
-    config = ProjectorConfig(kafka=cell.kafka, cell=cell.cell, dsn=whole.dsn, session_timeout_seconds=2.0)
-    projector = Projector(config, Metrics("projector", instance_id="t"))
-    await projector.start()
-    moving = True
+    async with living(bootstrap_servers, cell, postgres_dsn) as whole:
+        mover = asyncio.create_task(move(whole.cell))
+        before = 0
+        for _ in range(4):
+            report = await whole.verify()
+            assert report.ok, list(report.lines())
+            assert report.events > before
+            before = report.events
+            await asyncio.sleep(0.3)
+        assert not mover.done()
+        mover.cancel()
 
-    async def move() -> None:
-        worker = PlayedWorker(cell, cell.queue_on(0), credits=50)
-        await worker.register()
-        done = 0
-        while moving:
-            for _ in range(10):
-                await cell.send(cell.job_on(done % 2), submit(queue=cell.queue_on(0)))
-            for one in worker.tasks()[done:]:
-                await worker.succeed(one)
-                done += 1
-            await asyncio.sleep(0.02)
 
-    mover = asyncio.create_task(move())
-    before = 0
-    for _ in range(4):
-        report = await whole.verify()
-        assert report.ok, list(report.lines())
-        assert report.events > before
-        before = report.events
-        await asyncio.sleep(0.3)
-    moving = False
-    await mover
-    await projector.stop()
-    for owner in owners:
-        await owner.stop()
+async def move(cell: LogCell) -> None:
+    """Jobs come and end, without end."""
+    worker = PlayedWorker(cell, cell.queue_on(0), credits=50)
+    await worker.register()
+    done = 0
+    while True:
+        for _ in range(10):
+            await cell.send(cell.job_on(done % 2), submit(queue=cell.queue_on(0)))
+        for one in worker.tasks()[done:]:
+            await worker.succeed(one)
+            done += 1
+        await asyncio.sleep(0.02)
