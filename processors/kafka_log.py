@@ -160,7 +160,9 @@ class KafkaPartitionLog:
         self._read_until = 0
         try:
             while True:
-                batch = reader.consume(READ_BATCH, 0.05)
+                # What is there is taken as it is: a `consume` that may wait does so until the batch is full.
+                first = reader.poll(0.05)
+                batch = [] if first is None else [first, *reader.consume(READ_BATCH, 0)]
                 good = [message for message in batch if message.error() is None]
                 yield good
                 if len(good) < len(batch) and (end := _end(batch)) is not None:
