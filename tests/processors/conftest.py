@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -47,8 +48,7 @@ async def start_owner(log_cell: LogCell) -> AsyncIterator[StartOwner]:
         return one
 
     yield start
-    for one in started:
-        await one.stop()
+    await asyncio.gather(*(one.stop() for one in started))
 
 
 @pytest.fixture

@@ -73,14 +73,14 @@ class LogCell:
         await asyncio.to_thread(ensure_topics, self.kafka.client_config(), self.cell, self.partitions, DURABILITY)
         self.producer = RecordProducer(producer_config(self.kafka, "test"))
         await self.producer.start()
-        await self._read(Topic.OUTCOMES, self.partitions, self._take_outcome)
-        await self._read(Topic.QUARANTINE, 1, self._take_quarantined)
-        await self._read(Topic.TASKS, TASK_PARTITIONS, self._take_task)
+        await asyncio.gather(
+            self._read(Topic.OUTCOMES, self.partitions, self._take_outcome),
+            self._read(Topic.QUARANTINE, 1, self._take_quarantined),
+            self._read(Topic.TASKS, TASK_PARTITIONS, self._take_task),
+        )
 
     async def stop(self) -> None:
-        for reader in self._readers:
-            await reader.stop()
-        await self.producer.stop()
+        await asyncio.gather(self.producer.stop(), *(reader.stop() for reader in self._readers))
 
     async def _read(self, topic: Topic, partitions: int, take: Callable[[bytes], None]) -> None:
         async def deliver(batch: list[Message]) -> None:

@@ -24,6 +24,7 @@ from jobledger.domain.values import Opaque
 from jobledger.processors import kafka_log
 from jobledger.processors.core.state_records import CHECKPOINT_KEY
 from jobledger.processors.kafka_log import KafkaPartitionLog
+from jobledger.replay.log import Log
 from jobledger.schemas.outcomes import OutcomeStatus
 from jobledger.schemas.topics import Topic
 
@@ -197,7 +198,7 @@ async def test_a_transaction_over_its_time_is_decided_again(
 
     def stall(producer: Producer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         producer.flush(5)
-        time.sleep(13)  # the broker looks for such transactions every ten seconds
+        _until_aborted(log_cell)
         producer.commit_transaction(*args)
 
     log.once("commit_transaction", stall)
@@ -207,6 +208,17 @@ async def test_a_transaction_over_its_time_is_decided_again(
     assert [reason for _, reason, _ in owner.observer.reopenings] == ["fenced"]
     assert await owner.agreement() == []
     assert all(len(log_cell.outcomes[command]) == 1 for command in sent)
+
+
+def _until_aborted(cell: LogCell) -> None:
+    """The broker looks for such transactions every ten seconds; one that is open holds up the end of what is read."""
+    reader = Log(cell.kafka, cell.cell)
+    open_since = reader.watermarks(Topic.STATE, 0)[1]
+    deadline = time.monotonic() + 15
+    while reader.watermarks(Topic.STATE, 0)[1] == open_since:
+        assert time.monotonic() < deadline, "the broker has not ended the transaction"
+        time.sleep(0.1)
+    reader.close()
 
 
 async def test_an_owner_stopped_between_flush_and_commit_is_fenced(log_cell: LogCell, start_owner: Any) -> None:

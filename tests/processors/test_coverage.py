@@ -142,8 +142,11 @@ def test_nothing_is_judged_while_the_broker_is_away(spare: Spare) -> None:
 
 
 @pytest.mark.kafka
-async def test_schedulers_tell_each_other_what_they_serve(log_cell: LogCell, start_scheduler: Any) -> None:
+async def test_schedulers_tell_each_other_what_they_serve(
+    log_cell: LogCell, start_scheduler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A cell whose partitions are all served is well in every member; one that nobody has is not."""
+    monkeypatch.setattr("jobledger.processors.coverage.ALARM_SECONDS", 2.0)  # tests with a clock know the real one
     first, second = await start_scheduler("scheduler-1"), await start_scheduler("scheduler-2")
     await until(lambda: not first.coverage.unserved and not second.coverage.unserved and second.owners.owners, 30)
     assert (await first.coordination_check()).status == "HEALTHY"
