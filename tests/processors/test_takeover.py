@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,6 @@ from log_cell import DURABILITY, LogCell, OwnerAlone, PlayedWorker, submit, unti
 from jobledger.eventlog.topics import TopicError, ensure_topics
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.state_records import snapshot_key
-from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.schemas.outcomes import OutcomeStatus
 from jobledger.schemas.topics import Topic
 
@@ -49,20 +47,6 @@ def written_anew(cell: LogCell, topic: Topic, keep: Callable[[int, list[Message]
                 cell.topic(topic), message.value(), message.key(), partition, headers=message.headers() or []
             )
     assert producer.flush(15) == 0
-
-
-async def test_the_end_of_a_partition_is_told_as_soon_as_it_is_known(log_cell: LogCell, start_owner: Any) -> None:
-    """An opening reads two partitions to their ends: neither is waited for longer than a fetch of nothing takes."""
-    await fill(log_cell, start_owner, 0, 12)
-    log = KafkaPartitionLog(log_cell.kafka, log_cell.cell, 0, "test")
-    await log.open(lambda batch: None)
-    took = []
-    for _ in range(20):
-        began = time.perf_counter()
-        assert len(await log.commands_from(0, 100)) == 12
-        took.append(time.perf_counter() - began)
-    assert min(took) < 0.04, took
-    await log.close()
 
 
 async def test_events_cut_from_the_end_close_their_partition_alone(log_cell: LogCell, start_owner: Any) -> None:
