@@ -56,6 +56,7 @@ GROUPS = {
     "tests/workers/test_worker_harm.py": "worker-harm",
     "tests/graphql/test_graphql_http.py": "http",
     "tests/graphql/test_graphql_hostile.py": "http",
+    "tests/graphql/test_queue_directory.py": "directory",
     "tests/processors/test_idle_owners.py": "own-servers",
     "tests/projections/test_projector_outages.py": "own-servers",
     "tests/workers/test_worker_lease.py": "own-servers",

@@ -196,7 +196,13 @@ async def system(bootstrap_servers: str, cell: str, postgres_dsn: str) -> AsyncI
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(module_ground: Any) -> AsyncIterator[RunningApi]:
-    """The api of a cell that all tests of the file share: what they leave in it, the others find."""
+async def shared_system(module_ground: Any) -> AsyncIterator[Cell]:
+    """A cell that all tests of the file share: what they leave in it, the others find."""
     async with _running(_settings(*module_ground)) as found:
-        yield await found.api()
+        yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(shared_system: Cell) -> RunningApi:
+    """The api of the shared cell."""
+    return await shared_system.api()

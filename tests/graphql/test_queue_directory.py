@@ -62,16 +62,21 @@ async def away(tenant: str, name: str) -> QueueRow | None:
     raise ReadModelUnavailableError("away")
 
 
-def directory() -> tuple[Owners, Clock, QueueDirectory]:
+Directory = tuple[Owners, Clock, QueueDirectory]
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Directory:
+    monkeypatch.setattr("jobledger.graphql.directory.READ_MODEL_SECONDS", 0.05)  # still much less than it takes
     owners, clock = Owners(), Clock()
     owners.create("queue:t:q", 1_000)
     owners.submit("q", 10)
     return owners, clock, QueueDirectory(away, owners.ask, lambda: "id", clock)
 
 
-async def test_a_known_queue_is_told_without_waiting_for_anything() -> None:
+async def test_a_known_queue_is_told_without_waiting_for_anything(directory: Directory) -> None:
     """What waits in it is looked up meanwhile, once for all that ask, and nothing that was let in is forgotten."""
-    owners, clock, found = directory()
+    owners, clock, found = directory
     known = await found.find("t", "q")
     assert known is not None and (known.waiting_bytes, known.max_waiting_bytes) == (10, 1_000)
     clock.now += 5
@@ -92,8 +97,8 @@ async def test_a_known_queue_is_told_without_waiting_for_anything() -> None:
     await found.stop()
 
 
-async def test_a_queue_that_does_not_exist_is_asked_for_once_in_a_while() -> None:
-    owners, clock, found = directory()
+async def test_a_queue_that_does_not_exist_is_asked_for_once_in_a_while(directory: Directory) -> None:
+    owners, clock, found = directory
     assert [await found.find("t", "none") for _ in range(20)] == [None] * 20
     assert len(owners.asked) == 1
     clock.now += 2
@@ -102,9 +107,9 @@ async def test_a_queue_that_does_not_exist_is_asked_for_once_in_a_while() -> Non
     await found.stop()
 
 
-async def test_only_an_unknown_name_whose_owner_is_away_cannot_be_told() -> None:
+async def test_only_an_unknown_name_whose_owner_is_away_cannot_be_told(directory: Directory) -> None:
     """The default queue needs no answer: it comes into being when it is used."""
-    owners, _, found = directory()
+    owners, _, found = directory
     owners.silent = True
     with pytest.raises(QueueUnknownError):
         await found.find("t", "q")
@@ -114,10 +119,11 @@ async def test_only_an_unknown_name_whose_owner_is_away_cannot_be_told() -> None
 
 @pytest.mark.kafka
 @pytest.mark.postgres
-async def test_submissions_do_not_wait_for_postgres(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_submissions_do_not_wait_for_postgres(
+    shared_system: Any, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing that Postgres is asked comes back: default queue, named queue, a name that does not exist, a bulk."""
-    first = await system.api()
-    await first.ask('mutation { createQueue(input: {name: "mail"}) { __typename } }')
+    await api.ask('mutation { createQueue(input: {name: "mail"}) { __typename } }')
     answers = asyncio.Event()
     asked = 0
 
@@ -127,21 +133,20 @@ async def test_submissions_do_not_wait_for_postgres(system: Any, monkeypatch: py
         await answers.wait()
         raise ReadModelUnavailableError("away")
 
-    api = await system.api()
+    second = await shared_system.api()
     monkeypatch.setattr(ReadModel, "_fetch", never)
-    await _submissions(api, "nothing of Postgres answers")
+    await _submissions(second, "nothing of Postgres answers")
     assert asked > 0, "the read model was not asked at all: nothing is shown"
     answers.set()
 
 
 @pytest.mark.kafka
 @pytest.mark.postgres
-async def test_an_api_that_starts_without_postgres_takes_submissions(system: Any) -> None:
-    first = await system.api()
-    await first.ask('mutation { createQueue(input: {name: "mail"}) { __typename } }')
-    await _submissions(first, "with Postgres")
-    api = await system.api(postgres_dsn=SecretStr("postgresql://127.0.0.1:1/none"))
-    await _submissions(api, "without Postgres")
+async def test_an_api_that_starts_without_postgres_takes_submissions(shared_system: Any, api: Any) -> None:
+    await api.ask('mutation { createQueue(input: {name: "mail"}) { __typename } }')
+    await _submissions(api, "with Postgres")
+    second = await shared_system.api(postgres_dsn=SecretStr("postgresql://127.0.0.1:1/none"))
+    await _submissions(second, "without Postgres")
 
 
 async def _submissions(api: Any, what: str) -> None:
