@@ -134,14 +134,15 @@ async def test_the_read_model_says_how_far_it_is(api: Any) -> None:
 
 
 async def test_live_asks_the_owner(api: Any) -> None:
-    await api.ask('mutation { createQueue(input: {name: "live"}) { __typename } }')
+    create = 'mutation { createQueue(input: {name: "live"}) { ... on QueueSuccess { position } } }'
+    created = (await api.ask(create))["createQueue"]["position"]  # the read model may be behind it
     await _submit(api, [{"handler": "work", "queue": "live", "priority": 2}] * 3)
     query = (
-        'query { queue(name: "live") { live { waiting waitingByPriority { priority waiting } '
-        "held workers { id: worker } } } }"
+        'query($after: Position) { queue(name: "live", after: $after) { live { '
+        "waiting waitingByPriority { priority waiting } held workers { id: worker } } } }"
     )
     async with asyncio.timeout(20):  # they come from the jobs' partitions
-        while (live := (await api.ask(query))["queue"]["live"])["waiting"] < 3:
+        while (live := (await api.ask(query, {"after": created}))["queue"]["live"])["waiting"] < 3:
             continue
     assert live["waiting"] == 3 and live["waitingByPriority"][1] == {"priority": 2, "waiting": 3}
 
