@@ -15,7 +15,7 @@ from throughput import submit
 from uuid_utils.compat import uuid7
 
 from jobledger.domain.identity import job_stream, partition_of
-from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.values import Actor, ActorKind, Opaque
 from jobledger.eventlog.clients import producer_config
 from jobledger.eventlog.producer import CommandProducer, RecordProducer

@@ -1,94 +1,56 @@
-"""One table of aggregates: stream type to its decide, evolve and react; and how an event changes a state."""
+"""The register of aggregates: every kind of stream there is; and how an event changes a state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from eventsourcing.domain import OriginatorIDError, OriginatorVersionError
 
-from jobledger.domain import job, queue, tenant
 from jobledger.domain.commands import REMEMBERED_PER_STREAM
-from jobledger.domain.effects import Effect
 from jobledger.domain.events import AnyEvent
-from jobledger.domain.job_events import JobSubmitted
-from jobledger.domain.job_state import Job
-from jobledger.domain.queue_events import QueueCreated
-from jobledger.domain.queue_state import Queue, QueueState
-from jobledger.domain.tenant import Tenant, TenantCreated
-from jobledger.domain.values import Actor, ActorKind, Answer, Lineage, Rejection
+from jobledger.domain.job.kind import JOB
+from jobledger.domain.kind import Head, Kind, Recorded, Streamed
+from jobledger.domain.queue.kind import QUEUE
+from jobledger.domain.tenant.kind import TENANT
+from jobledger.domain.values import ActorKind
 
-State = Job | QueueState | Tenant
+State = Streamed
 
+#: By the first part of a stream's id.
+AGGREGATES: dict[str, Kind] = {kind.name: kind for kind in (JOB, QUEUE, TENANT)}
 
-class AggregateType(NamedTuple):
-    """The functions of one kind of stream."""
-
-    decide: Callable[[str, Any, Any, int], list[Any] | Rejection | Answer]
-    evolve: dict[Any, Callable[[Any, Any], None]]
-    react: Callable[[Any, Any], list[Effect]]
-
-
-AGGREGATES: dict[str, AggregateType] = {
-    "job": AggregateType(job.decide, job.EVOLVE, job.react),
-    "queue": AggregateType(queue.decide, queue.EVOLVE, queue.react),
-    "tenant": AggregateType(tenant.decide, tenant.EVOLVE, tenant.react),
-}
-
+_CREATE: dict[type[Any], Callable[[Recorded], Any]] = {kind.created_by: kind.create for kind in AGGREGATES.values()}
 _EVOLVE: dict[type[Any], Callable[[Any, Any], None]] = {
-    event: evolve for aggregate in AGGREGATES.values() for event, evolve in aggregate.evolve.items()
+    event: evolve for kind in AGGREGATES.values() for event, evolve in kind.evolve.items()
 }
 
 
-def head(state: State) -> Job | Queue | Tenant:
+def kind_of(stream: str) -> Kind:
+    """The kind of a stream; raises KeyError for an id that begins with none."""
+    return AGGREGATES[stream.partition(":")[0]]
+
+
+def head(state: State) -> Head:
     """The part of a state that holds its id and version."""
-    return state.queue if isinstance(state, QueueState) else state
-
-
-class Recorded(Protocol):
-    """An event as it stands in the log: what happened, and the envelope that every event carries."""
-
-    @property
-    def originator_id(self) -> str: ...  # noqa: D102
-    @property
-    def originator_version(self) -> int: ...  # noqa: D102
-    @property
-    def seq(self) -> int: ...  # noqa: D102
-    @property
-    def command_id(self) -> str: ...  # noqa: D102
-    @property
-    def actor(self) -> Actor: ...  # noqa: D102
-    @property
-    def correlation_id(self) -> str | None: ...  # noqa: D102
-    @property
-    def traceparent(self) -> str | None: ...  # noqa: D102
-    @property
-    def lineage(self) -> Lineage: ...  # noqa: D102
-    @property
-    def data(self) -> AnyEvent: ...  # noqa: D102
+    found: Head = state.head
+    return found
 
 
 def create(record: Recorded) -> State | None:
     """The state after a first event, or None when the event is not a creating one."""
-    stream, event = record.originator_id, record.data
-    state: State
-    if isinstance(event, JobSubmitted):
-        state = job.create(stream, event, record.lineage)
-        state.correlation_id, state.traceparent = record.correlation_id, record.traceparent
-    elif isinstance(event, QueueCreated):
-        state = queue.create(stream, event)
-    elif isinstance(event, TenantCreated):
-        state = tenant.create(stream, event)
-    else:
+    make = _CREATE.get(type(record.data))
+    if make is None:
         return None
-    head(state).created_seq = record.seq
+    state: State = make(record)
+    state.head.created_seq = record.seq
     return state
 
 
 def evolve(state: State, event: AnyEvent) -> State:
     """The state after `event`, changed in place; its version grows by one."""
     _EVOLVE[type(event)](state, event)
-    head(state).version += 1
+    state.head.version += 1
     return state
 
 
@@ -115,7 +77,7 @@ def mutate(state: State | None, record: Recorded) -> State:
     return state
 
 
-def _remember(known: Job | Queue | Tenant, command_id: str) -> None:
+def _remember(known: Head, command_id: str) -> None:
     """A stream remembers the last commands of users, so that a repeat of one changes nothing."""
     if command_id not in known.recent:
         known.recent = [*known.recent, command_id][-REMEMBERED_PER_STREAM:]

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from jobledger.domain.commands import AnyCommand
-    from jobledger.domain.worker_messages import AnyWorkerMessage
+from jobledger.domain.commands import AnyCommand
+from jobledger.domain.worker_messages import AnyWorkerMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,36 +2,8 @@
 
 from __future__ import annotations
 
-from jobledger.domain import job_events as je
-from jobledger.domain import queue_events as qe
-from jobledger.domain.tenant import TenantCreated, TenantUpdated
+from jobledger.domain.job.events import AnyJobEvent
+from jobledger.domain.queue.events import AnyQueueEvent
+from jobledger.domain.tenant.events import AnyTenantEvent
 
-AnyEvent = (
-    je.JobSubmitted
-    | je.TaskReady
-    | je.TaskStarted
-    | je.TaskCheckpointSaved
-    | je.TaskSucceeded
-    | je.TaskFailed
-    | je.TaskLost
-    | je.TaskReturned
-    | je.TaskCancelled
-    | je.JobCancelRequested
-    | je.JobSucceeded
-    | je.JobDeadLettered
-    | je.JobCancelled
-    | je.JobRedriven
-    | je.JobDiscarded
-    | qe.QueueCreated
-    | qe.QueueUpdated
-    | qe.TaskEnqueued
-    | qe.TaskAssigned
-    | qe.TaskRemoved
-    | qe.TaskReleased
-    | qe.TaskCancelSent
-    | qe.CreditsSet
-    | qe.WorkerLost
-    | qe.WorkerRemoved
-    | TenantCreated
-    | TenantUpdated
-)
+AnyEvent = AnyJobEvent | AnyQueueEvent | AnyTenantEvent

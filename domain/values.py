@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of immutable values; fields that hold their default are left out when written."""
+
+
+class CommandBody(Value, frozen=True, kw_only=True):
+    """Base of the commands of all kinds.
+
+    `creating`: it brings its stream into being, and is answered with the first outcome when it comes again.
+    `remembered`: people send it; a repeat of one of the stream's last ones (same command id) changes nothing.
+    """
+
+    creating: ClassVar[bool] = False
+    remembered: ClassVar[bool] = False
 
 
 #: Ids of workers, tasks and the like, and names of streams, as a record of somebody else may hold them.

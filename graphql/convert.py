@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from jobledger.domain import job_events as je
 from jobledger.domain.identity import split_stream
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job import events as je
+from jobledger.domain.job.state import JobStatus
 from jobledger.graphql.scalars import Json, Position, plain
 from jobledger.graphql.types import jobs as t
 from jobledger.graphql.types import queues as q

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobledger.domain.identity import split_stream
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.domain.values import Code, Rejection
 from jobledger.eventlog.positions import encode_position
 from jobledger.graphql.scalars import Position

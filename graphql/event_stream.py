@@ -10,7 +10,7 @@ from contextlib import aclosing
 from confluent_kafka import KafkaException
 
 from jobledger.domain.identity import split_stream
-from jobledger.domain.job_events import JobSubmitted
+from jobledger.domain.job.events import JobSubmitted
 from jobledger.eventlog.positions import Vector, encode_position
 from jobledger.graphql.catch_up import CatchUp
 from jobledger.graphql.convert import event_of

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from jobledger.domain.identity import queue_stream
-from jobledger.domain.queue_commands import QueryQueue
+from jobledger.domain.queue.commands import QueryQueue
 from jobledger.domain.values import Code
 from jobledger.schemas.decoding import decoder
 from jobledger.schemas.outcomes import Outcome

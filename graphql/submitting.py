@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobledger.domain.identity import job_stream, key_stream, murmur2
-from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.job.commands import SubmitJob
 from jobledger.eventlog.positions import Vector, encode_position
 from jobledger.graphql.caller import Caller
 from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of

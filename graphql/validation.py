@@ -14,7 +14,7 @@ import msgspec
 from strawberry import UNSET
 
 from jobledger.domain.identity import fault_of_new_job_id
-from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 from jobledger.graphql.submit_item import SubmitItem, TagItem
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error

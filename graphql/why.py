@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from jobledger.domain.identity import job_stream, queue_stream
-from jobledger.domain.job_state import TERMINAL, JobStatus
-from jobledger.domain.queue_commands import QueryQueue
+from jobledger.domain.job.state import TERMINAL, JobStatus
+from jobledger.domain.queue.commands import QueryQueue
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error
 from jobledger.graphql.types.jobs import Job

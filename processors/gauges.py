@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from jobledger.domain.identity import split_stream
-from jobledger.domain.queue_state import PRIORITIES, Lanes
+from jobledger.domain.queue.state import PRIORITIES, Lanes
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.ports import Clock
 from jobledger.telemetry.metrics import Metrics
@@ -41,7 +41,7 @@ class Gauges(TaskService):
         seen: set[str] = set()
         for partition, machine in self._machines().items():
             overdue += machine.due_before(now - OVERDUE_MS)
-            for stream, state in machine.queues.items():
+            for stream, state in machine.streams["queue"].items():
                 name = split_stream(stream)[2]
                 seen.add(name)
                 self._queue(name, partition, state.lanes, now)

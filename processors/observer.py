@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from jobledger.domain import job_events as je
-from jobledger.domain import queue_events as qe
 from jobledger.domain.identity import split_stream
+from jobledger.domain.job import events as je
+from jobledger.domain.queue import events as qe
 from jobledger.domain.values import Rejection
 from jobledger.processors.core.plan import Decided, Plan
 from jobledger.processors.core.ports import Clock

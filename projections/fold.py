@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from jobledger.domain import job_events as je
-from jobledger.domain import queue_events as qe
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import split_stream
-from jobledger.domain.job_state import JobStatus
-from jobledger.domain.tenant import TenantCreated, TenantUpdated
+from jobledger.domain.job import events as je
+from jobledger.domain.job.state import JobStatus
+from jobledger.domain.queue import events as qe
+from jobledger.domain.tenant.events import TenantCreated, TenantUpdated
 from jobledger.projections.changes import Changes, add, set_opaque
 from jobledger.projections.tables import Change, Key
 from jobledger.schemas.events import EventRecord, type_name
@@ -120,6 +120,14 @@ def _ready(changes: Changes, record: EventRecord, key: Key, event: je.TaskReady,
         "ready_at_ms": event.ready_at_ms,
     }
     changes.attempts.make((*key, event.task, event.assignment), row)
+
+
+def attempt_key(record: EventRecord) -> Key | None:
+    """Of the row of `attempts` that an event makes; None: it makes none."""
+    event = record.data
+    if not isinstance(event, je.TaskReady):
+        return None
+    return (*split_stream(record.originator_id)[1:], event.task, event.assignment)
 
 
 def _started(changes: Changes, record: EventRecord, key: Key, event: je.TaskStarted, partition: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobledger.domain import job_events as je
-from jobledger.domain.job_state import FINAL
+from jobledger.domain.job import events as je
+from jobledger.domain.job.state import FINAL
 from jobledger.schemas.events import EventRecord
 
 _LAST = (je.JobSucceeded, je.JobCancelled, je.JobDiscarded)
@@ -49,3 +49,8 @@ class Lives:
         if isinstance(record.data, _LAST):
             self._ended[stream] = record.originator_version
         return None
+
+
+def ends_job(record: EventRecord) -> bool:
+    """Whether no event of this job comes after this one."""
+    return isinstance(record.data, _LAST)

@@ -10,7 +10,8 @@ import psycopg
 from psycopg import sql
 
 from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
-from jobledger.domain.job_events import JobCancelled, JobDiscarded, JobSucceeded, TaskReady
+from jobledger.projections.fold import attempt_key
+from jobledger.projections.lives import ends_job
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.tables import ATTEMPTS, EVENTS, JOBS, QUEUES, WAITING_TASKS, WORKERS, Key, Table
 from jobledger.replay.report import Report, VerifyError
@@ -18,7 +19,6 @@ from jobledger.schemas.events import EventRecord, type_name
 
 #: Events folded, and rows looked up, at a time.
 CHUNK = 2_000
-_ENDED = (JobSucceeded, JobCancelled, JobDiscarded)
 Row = dict[str, Any]
 
 
@@ -148,9 +148,9 @@ class ReadModelFold:
         ended: list[Key] = []
         for record, _ in chunk:
             key = split_stream(record.originator_id)[1:]
-            if isinstance(record.data, TaskReady):
-                self._attempts.setdefault(key, []).append((*key, record.data.task, record.data.assignment))
-            elif isinstance(record.data, _ENDED):
+            if (attempt := attempt_key(record)) is not None:
+                self._attempts.setdefault(key, []).append(attempt)
+            elif ends_job(record):
                 ended.append(key)
         try:
             self._tables.fold(self._partition, chunk)

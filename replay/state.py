@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 from eventsourcing.domain import OriginatorIDError, OriginatorVersionError
 
-from jobledger.domain.aggregates import State, mutate
-from jobledger.domain.job_events import JobSubmitted
-from jobledger.domain.job_state import Job
-from jobledger.domain.queue_state import QueueState
-from jobledger.processors.core.machine import Limits, Machine
+from jobledger.domain.aggregates import AGGREGATES, State, head, kind_of, mutate
+from jobledger.domain.kind import Kind, Remains
+from jobledger.processors.core.machine import Machine
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.recovery import ForeignStateError, rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import (
@@ -90,10 +89,12 @@ class StateFold:
             self._report.streams += 1
         self._check_order(record)
         self._states[stream] = state
-        if isinstance(record.data, JobSubmitted) and record.data.key_digest:
-            self._check_key(record, record.data)
-        if isinstance(state, Job) and state.ended_with_stub:
-            self._check_stub(stream, state, record.at_ms)
+        kind = kind_of(stream)
+        if kind.submission is not None and isinstance(record.data, kind.submission.event):
+            self._check_key(record)
+        remains = None if kind.ending is None else kind.ending.remains(state)
+        if remains is not None:
+            self._check_stub(stream, state, remains, record.at_ms)
             del self._states[stream]
         return True
 
@@ -109,12 +110,15 @@ class StateFold:
             self._report.add(self._where, f"command of seq {record.seq}", f"from {self._command} on", at)
         self._command = max(self._command, at)
 
-    def _check_key(self, record: EventRecord, event: JobSubmitted) -> None:
-        key = idempotency_key(record.tenant, event.key_digest or "")
+    def _check_key(self, record: EventRecord) -> None:
+        event: Any = record.data
+        if not event.key_digest:
+            return
+        key = idempotency_key(record.tenant, event.key_digest)
         data = self._machine.retained.get(key)
         if data is None:
-            job = self._machine.jobs.get(record.originator_id)
-            if job is not None or record.at_ms + self._window_ms > self._machine.checkpoint.now_ms:
+            lives = self._machine.load(record.originator_id) is not None
+            if lives or record.at_ms + self._window_ms > self._machine.checkpoint.now_ms:
                 self._report.add(self._where, key.decode(), record.originator_id, None)
             return
         self._unexplained.discard(key)
@@ -123,17 +127,19 @@ class StateFold:
             expected = (record.originator_id, record.seq, event.request_digest)
             self._report.compare(self._where, key.decode(), expected, (entry.stream, entry.seq, entry.request_digest))
 
-    def _check_stub(self, stream: str, job: Job, at_ms: int) -> None:
+    def _check_stub(self, stream: str, state: Any, remains: Remains, at_ms: int) -> None:
         data = self._machine.retained.get(stub_key(stream))
         if data is None:
             if at_ms + self._window_ms > self._machine.checkpoint.now_ms:
-                self._report.add(self._where, f"stub of {stream}", job.status.value, None)
+                self._report.add(self._where, f"stub of {stream}", remains.status, None)
             return
         stub: Stub = decode_state(data)
-        if stub.seq != job.created_seq:
+        known = head(state)
+        if stub.seq != known.created_seq:
             return  # that of another life of the stream, after the window of this one
         self._unexplained.discard(stub_key(stream))
-        expected = (job.version, job.status.value, job.ended_at_ms, job.key_digest, job.request_digest)
+        digests = (None, None) if kind_of(stream).submission is None else (state.key_digest, state.request_digest)
+        expected = (known.version, remains.status, remains.ended_at_ms, *digests)
         found = (stub.version, stub.status, stub.ended_at_ms, stub.key_digest, stub.request_digest)
         self._report.compare(self._where, f"stub of {stream}", expected, found)
 
@@ -147,33 +153,25 @@ class StateFold:
             self._report.add(where, "checkpoint", f"behind command {self._command}", machine.checkpoint.offset)
         if machine.checkpoint.now_ms < self._at_ms:
             self._report.add(where, "checkpoint's time", f"at least {self._at_ms}", machine.checkpoint.now_ms)
-        live = {s: state for s, state in self._states.items() if s not in self._broken}
-        jobs = {s: encode_state(state) for s, state in live.items() if isinstance(state, Job)}
-        self._same_keys("job", jobs, machine.jobs)
-        queues = {s: state for s, state in live.items() if isinstance(state, QueueState)}
-        for stream in queues.keys() | machine.queues.keys():
-            self._compare_queue(stream, queues.get(stream), machine.queues.get(stream))
-        others = {s: state for s, state in live.items() if not isinstance(state, Job | QueueState)}
-        self._same_keys("tenant", others, machine.tenants)
+        for kind in AGGREGATES.values():
+            expected = {stream: state for stream, state in self._states.items() if kind_of(stream) is kind}
+            found = machine.streams[kind.name]
+            for stream in expected.keys() | found.keys():
+                if stream not in self._broken:
+                    self._compare(kind, stream, expected.get(stream), found.get(stream))
         for key in sorted(self._unexplained):
             self._report.add(where, key.decode(errors="replace"), None, self._machine.retained.get(key))
 
-    def _same_keys(self, what: str, expected: dict[str, Any], found: dict[str, Any]) -> None:
-        for stream in expected.keys() | found.keys():
-            if stream not in self._broken:
-                self._report.compare(f"{self._where}, {what}", stream, expected.get(stream), found.get(stream))
-
-    def _compare_queue(self, stream: str, expected: QueueState | None, found: QueueState | None) -> None:
-        where = f"{self._where}, queue"
-        if stream in self._broken:
+    def _compare(self, kind: Kind, stream: str, expected: State | None, found: Any) -> None:
+        where = f"{self._where}, {kind.name}"
+        if kind.packed:
+            self._report.compare(where, stream, None if expected is None else encode_state(expected.head), found)
             return
+        self._report.compare(where, stream, expected and expected.head, found and found.head)
         if expected is None or found is None:
-            self._report.add(where, stream, expected and expected.queue, found and found.queue)
             return
-        self._report.compare(where, stream, expected.queue, found.queue)
-        tasks, kept = expected.lanes.tasks, found.lanes.tasks
-        for key in tasks.keys() | kept.keys():
-            self._report.compare(f"{where} task", f"{stream} {key}", tasks.get(key), kept.get(key))
-        for incarnation in expected.workers.keys() | found.workers.keys():
-            one, other = expected.workers.get(incarnation), found.workers.get(incarnation)
-            self._report.compare(f"{where} worker", f"{stream} {incarnation}", one, other)
+        for part in kind.parts:
+            one, other = part.of(expected), part.of(found)
+            for key in one.keys() | other.keys():
+                what = f"{self._where}, {part.name.replace('_', ' ')}"
+                self._report.compare(what, f"{stream} {key}", one.get(key), other.get(key))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jobledger.domain.aggregates import State
-from jobledger.domain.job_state import Job, JobStatus, next_timer_ms
-from jobledger.domain.queue_state import QueueState
+from jobledger.domain.job.state import Job, JobStatus, next_timer_ms
+from jobledger.domain.queue.state import QueueState
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.state_records import Stub, decode_state, encode_state, idempotency_key, stub_key
 from jobledger.simulator.checks import PartitionTrace, ViolationError, insist
@@ -17,13 +17,13 @@ def check_fold(trace: PartitionTrace, machine: Machine, tenant: str) -> None:
     insist(machine.checkpoint.now_ms >= trace.at_ms, f"{where}: the checkpoint's time is before the last event")
     states = trace.states
     live = {s: encode_state(j) for s, j in states.items() if isinstance(j, Job) and not j.ended_with_stub}
-    _same(f"{where}: jobs", live, machine.jobs)
+    _same(f"{where}: jobs", live, machine.streams["job"])
     tenants = {s: t for s, t in states.items() if not isinstance(t, Job | QueueState)}
-    _same(f"{where}: tenants", tenants, machine.tenants)
+    _same(f"{where}: tenants", tenants, machine.streams["tenant"])
     queues = {s: q for s, q in states.items() if isinstance(q, QueueState)}
-    _same(f"{where}: names of queues", set(queues), set(machine.queues))
+    _same(f"{where}: names of queues", set(queues), set(machine.streams["queue"]))
     for stream, queue in queues.items():
-        _same_queue(f"{where}: {stream}", queue, machine.queues[stream])
+        _same_queue(f"{where}: {stream}", queue, machine.streams["queue"][stream])
     _check_timers(where, states, machine)
     for stream, state in states.items():
         if isinstance(state, Job):
@@ -33,15 +33,15 @@ def check_fold(trace: PartitionTrace, machine: Machine, tenant: str) -> None:
 def check_rebuild(memory: Machine, rebuilt: Machine) -> None:
     """A machine rebuilt from `state` is the one in memory; raises ViolationError."""
     where = f"partition {memory.partition}, rebuilt"
-    _same(f"{where}: jobs", rebuilt.jobs, memory.jobs)
-    _same(f"{where}: tenants", rebuilt.tenants, memory.tenants)
+    _same(f"{where}: jobs", rebuilt.streams["job"], memory.streams["job"])
+    _same(f"{where}: tenants", rebuilt.streams["tenant"], memory.streams["tenant"])
     _same(f"{where}: checkpoint", rebuilt.checkpoint, memory.checkpoint)
     _same(f"{where}: pending", list(rebuilt.pending), list(memory.pending))
     _same(f"{where}: outbox", set(rebuilt.outbox), set(memory.outbox) | memory.acknowledged)
     _same(f"{where}: kept", dict(rebuilt.retained.items()), dict(memory.retained.items()))
-    _same(f"{where}: names of queues", set(rebuilt.queues), set(memory.queues))
-    for stream, queue in memory.queues.items():
-        _same_queue(f"{where}: {stream}", rebuilt.queues[stream], queue)
+    _same(f"{where}: names of queues", set(rebuilt.streams["queue"]), set(memory.streams["queue"]))
+    for stream, queue in memory.streams["queue"].items():
+        _same_queue(f"{where}: {stream}", rebuilt.streams["queue"][stream], queue)
     _same(f"{where}: timers", _wanted(rebuilt), _wanted(memory))
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.identity import derived_id, job_stream, partition_of, queue_stream, tenant_stream
-from jobledger.domain.job_state import JobStatus
-from jobledger.domain.tenant import CreateTenant, UpdateTenant
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.state import JobStatus
+from jobledger.domain.queue import commands as qc
+from jobledger.domain.tenant.commands import CreateTenant, UpdateTenant
 from jobledger.domain.values import Opaque, RetryPolicy
 from jobledger.processors.core.machine import Limits
 from jobledger.simulator.nonsense import nonsense

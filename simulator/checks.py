@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobledger.domain import job_events as je
-from jobledger.domain import queue_events as qe
 from jobledger.domain.aggregates import State, mutate
 from jobledger.domain.identity import ID_AHEAD_MS, minted_ms, partition_of, split_stream
-from jobledger.domain.job_state import TERMINAL, Job, JobStatus
-from jobledger.domain.queue import free_slots
-from jobledger.domain.queue_state import QueueState, task_key
-from jobledger.domain.retry import backoff_seconds
+from jobledger.domain.job import events as je
+from jobledger.domain.job.retry import backoff_seconds
+from jobledger.domain.job.state import TERMINAL, Job, JobStatus
+from jobledger.domain.queue import events as qe
+from jobledger.domain.queue.decide import free_slots
+from jobledger.domain.queue.state import QueueState, task_key
 from jobledger.domain.values import ActorKind
 from jobledger.domain.worker_messages import RunTask
 from jobledger.processors.core.plan import EventOut

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.identity import job_stream, partition_of, queue_stream
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.state import JobStatus
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Opaque, RetryPolicy
 from jobledger.processors.core.machine import Limits
 from jobledger.simulator.checks import insist

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from jobledger.domain import job_commands as jc
 from jobledger.domain.aggregates import AGGREGATES
-from jobledger.domain.commands import REMEMBERED
+from jobledger.domain.job import commands as jc
 from jobledger.domain.values import Code
 from jobledger.schemas.commands import Command
 from jobledger.schemas.limits import MAX_ID_BYTES, MAX_STREAM_BYTES
@@ -68,7 +67,8 @@ class Answers:
         self.repeats += 1
         if self._is_forgotten(first, outcome.at_ms):
             return
-        lasting = isinstance(self.sent[outcome.command_id].body, (jc.SubmitJob, *REMEMBERED))
+        body = self.sent[outcome.command_id].body
+        lasting = body.remembered or isinstance(body, jc.SubmitJob)
         if first.status is OutcomeStatus.ACCEPTED and lasting:
             told = (outcome.status, outcome.stream, outcome.duplicate)
             insist(told == (first.status, first.stream, True), f"{name} was told {first!r}, and repeated {outcome!r}")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from jobledger.domain.aggregates import State
-from jobledger.domain.queue_state import QueueState
+from jobledger.domain.queue.state import QueueState
 from jobledger.simulator.checks import PartitionTrace
 
 _encode = msgspec.json.Encoder(order="sorted").encode

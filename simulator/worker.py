@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import partition_of, queue_stream
+from jobledger.domain.job import commands as jc
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Opaque
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.schemas.topics import TASK_PARTITIONS

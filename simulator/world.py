@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import job_stream, key_stream, partition_of, queue_stream
-from jobledger.domain.job_state import TERMINAL, Job, JobStatus
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.state import TERMINAL, Job, JobStatus
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Actor, ActorKind, Lineage, Opaque, RetryPolicy
 from jobledger.domain.worker_messages import RunTask
 from jobledger.processors.core.machine import Limits, Machine
@@ -554,7 +554,7 @@ class World:
             insist(machine is not None, f"partition {partition} is not served")
             assert machine is not None
             self._check_gaps(partition, machine)
-            for stream, queue in machine.queues.items():
+            for stream, queue in machine.streams["queue"].items():
                 insist(not queue.lanes.held, f"{stream}: slots are taken for ever: {queue.lanes.held}")
                 for task in queue.lanes.tasks.values():
                     insist(task.handler not in self.options.handlers, f"{stream}: {task.key} waits for ever")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from jobledger.domain import job_commands as jc
 from jobledger.domain.identity import split_stream
+from jobledger.domain.job import commands as jc
 from jobledger.domain.values import Opaque
 from jobledger.domain.worker_messages import RunTask
 from jobledger.telemetry.logs import get_logger

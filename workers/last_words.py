@@ -9,8 +9,8 @@ from confluent_kafka import KafkaException, Producer
 
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import partition_of
-from jobledger.domain.job_commands import ReportCrashed
-from jobledger.domain.queue_commands import SetCredits
+from jobledger.domain.job.commands import ReportCrashed
+from jobledger.domain.queue.commands import SetCredits
 from jobledger.domain.values import Actor, ActorKind
 from jobledger.eventlog.clients import ClientConfig, producer_config
 from jobledger.schemas.commands import Command, encode_command, join_record

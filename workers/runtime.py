@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import msgspec
 from confluent_kafka import OFFSET_END, KafkaException, Message
 
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import partition_of, queue_stream, split_stream
-from jobledger.domain.job_commands import ReportReturned
+from jobledger.domain.job.commands import ReportReturned
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.clients import KafkaConnection, consumer_config, producer_config

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from jobledger.domain.job_commands import MAX_CHECKPOINT_BYTES
+from jobledger.domain.job.commands import MAX_CHECKPOINT_BYTES
 from jobledger.domain.values import Opaque
 from jobledger.schemas.limits import MAX_ERROR_BYTES, MAX_RESULT_BYTES
 from jobledger.workers.errors import CheckpointError, PayloadError, ResultError

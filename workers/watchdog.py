@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from jobledger.domain.job_commands import FailureKind
+from jobledger.domain.job.commands import FailureKind
 from jobledger.telemetry.logs import get_logger
 from jobledger.workers.execution import Execution
 

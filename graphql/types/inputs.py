@@ -7,7 +7,7 @@ from enum import Enum
 import strawberry
 from strawberry import UNSET
 
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.graphql.scalars import BigInt, DateTime, Json
 
 GraphQLJobStatus = strawberry.enum(

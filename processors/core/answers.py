@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from jobledger.domain.aggregates import State, head
-from jobledger.domain.job_state import Job
+from jobledger.domain.aggregates import State, head, kind_of
 from jobledger.domain.values import Answer, Code, Rejection
+from jobledger.processors.core.memory import Memory
 from jobledger.processors.core.plan import Decided, Plan
 from jobledger.processors.core.state_records import Stub, decode_state, stub_key
 from jobledger.schemas.commands import Command, fits
 from jobledger.schemas.decoding import decoder
 from jobledger.schemas.limits import MAX_ID_BYTES
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
-
-if TYPE_CHECKING:
-    from jobledger.processors.core.machine import Machine
 
 #: Characters of an answer to a query, and of a rejection's sentence: an outcome has to fit into a record.
 MAX_ANSWER_LENGTH = 512 * 1024
@@ -59,10 +55,10 @@ def _short(rejection: Rejection) -> Rejection:
 class Answers:
     """What one batch tells; see `Batch`."""
 
-    def __init__(self, machine: Machine, plan: Plan, now: int, touched: Mapping[str, State]) -> None:
+    def __init__(self, memory: Memory, plan: Plan, now: int, touched: Mapping[str, State]) -> None:
         """`touched` has the streams that the batch has changed. (Not the batch itself: two that know each other, and
         all that they hold, would stay until the garbage collector comes.)"""
-        self._machine = machine
+        self._memory = memory
         self._plan = plan
         self._now = now
         self._touched = touched
@@ -103,13 +99,16 @@ class Answers:
         state = self.peek(stream or command.stream)
         stub = self.stub(stream or command.stream) if state is None else None
         version = head(state).version if state is not None else stub.version if stub else 0
-        status_after = state.status.value if isinstance(state, Job) else stub.status if stub else None
+        if state is not None:
+            status_after = kind_of(stream or command.stream).status(state)
+        else:
+            status_after = stub.status if stub else None
         return Outcome(
             command_id=command.id,
             stream=stream or command.stream,
             status=status,
-            partition=self._machine.partition,
-            seq=self._machine.checkpoint.seq if seq is None else seq,
+            partition=self._memory.partition,
+            seq=self._memory.checkpoint.seq if seq is None else seq,
             at_ms=self._now,
             version=version,
             duplicate=duplicate,
@@ -130,8 +129,8 @@ class Answers:
                     command_id=known.id,
                     stream=known.stream,
                     status=OutcomeStatus.REJECTED,
-                    partition=self._machine.partition,
-                    seq=self._machine.checkpoint.seq,
+                    partition=self._memory.partition,
+                    seq=self._memory.checkpoint.seq,
                     at_ms=self._now,
                     rejection=rejection,
                     offset=offset,
@@ -141,11 +140,11 @@ class Answers:
     def peek(self, stream: str) -> State | None:
         """The state of a stream as the batch sees it."""
         state = self._touched.get(stream)
-        return self._machine.load(stream) if state is None else state
+        return self._memory.load(stream) if state is None else state
 
     def stub(self, stream: str) -> Stub | None:
         """What is left of an ended stream."""
-        data = self._machine.retained.get(stub_key(stream))
+        data = self._memory.retained.get(stub_key(stream))
         if data is None:
             return None
         stub: Stub = decode_state(data)

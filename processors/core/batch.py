@@ -5,61 +5,36 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from jobledger.domain.aggregates import AGGREGATES, State, head, mutate
-from jobledger.domain.commands import CREATING, REMEMBERED
+from jobledger.domain.aggregates import State, head, kind_of, mutate
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.events import AnyEvent
-from jobledger.domain.identity import fault_of_new_job_id, minted_ms, partition_of, split_stream
-from jobledger.domain.job import ended_job
-from jobledger.domain.job_commands import SubmitJob
-from jobledger.domain.job_events import JobSubmitted
-from jobledger.domain.job_state import Job, JobStatus, submitted_events
-from jobledger.domain.queue import DISPATCH_AFTER
-from jobledger.domain.queue_commands import DispatchTasks
-from jobledger.domain.queue_events import CreditsSet, QueueTaskEvent, TaskAssigned, WorkerLost, WorkerRemoved
-from jobledger.domain.queue_state import QueueState, task_key
-from jobledger.domain.values import SYSTEM, ActorKind, Answer, Code, Lineage, Rejection
+from jobledger.domain.identity import partition_of, split_stream
+from jobledger.domain.kind import Kind
+from jobledger.domain.values import SYSTEM, Answer, Code, Rejection
 from jobledger.processors.core.answers import Answers, read_envelope
 from jobledger.processors.core.checkpoint import Pending
+from jobledger.processors.core.memory import Memory
 from jobledger.processors.core.outgoing import Outgoing
 from jobledger.processors.core.plan import EventOut, Plan
-from jobledger.processors.core.state_records import (
-    CHECKPOINT_KEY,
-    KeyEntry,
-    Stub,
-    decode_state,
-    encode_state,
-    idempotency_key,
-    queue_task_key,
-    queue_worker_key,
-    snapshot_key,
-    stub_key,
-    unchanged_key,
-)
+from jobledger.processors.core.repeats import Repeats
+from jobledger.processors.core.sizes import OversizeError, Sizes, bounded
+from jobledger.processors.core.state_records import CHECKPOINT_KEY, encode_state
+from jobledger.processors.core.state_writer import StateWriter
 from jobledger.schemas.commands import BrokenCommand, Command, encode_command
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
-from jobledger.schemas.limits import MAX_ID_BYTES, MAX_MESSAGE_BYTES, MAX_STREAM_BYTES
-from jobledger.schemas.outcomes import Outcome, OutcomeStatus
+from jobledger.schemas.limits import MAX_ID_BYTES, MAX_STREAM_BYTES
+from jobledger.schemas.outcomes import Outcome
 from jobledger.schemas.quarantine import MAX_REASON_LENGTH, Quarantined
-
-if TYPE_CHECKING:
-    from jobledger.processors.core.machine import Machine
 
 #: Events of one decision. One that fans out further names a part and goes on by a command to itself.
 MAX_EVENTS_PER_DECISION = 500
 #: What a command that finds no room any more may add to a batch, so that timers and leases are never starved.
 MAX_SQUEEZED_BYTES = 256 * 1024
-MAX_STATE_BYTES = MAX_MESSAGE_BYTES - 4096
 #: Errors of the machine that this runs on: nobody's command is to blame for them.
 ENVIRONMENT = (sqlite3.Error, OSError, MemoryError)
 _mapper = EventMapper()
 _encode_event = _mapper.transcoder.encode
-
-
-class OversizeError(ValueError):
-    """A record of a decision is larger than Kafka takes; nothing of the batch has been produced."""
 
 
 class UndecidedError(RuntimeError):
@@ -79,36 +54,30 @@ def log_unit(offset: int, index: int) -> str:
     return f"log/{offset}/{index}"
 
 
-def _oversize(what: str, size: int) -> OversizeError:
-    return OversizeError(f"A {what} of {size} bytes is over the bound of {MAX_STATE_BYTES}.")
-
-
 class Batch:
     """Collects the decisions of one transaction; see `Machine.decide`."""
 
-    def __init__(self, machine: Machine, now: int, over_time: Callable[[], bool], max_commands: int) -> None:
-        self._machine = machine
+    def __init__(self, memory: Memory, now: int, over_time: Callable[[], bool], max_commands: int) -> None:
+        self._memory = memory
         self._now = now
-        #: The time of events never runs backwards; see Machine.time_ms for when it is not `now`.
-        self._stamp_ms = max(now, machine.checkpoint.now_ms)
+        #: The time of events never runs backwards; see Memory.time_ms for when it is not `now`.
+        self._stamp_ms = max(now, memory.checkpoint.now_ms)
         self._over_time = over_time
         self._max_commands = max_commands
-        self._plan = Plan(now_ms=now, checkpoint=machine.checkpoint)
-        self._outgoing = Outgoing(machine.partition, machine.checkpoint)
+        self._plan = Plan(now_ms=now, checkpoint=memory.checkpoint)
+        self._outgoing = Outgoing(memory.partition, memory.checkpoint)
         self._local: deque[Pending] = deque()
         self._too_deep = False
         self._touched: dict[str, State] = {}
-        self._dirty_tasks: dict[tuple[str, str], None] = {}
-        self._dirty_workers: dict[tuple[str, str], None] = {}
-        self._to_dispatch: dict[str, None] = {}
-        self._keys: dict[bytes, KeyEntry] = {}
-        self._answers = Answers(machine, self._plan, self._stamp_ms, self._touched)
+        self._to_settle: dict[str, None] = {}
+        self._sizes = Sizes()
+        self._answers = Answers(memory, self._plan, self._stamp_ms, self._touched)
+        self._repeats = Repeats(memory, self._answers, self._stamp_ms, now)
+        self._state = StateWriter(memory, self._plan, self._sizes, self._touched, self._stamp_ms)
         self._at: tuple[int, int] | None = None
         #: Source partition and number of the outbox record that is being taken, for its events.
         self.source: tuple[int | None, int | None] = (None, None)
-        self._kept: list[tuple[bytes, bytes, int]] = []
         self._commands = 0
-        self._bytes = 0
         #: What is being decided, by the name under which it would come again; None: what follows from something.
         self._unit: str | None = None
         self.consumed = False
@@ -119,11 +88,11 @@ class Batch:
 
         What goes too deep ends the batch too: nothing that is decided later may overtake it.
         """
-        limits = self._machine.limits
+        limits = self._memory.limits
         return (
             self._commands >= self._max_commands
             or len(self._plan.events) + len(self._plan.outcomes) >= limits.records
-            or self._bytes >= limits.bytes
+            or self._sizes.bytes >= limits.bytes
             or self._too_deep
             or (self._commands > 0 and self._over_time())
         )
@@ -137,7 +106,7 @@ class Batch:
 
     def resume(self) -> None:
         """Run first what earlier batches had no room for. What follows from it goes behind all of it."""
-        pending = self._machine.pending
+        pending = self._memory.pending
         while pending and not self.full:
             item = pending.take()
             self._begin(item.command, item.command.id, item.depth)
@@ -161,13 +130,13 @@ class Batch:
 
         What follows from it waits for the next batch, behind what waits already.
         """
-        before = self._bytes
+        before = self._sizes.bytes
         self._begin(command, command.id, depth=0)
-        return self._bytes - before < MAX_SQUEEZED_BYTES and len(self._local) < self._machine.limits.commands
+        return self._sizes.bytes - before < MAX_SQUEEZED_BYTES and len(self._local) < self._memory.limits.commands
 
     def _begin(self, command: Command, unit: str, depth: int, *, sent_here: bool = False) -> None:
         """Decide what came from outside of this batch: it can be told by `unit` when it fails."""
-        aside = self._machine.aside
+        aside = self._memory.aside
         self._unit = unit
         self._plan.unit = unit
         if aside and unit in aside:
@@ -188,35 +157,37 @@ class Batch:
         alone = self._plan.unit if self._commands == 1 else None
         return UndecidedError(f"{type(error).__name__}: {error}", self._unit or alone, self._commands)
 
-    def _dispatch_queues(self) -> None:
-        """Hand out tasks once per queue and batch, after everything else has been decided."""
-        while self._to_dispatch and not self.full:
-            stream = next(iter(self._to_dispatch))
-            del self._to_dispatch[stream]
-            self._decide(self._dispatch_command(stream), depth=0)
+    def _settle(self) -> None:
+        """What is decided once for a stream and batch, behind everything else: queues hand out their tasks."""
+        while self._to_settle and not self.full:
+            stream = next(iter(self._to_settle))
+            del self._to_settle[stream]
+            self._decide(self._settling(stream), depth=0)
             self._drain()
 
-    def _dispatch_command(self, stream: str) -> Command:
-        identity = f"dispatch/{self._machine.partition}/{self._machine.checkpoint.seq}/{stream}"
-        return Command(id=identity, stream=stream, actor=SYSTEM, body=DispatchTasks())
+    def _settling(self, stream: str) -> Command:
+        identity = f"dispatch/{self._memory.partition}/{self._memory.checkpoint.seq}/{stream}"
+        settling = kind_of(stream).settling
+        assert settling is not None
+        return Command(id=identity, stream=stream, actor=SYSTEM, body=settling.command())
 
     def _decide(self, command: Command, depth: int, *, sent_here: bool = False) -> None:
         self._commands += 1
         stream = command.stream
         try:
-            if sent_here and (belongs := partition_of(stream, self._machine.checkpoint.partitions)) != (
-                self._machine.partition
+            if sent_here and (belongs := partition_of(stream, self._memory.checkpoint.partitions)) != (
+                self._memory.partition
             ):
                 self.quarantine(command, f"Stream '{stream}' lives on partition {belongs}; send it there.")
                 return
-            kind = stream.partition(":")[0]
+            kind = kind_of(stream)
             state = self.peek(stream)
-            first = self._first_outcome(command, state)
+            first = self._repeats.first_outcome(command, state)
             if first is not None:
                 self._answers.tell(command, "DUPLICATE" if isinstance(first, Outcome) else "REJECTED", first)
                 return
-            decision = AGGREGATES[kind].decide(stream, state, command.body, self._now)
-            records = self._write_events(command, state, decision) if isinstance(decision, list) else []
+            decision = kind.decide(stream, state, command.body, self._now)
+            records = self._write_events(command, kind, state, decision) if isinstance(decision, list) else []
         except ENVIRONMENT:
             raise
         except Exception as error:  # noqa: BLE001 - one bad command must not stop the others: it is quarantined
@@ -228,81 +199,10 @@ class Batch:
             self._answers.tell(command, "QUERY", decision)
         else:
             if records:
-                self._record(command, state, records, depth)
-            elif isinstance(command.body, REMEMBERED):
-                self._remember_unchanged(command)
+                self._record(command, kind, state, records, depth)
+            elif command.body.remembered:
+                self._repeats.remember_unchanged(command)
             self._answers.tell(command, "ACCEPTED", None)
-
-    def _first_outcome(self, command: Command, state: State | None) -> Outcome | Rejection | None:
-        """What a repeated command got the first time; None when the command is new."""
-        body = command.body
-        if isinstance(body, SubmitJob):
-            return self._first_submission(command, body, state)
-        if not isinstance(body, REMEMBERED):
-            return None
-        stub = self._answers.stub(command.stream) if state is None else None
-        recent = head(state).recent if state is not None else stub.recent if stub else []
-        seq = self._machine.checkpoint.seq
-        if command.id not in recent:
-            unchanged = self._key(unchanged_key(command.stream, command.id))
-            if unchanged is None:
-                return ended_job(command.stream, stub.status, body) if stub else None
-            seq = unchanged.seq
-        elif state is not None and isinstance(body, CREATING):
-            seq = head(state).created_seq
-        return self._answers.outcome(command, OutcomeStatus.ACCEPTED, seq=seq, duplicate=True)
-
-    def _first_submission(self, command: Command, body: SubmitJob, state: State | None) -> Outcome | Rejection | None:
-        if body.key_digest is not None:
-            entry = self._key(idempotency_key(split_stream(command.stream)[1], body.key_digest))
-            if entry is not None:
-                seq = entry.seq + entry.submitted_events - 1
-                return self._same_request(command, body, entry.request_digest, entry.stream, seq, "idempotencyKey")
-        if isinstance(state, Job):
-            seq = state.created_seq + submitted_events(state) - 1
-            return self._same_request(command, body, state.request_digest, command.stream, seq, "commandId")
-        stub = self._answers.stub(command.stream)
-        if stub is None:
-            return self._unfit_id(command)
-        seq = stub.seq + stub.submitted_events - 1
-        return self._same_request(command, body, stub.request_digest, command.stream, seq, "commandId")
-
-    def _unfit_id(self, command: Command) -> Rejection | None:
-        """A stream must not begin twice: its versions would start over, which no reader can follow."""
-        job = split_stream(command.stream)[2]
-        by_system = command.actor.kind is ActorKind.SYSTEM
-        fault = fault_of_new_job_id(job, self._stamp_ms, self._machine.limits.dedup_window_ms, by_system=by_system)
-        return None if fault is None else Rejection(code=Code.INVALID, message=fault, field="commandId", value=job)
-
-    def _same_request(
-        self, command: Command, body: SubmitJob, digest: str | None, stream: str, seq: int, field: str
-    ) -> Outcome | Rejection:
-        if digest and body.request_digest and digest != body.request_digest:
-            return Rejection(
-                code=Code.IDEMPOTENCY_KEY_REUSED,
-                message=f"Expected the request that was first sent with this {field} (it is job "
-                f"'{split_stream(stream)[2]}'), but got another one.",
-                field=field,
-                value=split_stream(stream)[2],
-            )
-        return self._answers.outcome(command, OutcomeStatus.ACCEPTED, seq=seq, stream=stream, duplicate=True)
-
-    def _key(self, key: bytes) -> KeyEntry | None:
-        if key in self._keys:
-            return self._keys[key]
-        data = self._machine.retained.get(key)
-        if data is None:
-            return None
-        entry: KeyEntry = decode_state(data)
-        return entry
-
-    def _remember_unchanged(self, command: Command) -> None:
-        """A command of a user that was accepted and left no event: its repeat gets the same outcome, whatever became
-        of the stream meanwhile."""
-        if command.actor.kind is ActorKind.USER:
-            expires = self._now + self._machine.limits.dedup_window_ms
-            entry = KeyEntry(command.stream, self._machine.checkpoint.seq, expires_at_ms=expires)
-            self._keys[unchanged_key(command.stream, command.id)] = entry
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -311,92 +211,67 @@ class Batch:
         return self._answers.peek(stream)
 
     def _write_events(
-        self, command: Command, state: State | None, events: list[AnyEvent]
+        self, command: Command, kind: Kind, state: State | None, events: list[AnyEvent]
     ) -> list[tuple[EventRecord, bytes]]:
         """The events of a decision as they will stand in the log. Nothing is changed yet: a decision whose events
         cannot be written is undone by not going on. Raises OversizeError."""
         if len(events) > MAX_EVENTS_PER_DECISION:
             raise OversizeError(f"A decision of {len(events)} events is over the bound of {MAX_EVENTS_PER_DECISION}.")
         written = []
-        seq = self._machine.checkpoint.seq
+        seq = self._memory.checkpoint.seq
         version = 0 if state is None else head(state).version
-        for number, event in enumerate(events, 1):
-            record = self._envelope(command, state, event, seq + number, version + number)
-            value = _encode_event(record)
-            if len(value) > MAX_STATE_BYTES:
-                raise _oversize("event", len(value))
-            written.append((record, value))
+        tenant = split_stream(command.stream)[1]
+        lineage, correlation_id, traceparent = kind.origin(state, command.body)
+        offset, index = self._at or (None, None)
+        source, number = self.source if self._at else (None, None)
+        for place, event in enumerate(events, 1):
+            record = EventRecord(
+                id=f"{self._memory.partition}-{seq + place}",
+                originator_id=command.stream,
+                originator_version=version + place,
+                seq=seq + place,
+                tenant=tenant,
+                at_ms=self._stamp_ms,
+                command_id=command.id,
+                actor=command.actor,
+                data=event,
+                causation_id=command.causation_id,
+                correlation_id=command.correlation_id or correlation_id,
+                traceparent=command.traceparent or traceparent,
+                lineage=lineage,
+                command_offset=offset,
+                command_index=index,
+                source=source,
+                source_number=number,
+            )
+            written.append((record, bounded("event", _encode_event(record))))
         return written
 
     def _record(
-        self, command: Command, state: State | None, records: list[tuple[EventRecord, bytes]], depth: int
+        self, command: Command, kind: Kind, state: State | None, records: list[tuple[EventRecord, bytes]], depth: int
     ) -> None:
-        stream = command.stream
-        aggregate = AGGREGATES[stream.partition(":")[0]]
+        stream, settling = command.stream, kind.settling
         key = stream.encode()
-        source = f"/cells/{self._machine.checkpoint.cell}/tenants/{records[0][0].tenant}".encode()
+        source = f"/cells/{self._memory.checkpoint.cell}/tenants/{records[0][0].tenant}".encode()
+        self._repeats.note_submission(records[0][0], kind.submission, len(records))
         for record, value in records:
             event = record.data
             state = mutate(state, record)
-            self._bytes += len(value)
+            self._sizes.bytes += len(value)
             self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source)))
             self._plan.records.append(record)
-            if isinstance(event, JobSubmitted) and event.key_digest:
-                entry = KeyEntry(stream, record.seq, event.request_digest, submitted_events=len(records))
-                self._keys[idempotency_key(record.tenant, event.key_digest)] = entry
-            if isinstance(state, QueueState):
-                self._note_queue(stream, event)
-            for effect in aggregate.react(state, event):
+            self._state.note_parts(stream, kind, event)
+            if settling is not None and isinstance(event, settling.after):
+                self._to_settle[stream] = None
+            for effect in kind.react(state, event):
                 self._follow(effect, record, depth)
         assert state is not None
         self._touched[stream] = state
-        self._machine.checkpoint.seq += len(records)
-
-    def _envelope(self, command: Command, state: State | None, event: AnyEvent, seq: int, version: int) -> EventRecord:
-        stream = command.stream
-        job = state if isinstance(state, Job) else None
-        lineage = job.lineage if job else command.body.lineage if isinstance(command.body, SubmitJob) else Lineage()
-        offset, index = self._at or (None, None)
-        source, number = self.source if self._at else (None, None)
-        return EventRecord(
-            id=f"{self._machine.partition}-{seq}",
-            originator_id=stream,
-            originator_version=version,
-            seq=seq,
-            tenant=split_stream(stream)[1],
-            at_ms=self._stamp_ms,
-            command_id=command.id,
-            actor=command.actor,
-            data=event,
-            causation_id=command.causation_id,
-            correlation_id=command.correlation_id or (job.correlation_id if job else None),
-            traceparent=command.traceparent or (job.traceparent if job else None),
-            lineage=lineage,
-            command_offset=offset,
-            command_index=index,
-            source=source,
-            source_number=number,
-        )
-
-    def _sized(self, value: bytes) -> bytes:
-        if len(value) > MAX_STATE_BYTES:
-            raise _oversize("record", len(value))
-        self._bytes += len(value)
-        return value
-
-    def _note_queue(self, stream: str, event: AnyEvent) -> None:
-        if isinstance(event, QueueTaskEvent):
-            self._dirty_tasks[stream, task_key(event.job, event.task)] = None
-        elif isinstance(event, CreditsSet | WorkerLost | WorkerRemoved):
-            self._dirty_workers[stream, event.incarnation] = None
-            if isinstance(event, WorkerLost):
-                self._dirty_tasks.update(((stream, key), None) for key in event.lost)
-        if isinstance(event, (*DISPATCH_AFTER, TaskAssigned)):
-            self._to_dispatch[stream] = None
+        self._memory.checkpoint.seq += len(records)
 
     def _follow(self, effect: Effect, record: EventRecord, depth: int) -> None:
         if not isinstance(effect, FollowUp):
-            self._bytes += self._outgoing.to_worker(effect.message)
+            self._sizes.bytes += self._outgoing.to_worker(effect.message)
             return
         self._outgoing.count += 1
         command = Command(
@@ -408,10 +283,10 @@ class Batch:
             correlation_id=record.correlation_id,
             traceparent=record.traceparent,
         )
-        partition = partition_of(effect.stream, self._machine.checkpoint.partitions)
-        if partition != self._machine.partition:
-            self._bytes += self._outgoing.to_partition(partition, command)
-        elif depth + 1 <= self._machine.limits.chain_depth:
+        partition = partition_of(effect.stream, self._memory.checkpoint.partitions)
+        if partition != self._memory.partition:
+            self._sizes.bytes += self._outgoing.to_partition(partition, command)
+        elif depth + 1 <= self._memory.limits.chain_depth:
             self._local.append(Pending(command, depth + 1))
         else:
             self._too_deep = True
@@ -422,7 +297,7 @@ class Batch:
     def quarantine(self, command: Command, reason: str) -> None:
         """Set a command aside that could not be decided; whoever waits for it gets a rejection."""
         if self._unit is not None:
-            self._machine.note_aside(self._unit)
+            self._memory.note_aside(self._unit)
         self._set_aside(encode_command(command), reason, command.id, command.stream)
         self._answers.unread(
             command, Code.UNDECIDABLE, f"be decided: {reason[:300]}", self._at[0] if self._at else None
@@ -440,9 +315,9 @@ class Batch:
 
     def _set_aside(self, data: bytes, reason: str, command_id: str, stream: str) -> None:
         offset, index = self._at or (None, None)
-        self._bytes += self._outgoing.quarantine(
+        self._sizes.bytes += self._outgoing.quarantine(
             Quarantined(
-                partition=self._machine.partition,
+                partition=self._memory.partition,
                 reason=reason[:MAX_REASON_LENGTH],
                 offset=offset,
                 index=index,
@@ -456,97 +331,20 @@ class Batch:
     # -- closing -------------------------------------------------------------------------------------------------
 
     def finish(self) -> Plan:
-        """Hand out tasks, then write down what changed; what had no room goes into the checkpoint."""
-        self._dispatch_queues()
-        dispatch = [Pending(self._dispatch_command(stream), 0) for stream in self._to_dispatch]
-        machine, checkpoint, plan = self._machine, self._machine.checkpoint, self._plan
-        self._write_touched()
-        self._write_keys()
-        self._write_queue_parts()
-        self._expire()
+        """Settle what is to be settled, then write down what changed; what had no room goes into the checkpoint."""
+        self._settle()
+        unsettled = [Pending(self._settling(stream), 0) for stream in self._to_settle]
+        memory, checkpoint, plan = self._memory, self._memory.checkpoint, self._plan
+        self._state.write(self._repeats, self._now)
         for entry in self._outgoing.entries():
             plan.outbox.append(entry)
-            plan.state[entry.key] = self._sized(entry.value)
-        plan.forgotten = frozenset(machine.acknowledged)
+            plan.state[entry.key] = self._sizes.record(entry.value)
+        plan.forgotten = frozenset(memory.acknowledged)
         for key in plan.forgotten:
             plan.state[key] = None
-        machine.pending.write([*self._local, *dispatch], checkpoint, plan.state)
+        memory.pending.write([*self._local, *unsettled], checkpoint, plan.state)
         plan.commands = self._commands
         if not plan.empty or self.consumed:
             checkpoint.now_ms = self._stamp_ms
-            plan.state[CHECKPOINT_KEY] = self._sized(encode_state(checkpoint))
+            plan.state[CHECKPOINT_KEY] = self._sizes.record(encode_state(checkpoint))
         return plan
-
-    def _write_touched(self) -> None:
-        for stream, state in self._touched.items():
-            if isinstance(state, Job):
-                self._write_job(stream, state)
-            else:
-                self._plan.state[snapshot_key(stream)] = self._sized(encode_state(head(state)))
-                self._machine.keep(stream, state)
-
-    def _write_job(self, stream: str, job: Job) -> None:
-        if job.ended_with_stub:
-            self._write_stub(stream, job)
-            return
-        data = self._sized(encode_state(job))
-        self._plan.state[snapshot_key(stream)] = data
-        self._machine.keep_job(stream, job, data)
-
-    def _write_stub(self, stream: str, job: Job) -> None:
-        # An id may be made by a clock that is ahead: its job's stub has to outlive the time in which it is taken.
-        made = minted_ms(split_stream(stream)[2]) or 0
-        expires = max(self._stamp_ms, made) + self._machine.limits.dedup_window_ms
-        stub = Stub(
-            seq=job.created_seq,
-            version=job.version,
-            status=job.status.value,
-            ended_at_ms=job.ended_at_ms or self._stamp_ms,
-            expires_at_ms=expires,
-            key_digest=job.key_digest,
-            request_digest=job.request_digest,
-            # The first one is as a rule that of the submission, which is told by its stream.
-            recent=job.recent[-1:] if len(job.recent) > 1 or job.status is JobStatus.CANCELLED else [],
-            submitted_events=submitted_events(job),
-        )
-        data = encode_state(stub)
-        self._plan.state[snapshot_key(stream)] = None
-        self._plan.state[stub_key(stream)] = data
-        self._machine.forget_job(stream)
-        self._kept.append((stub_key(stream), data, expires))
-        if job.key_digest:
-            key = idempotency_key(split_stream(stream)[1], job.key_digest)
-            self._keys[key] = KeyEntry(
-                stream, job.created_seq, job.request_digest, expires, submitted_events=stub.submitted_events
-            )
-
-    def _write_keys(self) -> None:
-        """Keys of this batch, and the stubs with them, in one write."""
-        for key, entry in self._keys.items():
-            data = encode_state(entry)
-            self._plan.state[key] = data
-            self._kept.append((key, data, entry.expires_at_ms))
-        if self._kept:
-            self._machine.retained.put_many(self._kept)
-
-    def _write_queue_parts(self) -> None:
-        for stream, key in self._dirty_tasks:
-            task = self._queue(stream).lanes.tasks.get(key)
-            self._plan.state[queue_task_key(stream, key)] = None if task is None else self._sized(encode_state(task))
-        for stream, incarnation in self._dirty_workers:
-            worker = self._queue(stream).workers.get(incarnation)
-            record = None if worker is None else self._sized(encode_state(worker))
-            self._plan.state[queue_worker_key(stream, incarnation)] = record
-
-    def _queue(self, stream: str) -> QueueState:
-        state = self._touched[stream]
-        assert isinstance(state, QueueState)
-        return state
-
-    def _expire(self) -> None:
-        """Stubs and keys whose window is over become tombstones, some with each batch."""
-        keys = self._machine.retained.expired(self._now, self._machine.limits.expiries)
-        if keys:
-            self._machine.retained.remove_many(keys)
-        for key in keys:
-            self._plan.state[key] = None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-from jobledger.domain.queue_commands import ExpireLease
-from jobledger.domain.queue_state import QueueState
+from jobledger.domain.aggregates import State
+from jobledger.domain.kind import Kind
 from jobledger.domain.values import SYSTEM
 from jobledger.processors.core.ports import Clock, Heartbeats
 from jobledger.schemas.commands import Command
 
 
 class Leases:
-    """Watches the workers of one partition's queues. A lease starts anew when the owner takes over."""
+    """Watches the workers of one partition's streams. A lease starts anew when the owner takes over."""
 
     def __init__(self, heartbeats: Heartbeats, clock: Clock, lease_seconds: float) -> None:
         self._heartbeats = heartbeats
@@ -20,20 +20,17 @@ class Leases:
         self._lease_seconds = lease_seconds
         self._known: dict[str, float] = {}
 
-    def expired(self, queues: Mapping[str, QueueState]) -> list[Command]:
+    def expired(self, leased: Iterable[tuple[str, State, Kind]]) -> list[Command]:
         """A command for each worker whose lease has run out since the last look."""
         now, until = self._clock.monotonic(), self._heartbeats.seen_until
         commands = []
         current: dict[str, float] = {}
-        for stream, state in queues.items():
-            for incarnation, worker in state.workers.items():
-                if worker.lost:
-                    continue
+        for stream, state, kind in leased:
+            for incarnation, body in kind.held(state) if kind.held is not None else ():
                 since = self._known.get(incarnation, now)
                 current[incarnation] = since
                 last = max(since, self._heartbeats.heard_at(incarnation))
                 if until - last > self._lease_seconds:
-                    body = ExpireLease(worker=worker.worker, incarnation=incarnation)
                     identity = f"lease/{stream}/{incarnation}"
                     commands.append(Command(id=identity, stream=stream, actor=SYSTEM, body=body))
         self._known = current

@@ -1,9 +1,4 @@
-"""The memory of a partition and the decision of a batch: pure but for its arguments.
-
-`Machine.decide` takes what is waiting and gives a Plan. Memory changes while it decides, so a plan that is
-not committed means that this machine is thrown away and rebuilt from `state`. The outbox alone, which others
-look at meanwhile, changes only by `Machine.committed`.
-"""
+"""The decision of a batch: pure but for its arguments. `Machine.decide` takes what is waiting and gives a Plan."""
 
 from __future__ import annotations
 
@@ -11,23 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobledger.domain.aggregates import State
-from jobledger.domain.job_commands import MarkDue
-from jobledger.domain.job_state import MAIN_TASK, Job, next_timer_ms
-from jobledger.domain.queue_state import QueueState
-from jobledger.domain.tenant import Tenant
+from jobledger.domain.aggregates import kind_of
 from jobledger.domain.values import SYSTEM
 from jobledger.processors.core.batch import ENVIRONMENT, Batch
 from jobledger.processors.core.checkpoint import Checkpoint
-from jobledger.processors.core.pending import PendingQueue
-from jobledger.processors.core.plan import OutboxEntry, Plan
+from jobledger.processors.core.memory import Limits, Memory, timer_id
+from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.retained import Retained
-from jobledger.processors.core.state_records import decode_job
-from jobledger.processors.core.timers import Timers
 from jobledger.schemas.commands import BrokenCommand, Command, ForeignCommand, ReadRecord
-
-#: Late timers that are counted at most.
-MAX_LATE = 10_000
 
 
 class LostCommandError(RuntimeError):
@@ -41,25 +27,6 @@ class UnknownCommandError(RuntimeError):
 #: Timers and leases that have their turn in each batch, however much else waits.
 FLOOR_TIMERS = 25
 FLOOR_INTERNAL = 4
-#: How the ids of timers' and leases' commands begin; those of other sources never stand for a unit.
-OWN_UNITS = ("timer/", "lease/")
-#: How many timers and leases that failed are remembered.
-MAX_ASIDE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one batch and how long ended streams are remembered."""
-
-    commands: int = 500
-    records: int = 2_000
-    bytes: int = 2 * 1024 * 1024
-    expiries: int = 200
-    #: How far commands may follow from one another on this partition before the rest waits for the next batch.
-    chain_depth: int = 16
-    dedup_window_ms: int = 86_400_000
-    #: How long a clock behind the partition's time is waited for. A time further ahead was never right.
-    ahead_ms: int = 2_000
 
 
 @dataclass(slots=True)
@@ -70,60 +37,12 @@ class Incoming:
     internal: deque[Command]
 
 
-class Machine:
-    """Everything an owner knows of its partition."""
+class Machine(Memory):
+    """A partition's memory, and how it decides."""
 
     def __init__(self, partition: int, checkpoint: Checkpoint, limits: Limits, retained: Retained) -> None:
-        self.partition = partition
-        self.checkpoint = checkpoint
-        self.limits = limits
-        self.retained = retained
-        self.jobs: dict[str, bytes] = {}
-        self.queues: dict[str, QueueState] = {}
-        self.tenants: dict[str, Tenant] = {}
-        self.timers = Timers()
-        self.pending = PendingQueue(checkpoint, {})
-        self.outbox: dict[bytes, OutboxEntry] = {}
-        self.acknowledged: set[bytes] = set()
-        #: What has failed when it was decided, by its unit: why. It goes to quarantine instead.
-        self.aside: dict[str, str] = {}
+        super().__init__(partition, checkpoint, limits, retained)
         self._blocked: UnknownCommandError | None = None
-
-    # -- lookups -------------------------------------------------------------------------------------------------
-
-    def load(self, stream: str) -> State | None:
-        """The live state of a stream. A job is decoded anew each time: the batch keeps what it touches."""
-        kind = stream.partition(":")[0]
-        if kind == "job":
-            data = self.jobs.get(stream)
-            return None if data is None else decode_job(data)
-        if kind == "queue":
-            return self.queues.get(stream)
-        return self.tenants.get(stream)
-
-    def time_ms(self, clock_ms: int) -> int:
-        """The time to decide by: the clock's, or the partition's own while that is a little ahead of it.
-
-        A partition's time that is far ahead was written by a clock that was wrong. Timers and retries would stand
-        still until the clock has come there: they go by the clock, and only the stamps of events stay at that time.
-        """
-        ahead = self.checkpoint.now_ms - clock_ms
-        return self.checkpoint.now_ms if 0 < ahead <= self.limits.ahead_ms else clock_ms
-
-    def next_due_ms(self) -> int | None:
-        """When the earliest timer falls due."""
-        return self.timers.first_ms()
-
-    def due_before(self, ms: int) -> list[int]:
-        """Due times of timers that fell due before `ms`, of 10,000 at most."""
-        return self.timers.before(ms, MAX_LATE)
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether the last batch left something that can be done at once."""
-        return bool(self.pending)
-
-    # -- deciding ------------------------------------------------------------------------------------------------
 
     def decide(self, now_ms: int, incoming: Incoming, *, single: bool, over_time: Callable[[], bool]) -> Plan:
         """Decide what waits, as much as fits in a batch; `single`: one command alone, whatever it comes from.
@@ -223,11 +142,11 @@ class Machine:
                 break
             due, stream = timer
             identity = timer_id(stream, due)
-            job = batch.peek(stream)
-            if not isinstance(job, Job) or next_timer_ms(job) != due or identity in self.checkpoint.aside:
+            rules, state = kind_of(stream).timer, batch.peek(stream)
+            if rules is None or state is None or rules.next_ms(state) != due or identity in self.checkpoint.aside:
                 continue
             fired += 1
-            command = Command(id=identity, stream=stream, actor=SYSTEM, body=MarkDue(task=MAIN_TASK, due_at_ms=due))
+            command = Command(id=identity, stream=stream, actor=SYSTEM, body=rules.command(due))
             if not batch.full:
                 batch.run(command)
             elif not batch.squeeze(command):
@@ -244,41 +163,5 @@ class Machine:
             elif not batch.squeeze(command):
                 break
 
-    # -- after a decision: what the batch touched becomes memory --------------------------------------------------
 
-    def keep_job(self, stream: str, job: Job, data: bytes) -> None:
-        """Remember a live job, as the bytes that stand in `state`, and its timer."""
-        self.jobs[stream] = data
-        self.timers.set(stream, next_timer_ms(job))
-
-    def forget_job(self, stream: str) -> None:
-        """The job has ended; its stub stands in `retained`."""
-        self.jobs.pop(stream, None)
-        self.timers.set(stream, None)
-
-    def keep(self, stream: str, state: State) -> None:
-        """Remember a queue or tenant."""
-        if isinstance(state, QueueState):
-            self.queues[stream] = state
-        elif isinstance(state, Tenant):
-            self.tenants[stream] = state
-
-    def committed(self, plan: Plan) -> None:
-        """The plan stands in the log: what it sends may be seen by the relay now, and not before."""
-        self.outbox.update((entry.key, entry) for entry in plan.outbox)
-        self.acknowledged.difference_update(plan.forgotten)
-
-    def acknowledge(self, key: bytes) -> None:
-        """An outbox entry has arrived; the next transaction deletes it."""
-        if self.outbox.pop(key, None) is not None:
-            self.acknowledged.add(key)
-
-    def note_aside(self, unit: str) -> None:
-        """A command was set aside; one of the owner itself would come back, and must not."""
-        if unit.startswith(OWN_UNITS):
-            self.checkpoint.aside = [*self.checkpoint.aside, unit][-MAX_ASIDE:]
-
-
-def timer_id(stream: str, due_ms: int) -> str:
-    """The id of the command by which a timer fires."""
-    return f"timer/{stream}/{due_ms}"
+__all__ = ["Incoming", "Limits", "LostCommandError", "Machine", "UnknownCommandError"]

@@ -307,7 +307,7 @@ class Owner:
         self._relay.register(self)
         self.serving = True
         self.settled.set()
-        self._observer.opened(self.partition, self._clock.monotonic() - started, len(machine.jobs))
+        self._observer.opened(self.partition, self._clock.monotonic() - started, machine.live)
 
     async def _recover(self) -> tuple[Machine, int]:
         """The partition as the log has it, checked, and the end of its commands."""
@@ -367,7 +367,7 @@ class Owner:
         if ready or machine.unfinished or self._behind(machine):
             return
         due = machine.next_due_ms()
-        wait = min(IDLE_TURN_SECONDS, LEASE_CHECK_SECONDS if machine.queues else IDLE_TURN_SECONDS)
+        wait = min(IDLE_TURN_SECONDS, LEASE_CHECK_SECONDS if machine.has_leased else IDLE_TURN_SECONDS)
         if due is not None:
             wait = min(wait, max(0.0, (due - machine.time_ms(self._clock.now_ms())) / 1000))
         if wait > 0:
@@ -436,11 +436,11 @@ class Owner:
 
     def _check_leases(self, machine: Machine) -> None:
         now = self._clock.monotonic()
-        if machine.queues and now - self._last_lease_check >= LEASE_CHECK_SECONDS:
+        if machine.has_leased and now - self._last_lease_check >= LEASE_CHECK_SECONDS:
             self._last_lease_check = now
             if not self._internal:
                 aside = machine.checkpoint.aside
-                self._internal.extend(one for one in self._leases.expired(machine.queues) if one.id not in aside)
+                self._internal.extend(one for one in self._leases.expired(machine.leased()) if one.id not in aside)
 
     def _check_gaps(self, machine: Machine) -> None:
         """Tell of gaps that no repetition closes."""

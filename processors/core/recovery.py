@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
-from jobledger.domain.job_state import Job, next_timer_ms
-from jobledger.domain.queue_state import Lanes, Queue, QueueState, QueueTask, QueueWorker
-from jobledger.domain.tenant import Tenant
+from jobledger.domain.aggregates import kind_of
 from jobledger.processors.core.checkpoint import Checkpoint
-from jobledger.processors.core.machine import Limits, Machine, timer_id
+from jobledger.processors.core.machine import Machine
+from jobledger.processors.core.memory import Limits, timer_id
 from jobledger.processors.core.outgoing import read_outbox
 from jobledger.processors.core.pending import PendingQueue, read_part
 from jobledger.processors.core.retained import Retained
-from jobledger.processors.core.state_records import CHECKPOINT_KEY, PendingPart, decode_job, decode_state
+from jobledger.processors.core.state_records import CHECKPOINT_KEY, PARTS, PendingPart, decode_snapshot, decode_state
 from jobledger.schemas.commands import NO_COMMANDS, checksum
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 
@@ -108,48 +108,45 @@ def rebuild(
 def build(partition: int, cell: str, partitions: int, latest: LatestState, limits: Limits) -> Machine:
     """`rebuild` from what was taken while the state was read."""
     machine = Machine(partition, read_checkpoint(latest.records, cell, partitions), limits, latest.retained)
-    queues: dict[str, Queue] = {}
-    tasks: dict[str, list[QueueTask]] = {}
-    workers: dict[str, dict[str, QueueWorker]] = {}
+    stored: dict[str, dict[str, dict[str, Any]]] = {}
+    whole: dict[str, Any] = {}
     timers: list[tuple[int, str]] = []
-    parts: dict[int, PendingPart] = {}
+    left_over: dict[int, PendingPart] = {}
     for key, value in latest.records.items():
         letter, _, rest = key.partition(b"|")
         if letter == b"s":
-            _take_snapshot(machine, queues, timers, rest.decode(), value)
-        elif letter == b"t":
-            tasks.setdefault(rest.decode().split("|", 1)[0], []).append(decode_state(value))
-        elif letter == b"w":
-            of, incarnation = rest.decode().split("|", 1)
-            workers.setdefault(of, {})[incarnation] = decode_state(value)
+            _take_snapshot(machine, whole, timers, rest.decode(), value)
+        elif letter in PARTS:
+            stream, name = rest.decode().split("|", 1)
+            stored.setdefault(stream, {}).setdefault(PARTS[letter], {})[name] = decode_state(value)
         elif letter == b"o":
             machine.outbox[key] = read_outbox(key, value)
         elif letter == b"p":
-            parts[int(rest)] = read_part(value)
-    for stream, queue in queues.items():
-        machine.queues[stream] = QueueState(queue, Lanes(tasks.get(stream)), workers.get(stream, {}))
+            left_over[int(rest)] = read_part(value)
+    for stream, snapshot in whole.items():
+        kind = kind_of(stream)
+        parts = {part.name: stored.get(stream, {}).get(part.name, {}) for part in kind.parts}
+        machine.streams[kind.name][stream] = kind.assemble(snapshot, parts)
     machine.timers.load(timers)
     latest.retained.loaded()
-    machine.pending = PendingQueue(machine.checkpoint, parts)
+    machine.pending = PendingQueue(machine.checkpoint, left_over)
     machine.outbox = dict(sorted(machine.outbox.items(), key=lambda item: item[1].number))
     return machine
 
 
 def _take_snapshot(
-    machine: Machine, queues: dict[str, Queue], timers: list[tuple[int, str]], stream: str, value: bytes
+    machine: Machine, whole: dict[str, Any], timers: list[tuple[int, str]], stream: str, value: bytes
 ) -> None:
-    if stream.startswith("job:"):
-        job: Job = decode_job(value)
-        machine.jobs[stream] = value
-        due = next_timer_ms(job)
-        if due is not None and timer_id(stream, due) not in machine.checkpoint.aside:
-            timers.append((due, stream))
-        return
-    state = decode_state(value)
-    if isinstance(state, Queue):
-        queues[stream] = state
-    elif isinstance(state, Tenant):
-        machine.tenants[stream] = state
+    """Packed streams go to memory as they are; the others wait in `whole` for their parts."""
+    snapshot = decode_snapshot(value)
+    kind = kind_of(stream)
+    if kind.packed:
+        machine.streams[kind.name][stream] = value
+    else:
+        whole[stream] = snapshot
+    due = None if kind.timer is None else kind.timer.next_ms(snapshot)
+    if due is not None and timer_id(stream, due) not in machine.checkpoint.aside:
+        timers.append((due, stream))
 
 
 def _batches(items: Iterable[tuple[bytes, bytes]]) -> Iterable[list[tuple[bytes, bytes]]]:

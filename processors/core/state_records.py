@@ -1,9 +1,9 @@
 """Records of the compacted `state` topic: what a key means, and values that carry class and schema version.
 
-Keys: `s|stream` snapshot, `w|queue|incarnation` worker of a queue, `t|queue|job/task` task of a queue,
-`o|destination|number` outbox entry, `p|number` commands that a batch had no room for, `k|tenant|digest`
-idempotency key, `e|stream` stub of an ended stream, `n|stream|command id` command that changed nothing, `c|`
-checkpoint. Values: `<class>/<version>|<JSON>`; a tombstone deletes.
+Keys: `s|stream` snapshot, `letter|stream|key` a part of a stream (`w|queue|incarnation` worker of a queue,
+`t|queue|job/task` task of a queue), `o|destination|number` outbox entry, `p|number` commands that a batch had no room
+for, `k|tenant|digest` idempotency key, `e|stream` stub of an ended stream, `n|stream|command id` command that changed
+nothing, `c|` checkpoint. Values: `<class>/<version>|<JSON>`; a tombstone deletes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from typing import Any
 
 import msgspec
 
-from jobledger.domain.job_state import Job
-from jobledger.domain.queue_state import Queue, QueueTask, QueueWorker
-from jobledger.domain.tenant import Tenant
+from jobledger.domain.aggregates import AGGREGATES
 from jobledger.processors.core.checkpoint import Checkpoint, Pending
 
 CHECKPOINT_KEY = b"c|"
@@ -65,11 +63,8 @@ class UnreadableStateError(ValueError):
 
 
 _CLASSES: dict[str, type[Any]] = {
-    "job": Job,
-    "queue": Queue,
-    "queue_task": QueueTask,
-    "queue_worker": QueueWorker,
-    "tenant": Tenant,
+    **{kind.name: kind.snapshot for kind in AGGREGATES.values()},
+    **{part.name: part.record for kind in AGGREGATES.values() for part in kind.parts},
     "stub": Stub,
     "key": KeyEntry,
     "checkpoint": Checkpoint,
@@ -78,8 +73,10 @@ _CLASSES: dict[str, type[Any]] = {
 _VERSION = 1
 _PREFIX = {cls: f"{name}/{_VERSION}|".encode() for name, cls in _CLASSES.items()}
 _DECODERS = {f"{name}/{_VERSION}".encode(): msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()}
-_job_decoder = msgspec.json.Decoder(Job)
-_JOB_PREFIX = _PREFIX[Job]
+#: Snapshots of which there are many, by how they begin: on the hot path.
+_PACKED = {_PREFIX[kind.snapshot]: msgspec.json.Decoder(kind.snapshot) for kind in AGGREGATES.values() if kind.packed}
+#: What is stored beside the snapshots of a kind: the letter of its keys, and the part's name.
+PARTS: dict[bytes, str] = {part.letter.encode(): part.name for kind in AGGREGATES.values() for part in kind.parts}
 
 
 def encode_state(value: Any) -> bytes:
@@ -101,13 +98,12 @@ def decode_state(data: bytes) -> Any:
     return decoder.decode(body)
 
 
-def decode_job(data: bytes) -> Job:
-    """`decode_state` for a job, on the hot path."""
-    if data.startswith(_JOB_PREFIX):
-        return _job_decoder.decode(memoryview(data)[len(_JOB_PREFIX) :])
-    job = decode_state(data)
-    assert isinstance(job, Job)
-    return job
+def decode_snapshot(data: bytes) -> Any:
+    """`decode_state` for the snapshot of a packed kind."""
+    for prefix, decoder in _PACKED.items():
+        if data.startswith(prefix):
+            return decoder.decode(memoryview(data)[len(prefix) :])
+    return decode_state(data)
 
 
 def snapshot_key(stream: str) -> bytes:
@@ -125,14 +121,9 @@ def idempotency_key(tenant: str, digest: str) -> bytes:
     return f"k|{tenant}|{digest}".encode()
 
 
-def queue_task_key(queue: str, task: str) -> bytes:
-    """Key of a task in a queue; `task` is the queue task's own key (job stream and task)."""
-    return f"t|{queue}|{task}".encode()
-
-
-def queue_worker_key(queue: str, incarnation: str) -> bytes:
-    """Key of a worker registered with a queue."""
-    return f"w|{queue}|{incarnation}".encode()
+def part_key(letter: str, stream: str, key: str) -> bytes:
+    """Key of a part of a stream."""
+    return f"{letter}|{stream}|{key}".encode()
 
 
 def outbox_key(destination: str, number: int) -> bytes:

@@ -26,7 +26,7 @@ from jobledger.cli.program import run
 from jobledger.dev.options import DevOptions, layout
 from jobledger.dev.ports import is_free
 from jobledger.domain.identity import job_stream, partition_of
-from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.values import SYSTEM, Opaque
 from jobledger.schemas.commands import Command, encode_command, join_record
 

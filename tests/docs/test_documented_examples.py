@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from jobledger.dev.demo import library_modules
 from jobledger.dev.demo_progress import Tally
-from jobledger.domain.job_events import JobSucceeded
+from jobledger.domain.job.events import JobSucceeded
 from jobledger.domain.values import SYSTEM
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
 from jobledger.testing import inline

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from eventsourcing.domain import OriginatorIDError, OriginatorVersionError
 
-from jobledger.domain import job_events as je
-from jobledger.domain import queue_events as qe
 from jobledger.domain.aggregates import State, head, mutate
-from jobledger.domain.job_state import Job
-from jobledger.domain.tenant import TenantCreated, TenantStatus, TenantUpdated
+from jobledger.domain.job import events as je
+from jobledger.domain.job.state import Job
+from jobledger.domain.queue import events as qe
+from jobledger.domain.tenant.events import TenantCreated, TenantUpdated
+from jobledger.domain.tenant.state import TenantStatus
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Lineage, Opaque, RetryPolicy
 from jobledger.schemas.events import EventRecord
 

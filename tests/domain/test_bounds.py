@@ -10,8 +10,8 @@ import pytest
 
 from jobledger.domain.effects import FollowUp, ToWorker
 from jobledger.domain.identity import is_name, partition_of
-from jobledger.domain.job_commands import CancelJob, Millis, Priority
-from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION
+from jobledger.domain.job.commands import CancelJob, Millis, Priority
+from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION
 from jobledger.domain.values import Id, Passed, StreamId
 from jobledger.domain.worker_messages import CancelTask
 

@@ -7,15 +7,15 @@ from typing import Any, get_args
 import pytest
 
 from jobledger.domain import aggregates
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
-from jobledger.domain import tenant as tenants
 from jobledger.domain.aggregates import AGGREGATES
-from jobledger.domain.commands import CREATING, REMEMBERED, AnyCommand
+from jobledger.domain.commands import AnyCommand
 from jobledger.domain.events import AnyEvent
-from jobledger.domain.job_events import JobEvent, JobSubmitted
-from jobledger.domain.queue_events import QueueCreated, QueueEvent
-from jobledger.domain.tenant import TenantCreated, TenantEvent
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.events import JobEvent, JobSubmitted
+from jobledger.domain.queue import commands as qc
+from jobledger.domain.queue.events import QueueCreated, QueueEvent
+from jobledger.domain.tenant import commands as tc
+from jobledger.domain.tenant.events import TenantCreated, TenantEvent
 from jobledger.domain.values import Value
 from jobledger.projections.fold import APPLY
 from jobledger.schemas.events import EVENT_CLASSES, TYPE_PREFIX, type_name
@@ -53,13 +53,14 @@ def test_no_event_is_left_out_or_named_twice() -> None:
 def test_no_command_is_left_out() -> None:
     """Every class of command is in the union; the parts of the unions agree; names are unique."""
     commands = set(get_args(AnyCommand))
-    bases = (jc.JobCommand, qc.QueueCommand, tenants.TenantCommand)
+    bases = (jc.JobCommand, qc.QueueCommand, tc.TenantCommand)
     assert set().union(*map(_leaves, bases)) == commands
-    parts = (*get_args(jc.AnyJobCommand), *get_args(qc.AnyQueueCommand), *get_args(tenants.AnyTenantCommand))
+    parts = (*get_args(jc.AnyJobCommand), *get_args(qc.AnyQueueCommand), *get_args(tc.AnyTenantCommand))
     assert set(parts) == commands
     assert len({command.__struct_config__.tag for command in commands}) == len(commands)
-    assert set(CREATING) <= commands
-    assert set(REMEMBERED) <= commands
+    assert {c.__name__ for c in commands if c.creating} == {"SubmitJob", "CreateQueue", "CreateTenant"}
+    people = {"CancelJob", "RedriveJob", "DiscardJob", "CreateQueue", "UpdateQueue", "CreateTenant", "UpdateTenant"}
+    assert {c.__name__ for c in commands if c.remembered} == people
 
 
 def test_every_record_is_immutable() -> None:
@@ -67,3 +68,14 @@ def test_every_record_is_immutable() -> None:
     for cls in (*EVENTS, *get_args(AnyCommand)):
         assert issubclass(cls, Value)
         assert cls.__struct_config__.frozen
+
+
+def test_the_register_names_everything_once() -> None:
+    """Kinds by their name; no two classes of records in `state` share a name, and no two kinds of keys a letter."""
+    assert all(name == kind.name for name, kind in AGGREGATES.items())
+    parts = [part for kind in AGGREGATES.values() for part in kind.parts]
+    names = [kind.name for kind in AGGREGATES.values()] + [part.name for part in parts]
+    assert len(set(names)) == len(names) and not set(names) & {"stub", "key", "checkpoint", "pending"}
+    letters = [part.letter for part in parts]
+    assert len(set(letters)) == len(letters) and not set(letters) & set("sopkenc")
+    assert [kind.created_by for kind in AGGREGATES.values()] == list(CREATED_BY)

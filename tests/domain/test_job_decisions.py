@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobledger.domain import job_commands as c
-from jobledger.domain import job_events as e
-from jobledger.domain import queue_commands as q
 from jobledger.domain.effects import FollowUp
 from jobledger.domain.identity import execution_id
-from jobledger.domain.job_state import Task
-from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import events as e
+from jobledger.domain.job.retry import MAX_DISPATCHES_WITHOUT_START
+from jobledger.domain.job.state import Task
+from jobledger.domain.queue import commands as q
 from jobledger.domain.values import Code, Opaque, RetryPolicy
 
 NOW = 1_000_000

@@ -12,13 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jobledger.domain import job_commands as c
-from jobledger.domain import job_events as e
-from jobledger.domain import queue_commands as q
 from jobledger.domain.aggregates import mutate
-from jobledger.domain.job import decide, react
-from jobledger.domain.job_state import FINAL, OUT, Job, JobStatus, next_timer_ms
-from jobledger.domain.retry import TIMEOUT_GRACE_SECONDS
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import events as e
+from jobledger.domain.job.decide import decide, react
+from jobledger.domain.job.retry import TIMEOUT_GRACE_SECONDS
+from jobledger.domain.job.state import FINAL, OUT, Job, JobStatus, next_timer_ms
+from jobledger.domain.queue import commands as q
 from jobledger.domain.values import SYSTEM, Opaque, Rejection, RetryPolicy
 from jobledger.schemas.events import EventRecord
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from jobledger.domain.queue_state import Lanes, QueueTask
+from jobledger.domain.queue.state import Lanes, QueueTask
 from jobledger.domain.values import Opaque
 
 

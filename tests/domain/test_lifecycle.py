@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobledger.domain import job as jobs
-from jobledger.domain import job_commands as c
-from jobledger.domain import job_events as e
 from jobledger.domain.aggregates import evolve
-from jobledger.domain.job import EVOLVE
-from jobledger.domain.job_state import FINAL, Job, JobStatus, next_timer_ms
-from jobledger.domain.lifecycle import TRANSITIONS, mermaid, table, targets
-from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import decide as jobs
+from jobledger.domain.job import events as e
+from jobledger.domain.job.evolve import EVOLVE
+from jobledger.domain.job.lifecycle import TRANSITIONS, mermaid, table, targets
+from jobledger.domain.job.retry import MAX_DISPATCHES_WITHOUT_START
+from jobledger.domain.job.state import FINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 
 STREAM = "job:default:0199"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as c
-from jobledger.domain import queue_events as e
 from jobledger.domain.effects import FollowUp, ToWorker
-from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION, decide
+from jobledger.domain.job import commands as jc
+from jobledger.domain.queue import commands as c
+from jobledger.domain.queue import events as e
+from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION, decide
 from jobledger.domain.values import Code, Opaque, Rejection
 from jobledger.domain.worker_messages import CancelTask, RunTask
 

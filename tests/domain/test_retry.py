@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobledger.domain.retry import backoff_seconds, gives_up, jitter_fraction, retry_at_ms, timeout_at_ms
+from jobledger.domain.job.retry import backoff_seconds, gives_up, jitter_fraction, retry_at_ms, timeout_at_ms
 from jobledger.domain.values import RetryPolicy
 
 POLICIES = st.builds(

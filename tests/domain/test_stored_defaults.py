@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 import jobledger.domain as package
-from jobledger.domain.job_state import Job
-from jobledger.domain.queue_state import Queue
-from jobledger.domain.tenant import Tenant, TenantStatus
+from jobledger.domain.job.state import Job
+from jobledger.domain.queue.state import Queue
+from jobledger.domain.tenant.state import Tenant, TenantStatus
 from jobledger.domain.values import Lineage, RetryPolicy
 
 #: What a field means that is not there, where it is not None. A new field adds its own; none of these changes.

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobledger.domain.tenant import CreateTenant, TenantCreated, TenantStatus, TenantUpdated, UpdateTenant
+from jobledger.domain.tenant.commands import CreateTenant, UpdateTenant
+from jobledger.domain.tenant.events import TenantCreated, TenantUpdated
+from jobledger.domain.tenant.state import TenantStatus
 from jobledger.domain.values import Code
 
 NOW = 1_000_000

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from websockets.asyncio.client import connect
 
 from jobledger.domain.identity import job_stream, partition_of
-from jobledger.domain.job_commands import FailureKind, ReportFailed
+from jobledger.domain.job.commands import FailureKind, ReportFailed
 from jobledger.domain.values import Actor, ActorKind, Opaque
 from jobledger.graphql.role import Api, build
 from jobledger.graphql.server import HttpServer

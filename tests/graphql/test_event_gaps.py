@@ -12,7 +12,7 @@ from confluent_kafka import Message, Producer
 
 from jobledger.dev.kafka import KafkaBroker
 from jobledger.domain.identity import job_stream
-from jobledger.domain.job_events import JobSubmitted
+from jobledger.domain.job.events import JobSubmitted
 from jobledger.domain.values import Actor, ActorKind, Opaque, RetryPolicy
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.positions import Vector, decode_position

@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from uuid_utils.compat import uuid7
 
 from jobledger.domain.identity import derived_job_id
-from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.job.commands import SubmitJob
 from jobledger.graphql.outcomes import OutcomeTail
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobledger.domain import job as jobs
-from jobledger.domain import job_commands as c
 from jobledger.domain.aggregates import mutate
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import decide as jobs
+from jobledger.domain.job.state import JobStatus
 from jobledger.domain.values import SYSTEM, Opaque, RetryPolicy
 from jobledger.graphql.bulk_input import RetryPolicyFields, SubmitJobFields, TagFields
 from jobledger.graphql.convert import event_of

@@ -10,7 +10,7 @@ import pytest
 from memory_owner import Decider, command, job, submit
 from pydantic import SecretStr
 
-from jobledger.domain.queue_commands import CreateQueue, QueryQueue
+from jobledger.domain.queue.commands import CreateQueue, QueryQueue
 from jobledger.graphql.directory import QueueDirectory, QueueUnknownError
 from jobledger.projections.read_model import ReadModel, ReadModelUnavailableError
 from jobledger.projections.rows import QueueRow

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobledger.domain.queue_commands import QueryQueue
+from jobledger.domain.queue.commands import QueryQueue
 from jobledger.domain.values import Code, Opaque, Rejection
 from jobledger.graphql.served import SERVED_SECONDS, UNSERVED_SECONDS, ServedHandlers
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from jobledger.domain.queue_commands import QueryQueue
+from jobledger.domain.queue.commands import QueryQueue
 from jobledger.domain.values import SYSTEM
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.outcomes import Waiter

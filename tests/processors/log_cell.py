@@ -12,9 +12,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from uuid_utils.compat import uuid7
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.identity import job_stream, partition_of, queue_stream
+from jobledger.domain.job import commands as jc
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Actor, ActorKind, Opaque
 from jobledger.domain.worker_messages import CancelTask, Heartbeat, RunTask
 from jobledger.eventlog.clients import consumer_config, producer_config

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.identity import job_stream, partition_of
+from jobledger.domain.job import commands as jc
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Opaque
 from jobledger.processors.core.machine import Incoming, Limits, Machine
 from jobledger.processors.core.owner import Owner, OwnerConfig

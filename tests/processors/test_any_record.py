@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from memory_owner import NOW, USER, WORKER, Decider, command, credits, submit
 from memory_owner import job as new_job
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import queue_stream, tenant_stream
-from jobledger.domain.tenant import CreateTenant, UpdateTenant
+from jobledger.domain.job import commands as jc
+from jobledger.domain.queue import commands as qc
+from jobledger.domain.tenant.commands import CreateTenant, UpdateTenant
 from jobledger.domain.values import Opaque
 from jobledger.domain.worker_messages import CancelTask, Heartbeat, RunTask
 from jobledger.schemas.commands import WRITER, Command, CommandRecord, encode_record, join_record, take_record
@@ -207,11 +207,11 @@ def check_goes_on(*values: bytes) -> None:
     (told,) = [outcome for outcome in one.outcomes if outcome.command_id == "innocent"]
     assert told.status is OutcomeStatus.ACCEPTED
     rebuilt = one.rebuilt()
-    assert rebuilt.jobs == one.machine.jobs
+    assert rebuilt.streams["job"] == one.machine.streams["job"]
     assert rebuilt.checkpoint == one.machine.checkpoint
     assert sorted(rebuilt.timers) == sorted(one.machine.timers)
-    assert {s: (q.queue, q.lanes.tasks, q.workers) for s, q in rebuilt.queues.items()} == {
-        s: (q.queue, q.lanes.tasks, q.workers) for s, q in one.machine.queues.items()
+    assert {s: (q.queue, q.lanes.tasks, q.workers) for s, q in rebuilt.streams["queue"].items()} == {
+        s: (q.queue, q.lanes.tasks, q.workers) for s, q in one.machine.streams["queue"].items()
     }
 
 

@@ -9,9 +9,9 @@ import pytest
 from log_cell import USER, LogCell, OwnerAlone, PlayedWorker, encoded, submit, until
 from uuid_utils.compat import uuid7
 
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.identity import job_stream, key_stream, partition_of, queue_stream
-from jobledger.domain.job_commands import CancelJob, TaskWithdrawn
+from jobledger.domain.job.commands import CancelJob, TaskWithdrawn
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import SYSTEM, Opaque
 from jobledger.schemas.commands import Command, encode_command
 from jobledger.schemas.outcomes import OutcomeStatus
@@ -132,7 +132,7 @@ async def test_an_idempotency_key_stands_for_one_job(log_cell: LogCell, start_ow
     assert refused.rejection.field == "idempotencyKey"
     await log_cell.ask(streams[0], CancelJob())
     await log_cell.send(streams[0], TaskWithdrawn(task="main", assignment=1), reply=False, actor=SYSTEM)
-    await until(lambda: not owner.machine.jobs)
+    await until(lambda: not owner.machine.streams["job"])
     await owner.stop()
     heir: OwnerAlone = await start_owner(partition)
     again = await log_cell.ask(streams[4], body)
@@ -149,7 +149,7 @@ async def run_to_the_end(cell: LogCell, owner: OwnerAlone, stream: str, queue: s
     await cell.ask(stream, submit(queue=queue), stream)
     for task in await until(worker.tasks):
         await worker.succeed(task)
-    await until(lambda: stream not in owner.machine.jobs)
+    await until(lambda: stream not in owner.machine.streams["job"])
 
 
 async def test_a_submission_after_the_end_gets_its_first_outcome(log_cell: LogCell, start_owner: Any) -> None:

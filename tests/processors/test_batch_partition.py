@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from jobledger.domain.identity import partition_of
-from jobledger.domain.job_commands import SubmitJob
+from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.values import Actor, ActorKind, Code, Opaque
 from jobledger.processors.core.machine import Incoming, Limits
 from jobledger.processors.core.recovery import rebuild
@@ -23,7 +23,7 @@ def test_a_command_on_the_wrong_partition_is_set_aside_and_makes_no_stream() -> 
     waiting = deque([(0, ReadRecord(commands=[command]))])
     plan = machine.decide(1, Incoming(waiting, deque()), single=False, over_time=lambda: False)
     assert not plan.events
-    assert machine.jobs == {}
+    assert machine.streams["job"] == {}
     assert [entry.destination for entry in plan.outbox] == ["q0"]
     (outcome,) = plan.outcomes
     assert outcome.rejection is not None

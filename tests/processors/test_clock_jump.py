@@ -12,7 +12,7 @@ from log_cell import USER, submit, until
 from owner_in_memory import CELL, OwnerInMemory, new_job
 from uuid_utils.compat import uuid7
 
-from jobledger.domain.job_events import JobSubmitted, TaskReady
+from jobledger.domain.job.events import JobSubmitted, TaskReady
 from jobledger.processors.clock_gate import ClockGate
 from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, encode_state

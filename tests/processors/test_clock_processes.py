@@ -16,7 +16,7 @@ import pytest
 from log_cell import LogCell, submit, until
 from role_forks import ForkedRole, RoleForks
 
-from jobledger.domain.job_events import TaskReady
+from jobledger.domain.job.events import TaskReady
 from jobledger.schemas.outcomes import OutcomeStatus
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]

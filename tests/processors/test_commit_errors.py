@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from log_cell import LogCell, OwnerAlone, PlayedWorker, submit, until
 
-from jobledger.domain.job_commands import CancelJob
+from jobledger.domain.job.commands import CancelJob
 from jobledger.domain.values import Opaque
 from jobledger.processors import kafka_log
 from jobledger.processors.core.state_records import CHECKPOINT_KEY

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobledger.domain import job_commands as jc
 from jobledger.domain.identity import derived_job_id, job_stream
-from jobledger.domain.job_events import JobSubmitted
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.events import JobSubmitted
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Code, Opaque, RetryPolicy
 from jobledger.processors.core.machine import Incoming, Limits, Machine
 from jobledger.processors.core.plan import Plan
@@ -88,7 +88,7 @@ def test_an_id_that_could_live_twice_is_refused(stream: str) -> None:
     assert outcome.rejection is not None
     assert (outcome.rejection.code, outcome.rejection.field) == (Code.INVALID, "commandId")
     assert outcome.rejection.value == stream.rpartition(":")[2]
-    assert partition.machine.jobs == {}
+    assert partition.machine.streams["job"] == {}
 
 
 def test_a_job_that_the_system_derived_begins_however_late_its_command_comes() -> None:

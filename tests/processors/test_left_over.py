@@ -6,11 +6,11 @@ import pytest
 from memory_owner import NOW, Decider, command, credits, expire, jobs_on, submit
 from memory_owner import job as new_job
 
-from jobledger.domain import job_commands as jc
 from jobledger.domain.identity import partition_of, queue_stream
-from jobledger.domain.job_events import JobDeadLettered, TaskLost
-from jobledger.domain.job_state import JobStatus
-from jobledger.domain.queue_events import TaskAssigned
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.events import JobDeadLettered, TaskLost
+from jobledger.domain.job.state import JobStatus
+from jobledger.domain.queue.events import TaskAssigned
 from jobledger.domain.values import SYSTEM, Opaque
 from jobledger.processors.core.checkpoint import Checkpoint, Pending
 from jobledger.processors.core.machine import Limits
@@ -33,7 +33,7 @@ def held_by_a_worker(count: int, kib: int, **given: object) -> Decider:
     for stream in jobs_on(0, 1, count):
         one.feed(submit(stream, payload='"' + "x" * (kib * KIB - 2) + '"'))
         one.settle()
-    assert len(one.machine.queues[QUEUE].lanes.held_by("i1")) == count
+    assert len(one.machine.streams["queue"][QUEUE].lanes.held_by("i1")) == count
     return one
 
 
@@ -53,8 +53,8 @@ def test_a_lost_worker_with_large_unstarted_tasks_is_expired(room: int | None) -
         if not one.machine.unfinished:
             break
     assert not one.machine.unfinished and not spilled(one)
-    assert "i1" not in one.machine.queues[QUEUE].workers
-    assert len(one.machine.queues[QUEUE].lanes.tasks) == 40
+    assert "i1" not in one.machine.streams["queue"][QUEUE].workers
+    assert len(one.machine.streams["queue"][QUEUE].lanes.tasks) == 40
     assert most > 0 or room == 8, "it did not fit into the checkpoint"
 
 
@@ -67,7 +67,7 @@ def test_a_lost_worker_with_thousands_of_tasks_is_expired_part_by_part() -> None
     for start in range(0, count, 250):
         one.feed(*(submit(stream) for stream in streams[start : start + 250]))
     one.settle()
-    assert len(one.machine.queues[QUEUE].lanes.held_by("i1")) == count
+    assert len(one.machine.streams["queue"][QUEUE].lanes.held_by("i1")) == count
     before = len(one.batches)
     one.incoming.internal.append(expire(QUEUE))
     one.settle()
@@ -75,7 +75,7 @@ def test_a_lost_worker_with_thousands_of_tasks_is_expired_part_by_part() -> None
     assert sorted(lost) == sorted(streams)
     assert max(len(plan.events) for plan in one.batches[before:]) <= one.limits.records + 500
     assert len(one.batches) - before >= 2
-    assert not spilled(one) and "i1" not in one.machine.queues[QUEUE].workers
+    assert not spilled(one) and "i1" not in one.machine.streams["queue"][QUEUE].workers
     assert not any(isinstance(record.data, JobDeadLettered) for record in one.records)
 
 
@@ -239,4 +239,4 @@ def test_a_queue_of_another_partition_gets_what_goes_too_deep_in_order() -> None
     one = Decider(at, partitions)
     one.feed(*(submit(stream) for stream in jobs_on(at, partitions, 30)))
     one.settle()
-    assert [task.number for task in one.machine.queues[QUEUE].lanes.tasks.values()] == list(range(1, 31))
+    assert [task.number for task in one.machine.streams["queue"][QUEUE].lanes.tasks.values()] == list(range(1, 31))

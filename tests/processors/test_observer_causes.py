@@ -8,7 +8,7 @@ import pytest
 from memory_owner import MemoryOwner, job, submit, wait_for
 from structlog.testing import capture_logs
 
-from jobledger.domain import job_events as je
+from jobledger.domain.job import events as je
 from jobledger.domain.values import SYSTEM
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.checkpoint import Checkpoint

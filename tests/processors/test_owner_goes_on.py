@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from log_cell import LogCell, OwnerAlone, submit, until
 
-from jobledger.domain.job_events import JobSubmitted, TaskReady
+from jobledger.domain.job.events import JobSubmitted, TaskReady
 from jobledger.eventlog.clients import consumer_config
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.plan import Plan

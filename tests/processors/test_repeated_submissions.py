@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from memory_owner import NOW, WORKER, Decider, command, job, submit
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.state import JobStatus
 from jobledger.processors.core.state_records import KeyEntry, Stub, decode_state, encode_state
 
 STREAM = job("j1")
@@ -39,7 +39,7 @@ def test_a_repeat_has_the_position_of_the_first(due_at_ms: int | None, key: str 
         assert one.outcomes[-1].status_after == (JobStatus.CANCELLED if due_at_ms else JobStatus.CANCELLING)
         one.feed(command(STREAM, jc.ReportCancelled(**{**REPORT, "ended_at_ms": NOW}), "report", WORKER, reply=False))
         one.settle()
-        assert STREAM not in one.machine.jobs
+        assert STREAM not in one.machine.streams["job"]
     again = "c2" if key else "c1"
     assert told(one, again, **given) == (first, True)
     one.machine = one.rebuilt()

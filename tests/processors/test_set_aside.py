@@ -10,19 +10,20 @@ import pytest
 from memory_owner import NOW, WORKER, Decider, MemoryOwner, command, credits, expire, submit, wait_for
 from memory_owner import job as new_job
 
-from jobledger.domain import job as jobs
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue as queues
 from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.identity import queue_stream
-from jobledger.domain.job_events import JobSubmitted, TaskReady
-from jobledger.domain.queue_events import TaskEnqueued, WorkerLost
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job import decide as jobs
+from jobledger.domain.job.events import JobSubmitted, TaskReady
+from jobledger.domain.queue import decide as queues
+from jobledger.domain.queue.events import TaskEnqueued, WorkerLost
 from jobledger.domain.values import Code, Rejection
 from jobledger.processors.core import owner as owners
-from jobledger.processors.core.batch import ENVIRONMENT, Batch, OversizeError, UndecidedError
+from jobledger.processors.core.batch import ENVIRONMENT, UndecidedError
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.ports import RefusedRecordError
 from jobledger.processors.core.retained import Retained
+from jobledger.processors.core.sizes import OversizeError, Sizes
 from jobledger.schemas.outcomes import OutcomeStatus
 from jobledger.schemas.quarantine import decode_quarantine
 
@@ -145,7 +146,7 @@ def test_a_command_that_raises_in_its_decision_is_set_aside_in_the_same_batch(mo
     assert [told[new_job(name)].status for name in ("a", "b")] == [OutcomeStatus.ACCEPTED] * 2
     assert told[new_job("bad")].rejection is not None and told[new_job("bad")].rejection.code is Code.UNDECIDABLE
     assert len(set_aside(one.outbox)) == 1 and len(one.batches) == 1
-    assert one.rebuilt().jobs == one.machine.jobs
+    assert one.rebuilt().streams["job"] == one.machine.streams["job"]
 
 
 def test_events_that_are_too_large_are_never_begun(monkeypatch: Patch) -> None:
@@ -209,7 +210,7 @@ async def test_what_follows_from_a_command_is_set_aside_without_it(monkeypatch: 
         (raw,) = quarantined(one)
         assert "queue.enqueue_task.v1" in raw
         await wait_for(lambda: at_rest(one))
-        assert list(one.machine.queues[QUEUE].lanes.tasks) == [new_job("a") + "/main"]
+        assert list(one.machine.streams["queue"][QUEUE].lanes.tasks) == [new_job("a") + "/main"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -319,14 +320,14 @@ async def test_what_the_broker_refuses_is_singled_out(where: str) -> None:
 @pytest.mark.usefixtures("quick")
 async def test_a_snapshot_that_is_too_large_is_found_by_deciding_alone(monkeypatch: Patch) -> None:
     """Its size shows when the whole batch is written down; in a batch of one there is nobody else to blame."""
-    sized = Batch._sized
+    sized = Sizes.record
 
-    def bounded(self: Batch, value: bytes) -> bytes:
+    def bounded(self: Sizes, value: bytes) -> bytes:
         if value.startswith(b"job/1|") and new_job("bad").encode() in value:
             raise OversizeError("too large")
         return sized(self, value)
 
-    monkeypatch.setattr(Batch, "_sized", bounded)
+    monkeypatch.setattr(Sizes, "record", bounded)
     async with MemoryOwner() as one:
         one.feed(*(submit(new_job(name)) for name in ("a", "b", "bad", "c")))
         for name in "abc":

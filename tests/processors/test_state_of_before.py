@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobledger.domain.job_state import Job
+from jobledger.domain.job.state import Job
 from jobledger.processors.core.machine import Incoming, Limits, Machine
 from jobledger.processors.core.recovery import check_tail, check_topics, rebuild
 from jobledger.processors.core.retained import Retained
@@ -59,7 +59,7 @@ def test_what_was_read_is_written_as_it_was(cell: dict[str, Any]) -> None:
 def test_a_partition_goes_on_from_it(cell: dict[str, Any]) -> None:
     """What was left over is decided, what is due fires, and what it sends can be read where it arrives."""
     before = machine(cell)
-    live = set(before.jobs)
+    live = set(before.streams["job"])
     now_ms = cell["now_ms"]
     for _ in range(100):
         plan = before.decide(now_ms, Incoming(deque(), deque()), single=False, over_time=lambda: False)
@@ -69,7 +69,7 @@ def test_a_partition_goes_on_from_it(cell: dict[str, Any]) -> None:
         before.committed(plan)
         now_ms += 60_000
     assert not before.unfinished
-    assert live <= set(before.jobs)
+    assert live <= set(before.streams["job"])
     for entry in before.outbox.values():
         if entry.topic_letter == "c":
             read_record(entry.value)

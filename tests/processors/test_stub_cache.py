@@ -12,7 +12,7 @@ from log_cell import USER, submit, until
 from owner_in_memory import OwnerInMemory, new_job
 from uuid_utils.compat import uuid7
 
-from jobledger.domain import job_commands as jc
+from jobledger.domain.job import commands as jc
 from jobledger.processors.core.recovery import LatestState
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import Stub, encode_state, stub_key

@@ -180,7 +180,7 @@ async def test_an_heir_sends_what_is_left_of_the_outbox(log_cell: LogCell, start
     heir: OwnerAlone = await start_owner(0)
     for task in await until(lambda: len(worker.tasks()) == 20 and worker.tasks()):
         await worker.succeed(task)
-    await until(lambda: not heir.machine.jobs)
+    await until(lambda: not heir.machine.streams["job"])
     assert await heir.agreement() == [] and await other.agreement() == []
 
 

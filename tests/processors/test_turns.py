@@ -11,8 +11,8 @@ import pytest
 from memory_owner import NOW, MemoryLog, MemoryOwner, command, credits, submit, wait_for
 from memory_owner import job as new_job
 
-from jobledger.domain import job_commands as jc
 from jobledger.domain.identity import queue_stream
+from jobledger.domain.job import commands as jc
 from jobledger.processors.turns import MAX_TURN_SECONDS, TurnWatch
 from jobledger.schemas.commands import CommandRecord, encode_record
 

@@ -6,10 +6,10 @@ import msgspec
 from memory_owner import NOW, WORKER, Decider, command, credits, submit
 from memory_owner import job as new_job
 
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.identity import queue_stream
-from jobledger.domain.queue_state import Lanes, QueueTask
+from jobledger.domain.job import commands as jc
+from jobledger.domain.queue import commands as qc
+from jobledger.domain.queue.state import Lanes, QueueTask
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.state_records import UNCHANGED
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
@@ -78,7 +78,7 @@ def test_an_update_that_changes_nothing_is_remembered() -> None:
     ask(one, QUEUE, qc.UpdateQueue(max_waiting_bytes=8), "other")
     again = ask(one, QUEUE, qc.UpdateQueue(max_waiting_bytes=7), "same")
     assert (again.duplicate, again.seq) == (True, first.seq)
-    assert one.machine.queues[QUEUE].queue.max_waiting_bytes == 8
+    assert one.machine.streams["queue"][QUEUE].queue.max_waiting_bytes == 8
 
 
 class Unsearchable(dict[str, QueueTask]):
@@ -95,7 +95,7 @@ def test_why_a_job_waits_is_looked_up() -> None:
     one = Decider()
     one.feed(*(submit(new_job(f"j{number}")) for number in range(50)))
     one.settle()
-    lanes: Lanes = one.machine.queues[QUEUE].lanes
+    lanes: Lanes = one.machine.streams["queue"][QUEUE].lanes
     lanes.tasks = Unsearchable(lanes.tasks)
     told = ask(one, QUEUE, qc.QueryQueue(job=new_job("j49")), "why")
     assert told.answer is not None

@@ -18,13 +18,13 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from psycopg import sql
 
 from jobledger.domain import aggregates
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_commands as qc
 from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.effects import FollowUp
 from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
-from jobledger.domain.job_state import Job, JobStatus, next_timer_ms
-from jobledger.domain.queue_state import QueueState
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.state import Job, JobStatus, next_timer_ms
+from jobledger.domain.queue import commands as qc
+from jobledger.domain.queue.state import QueueState
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Answer, Lineage, Opaque, Rejection, RetryPolicy
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.projections.memory import MemoryTables

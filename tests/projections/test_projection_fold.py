@@ -9,7 +9,7 @@ import pytest
 
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import job_stream
-from jobledger.domain.job_state import Job
+from jobledger.domain.job.state import Job
 from jobledger.projections.changes import Changes
 from jobledger.projections.fold import APPLY, fold
 from jobledger.projections.memory import MemoryTables

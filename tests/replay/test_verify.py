@@ -20,15 +20,15 @@ from test_takeover import written_anew
 from jobledger.cli.exits import Exit
 from jobledger.cli.failure import sentence_of
 from jobledger.domain.identity import queue_stream
-from jobledger.domain.job_commands import CancelJob
-from jobledger.domain.queue_state import QueueTask
+from jobledger.domain.job.commands import CancelJob
+from jobledger.domain.queue.state import QueueTask
 from jobledger.domain.values import Lineage, Opaque
 from jobledger.processors.core.state_records import (
     Stub,
     decode_state,
     encode_state,
     idempotency_key,
-    queue_task_key,
+    part_key,
     snapshot_key,
     stub_key,
 )
@@ -227,7 +227,7 @@ def snapshot(name: str, **changed: Any) -> Plant:
 
 def task(name: str, value: Callable[[QueueTask], QueueTask | None]) -> Plant:
     def plant(whole: AtRest) -> None:
-        key = queue_task_key(whole.streams["queue"], f"{whole.streams[name]}/main")
+        key = part_key("t", whole.streams["queue"], f"{whole.streams[name]}/main")
         found = value(whole.last_state(key))
         whole.state(key, None if found is None else encode_state(found))
 

@@ -14,8 +14,8 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 
 from jobledger.domain.aggregates import State, mutate
 from jobledger.domain.events import AnyEvent
-from jobledger.domain.job_events import JobSubmitted
-from jobledger.domain.job_state import Job
+from jobledger.domain.job.events import JobSubmitted
+from jobledger.domain.job.state import Job
 from jobledger.processors.core.plan import EventOut
 from jobledger.schemas import events as wire
 from jobledger.schemas.events import EventMapper, EventRecord, UnknownEventTypeError, cloudevents_headers, type_name

@@ -10,19 +10,22 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from jobledger.domain import aggregates, retry
-from jobledger.domain import job as jobs
-from jobledger.domain import queue as queues
-from jobledger.domain import queue_events as qe
-from jobledger.domain.job_state import TERMINAL, Job
-from jobledger.domain.queue_state import QueueState
-from jobledger.processors.core import answers, batch, pending, recovery
+from jobledger.domain import aggregates
+from jobledger.domain.job import decide as jobs
+from jobledger.domain.job import retry
+from jobledger.domain.job.state import TERMINAL, Job
+from jobledger.domain.queue import decide as queues
+from jobledger.domain.queue import events as qe
+from jobledger.domain.queue.state import QueueState
+from jobledger.processors.core import answers, batch, pending, recovery, state_writer
 from jobledger.processors.core import machine as machines
 from jobledger.processors.core.batch import Batch
 from jobledger.processors.core.machine import Incoming, Machine
 from jobledger.processors.core.owner import Owner
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.relay import OutboxRelay
+from jobledger.processors.core.repeats import Repeats
+from jobledger.processors.core.state_writer import StateWriter
 from jobledger.processors.core.timers import Timers
 from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.schemas import commands
@@ -65,7 +68,7 @@ def send_before_the_commit(patch: Patch) -> None:
 def show_the_relay_what_is_not_committed(patch: Patch) -> None:
     def finish(self: Batch) -> Plan:
         plan = original(self)
-        self._machine.outbox.update((entry.key, entry) for entry in plan.outbox)
+        self._memory.outbox.update((entry.key, entry) for entry in plan.outbox)
         return plan
 
     original = Batch.finish
@@ -146,33 +149,36 @@ def forget_the_pending_dispatch(patch: Patch) -> None:
 def forget_command_ids(patch: Patch) -> None:
     patch.setattr(aggregates, "_remember", lambda known, command_id: None)
 
-    def first(self: Batch, command: Any, state: Any) -> Any:
+    def first(self: Repeats, command: Any, state: Any) -> Any:
         return self._unfit_id(command) if state is None and isinstance(command.body, jobs.c.SubmitJob) else None
 
-    patch.setattr(Batch, "_first_outcome", first)
+    patch.setattr(Repeats, "first_outcome", first)
 
 
 def forget_idempotency_keys(patch: Patch) -> None:
-    patch.setattr(Batch, "_write_keys", lambda self: None)
+    patch.setattr(StateWriter, "_write_keys", lambda self, repeats: None)
 
 
 def leave_no_stub(patch: Patch) -> None:
-    def write(self: Batch, stream: str, job: Job) -> None:
+    def write(self: StateWriter, stream: str, *rest: Any) -> None:
         self._plan.state[b"s|" + stream.encode()] = None
-        self._machine.forget_job(stream)
+        self._memory.forget(stream)
 
-    patch.setattr(Batch, "_write_stub", write)
+    patch.setattr(StateWriter, "_write_stub", write)
 
 
 def leave_cancels_out_of_the_stub(patch: Patch) -> None:
-    patch.setattr(batch, "Stub", lambda **fields: _Stub(**{**fields, "recent": []}))
+    patch.setattr(state_writer, "Stub", lambda **fields: _Stub(**{**fields, "recent": []}))
 
 
-_Stub = batch.Stub
+_Stub = state_writer.Stub
 
 
 def tell_repeats_the_position_of_the_first_event(patch: Patch) -> None:
-    patch.setattr(batch, "submitted_events", lambda job: 1)
+    kind = aggregates.AGGREGATES["job"]
+    assert kind.submission is not None
+    changed = kind.submission._replace(first_events=lambda job: 1)
+    patch.setitem(aggregates.AGGREGATES, "job", kind._replace(submission=changed))
 
 
 def hand_out_more_than_the_credits(patch: Patch) -> None:
@@ -230,11 +236,11 @@ def let_time_run_back(patch: Patch) -> None:
 
 
 def forget_timers_in_recovery(patch: Patch) -> None:
-    patch.setattr(recovery, "next_timer_ms", lambda job: None)
+    patch.setattr(Timers, "load", lambda self, timers: None)
 
 
 def forget_to_store_queue_tasks(patch: Patch) -> None:
-    patch.setattr(Batch, "_write_queue_parts", lambda self: None)
+    patch.setattr(StateWriter, "_write_parts", lambda self: None)
 
 
 def forget_the_number_of_the_source(patch: Patch) -> None:
@@ -279,7 +285,7 @@ def outlive_the_lease(patch: Patch) -> None:
 
 
 def begin_a_job_under_any_id(patch: Patch) -> None:
-    patch.setattr(Batch, "_unfit_id", lambda self, command: None)
+    patch.setattr(Repeats, "_unfit_id", lambda self, command: None)
 
 
 def keep_all_that_is_left_over_in_the_checkpoint(patch: Patch) -> None:
@@ -320,7 +326,7 @@ def say_nothing_of_a_gap(patch: Patch) -> None:
 
 
 def remember_nothing_that_left_no_event(patch: Patch) -> None:
-    patch.setattr(Batch, "_remember_unchanged", lambda self, command: None)
+    patch.setattr(Repeats, "remember_unchanged", lambda self, command: None)
 
 
 def let_a_cancel_overtake_what_is_too_deep(patch: Patch) -> None:
@@ -332,14 +338,15 @@ def let_a_cancel_overtake_what_is_too_deep(patch: Patch) -> None:
             self._too_deep = False
             waiting.setdefault(self, []).append(self._local.pop())
 
-    def write(self: Batch) -> None:
+    def finish(self: Batch) -> Plan:
+        self._settle()
         self._local.extend(waiting.pop(self, []))
-        original_write(self)
+        return original_finish(self)
 
     waiting: dict[Batch, list[Any]] = {}
-    original_follow, original_write = Batch._follow, Batch._write_touched
+    original_follow, original_finish = Batch._follow, Batch.finish
     patch.setattr(Batch, "_follow", follow)
-    patch.setattr(Batch, "_write_touched", write)
+    patch.setattr(Batch, "finish", finish)
 
 
 def go_on_beyond_the_depth(patch: Patch) -> None:
@@ -388,7 +395,7 @@ def never_sweep_the_timers(patch: Patch) -> None:
 
 
 def let_a_stub_go_before_its_id_is_old(patch: Patch) -> None:
-    patch.setattr(batch, "minted_ms", lambda name: None)
+    patch.setattr(state_writer, "minted_ms", lambda name: None)
 
 
 def end_an_attempt_and_tell_nobody(patch: Patch) -> None:

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from jobledger import testing
-from jobledger.domain import job_commands as jc
-from jobledger.domain import queue_events as qe
-from jobledger.domain.job_events import JobSubmitted, TaskReady
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job import commands as jc
+from jobledger.domain.job.events import JobSubmitted, TaskReady
+from jobledger.domain.job.state import JobStatus
+from jobledger.domain.queue import events as qe
 from jobledger.domain.values import Code, Opaque
 from jobledger.processors.core.machine import Limits
 from jobledger.processors.core.state_records import Stub, decode_state, stub_key

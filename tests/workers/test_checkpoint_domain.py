@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from jobledger.domain import job as jobs
-from jobledger.domain import job_commands as c
-from jobledger.domain import job_events as e
-from jobledger.domain import queue as queues
 from jobledger.domain.aggregates import evolve
 from jobledger.domain.effects import FollowUp
-from jobledger.domain.job_state import Job, next_timer_ms
-from jobledger.domain.queue_commands import DispatchTasks, EnqueueTask, SetCredits
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import decide as jobs
+from jobledger.domain.job import events as e
+from jobledger.domain.job.state import Job, next_timer_ms
+from jobledger.domain.queue import decide as queues
+from jobledger.domain.queue.commands import DispatchTasks, EnqueueTask, SetCredits
 from jobledger.domain.values import Code, Lineage, Opaque, Rejection
 
 STREAM = "job:default:0199"

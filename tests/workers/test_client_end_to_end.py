@@ -10,7 +10,7 @@ from client_stack import Stack
 
 from jobledger import AsyncClient, Client, JobCancelled, JobFailed
 from jobledger.dev.ports import free_port
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.workers.client import (
     AlreadyEnded,
     AlreadyExists,

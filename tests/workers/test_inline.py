@@ -25,7 +25,7 @@ from jobledger import (
     RetryPolicy,
     handler,
 )
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.testing import inline
 from jobledger.workers.client import AlreadyEnded, AlreadyExists, IdempotencyKeyReused, InvalidInput, JobSpec
 

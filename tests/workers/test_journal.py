@@ -5,8 +5,8 @@ import time
 
 import msgspec
 
-from jobledger.domain.job_commands import ReportCrashed
-from jobledger.domain.queue_commands import SetCredits
+from jobledger.domain.job.commands import ReportCrashed
+from jobledger.domain.queue.commands import SetCredits
 from jobledger.workers.journal import Head, Journal, Running, read_journal
 from jobledger.workers.last_words import commands_of, send
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from worker_cell import LEASE_SECONDS, WorkerCell
 
-from jobledger.domain.job_commands import FailureKind, ReportCrashed, ReportFailed, ReportStarted, ReportSucceeded
-from jobledger.domain.queue_commands import SetCredits
+from jobledger.domain.job.commands import FailureKind, ReportCrashed, ReportFailed, ReportStarted, ReportSucceeded
+from jobledger.domain.queue.commands import SetCredits
 from jobledger.domain.values import RetryPolicy
 from jobledger.workers.watchdog import EXIT_BLOCKED
 

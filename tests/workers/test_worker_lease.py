@@ -17,8 +17,8 @@ from test_worker_runtime import _until_gone, _written
 from worker_cell import PARTITIONS, WorkerCell
 
 from jobledger.dev.kafka import KafkaBroker
-from jobledger.domain.job_commands import ReportFailed, ReportStarted, ReportSucceeded
-from jobledger.domain.queue_commands import SetCredits
+from jobledger.domain.job.commands import ReportFailed, ReportStarted, ReportSucceeded
+from jobledger.domain.queue.commands import SetCredits
 from jobledger.domain.values import RetryPolicy
 
 pytestmark = pytest.mark.kafka

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from worker_cell import WorkerCell
 
-from jobledger.domain.job_commands import ReportFailed, ReportSucceeded
+from jobledger.domain.job.commands import ReportFailed, ReportSucceeded
 
 pytestmark = pytest.mark.kafka
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from worker_cell import WorkerCell
 
-from jobledger.domain.job_commands import (
+from jobledger.domain.job.commands import (
     FailureKind,
     ReportCancelled,
     ReportCheckpoint,
@@ -22,7 +22,7 @@ from jobledger.domain.job_commands import (
     ReportStarted,
     ReportSucceeded,
 )
-from jobledger.domain.queue_commands import RemoveWorker, SetCredits
+from jobledger.domain.queue.commands import RemoveWorker, SetCredits
 from jobledger.domain.values import RetryPolicy
 from jobledger.workers.runtime import LEAVE_PAUSES, WorkerConfig, WorkerConfigError
 

@@ -14,8 +14,8 @@ from confluent_kafka import OFFSET_BEGINNING, Message
 
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
-from jobledger.domain.job_commands import CancelJob, SubmitJob
-from jobledger.domain.queue_commands import RemoveWorker, SetCredits
+from jobledger.domain.job.commands import CancelJob, SubmitJob
+from jobledger.domain.queue.commands import RemoveWorker, SetCredits
 from jobledger.domain.values import Actor, ActorKind, Opaque, RetryPolicy
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.eventlog.clients import consumer_config, producer_config

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.workers.client.answers import DEFAULT_URL
 from jobledger.workers.client.asynchronous.client import AsyncClient
 from jobledger.workers.client.asynchronous.jobs import AsyncJob

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 
 
 class JobledgerError(Exception):

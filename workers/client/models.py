@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jobledger.domain.job_state import TERMINAL, JobStatus
+from jobledger.domain.job.state import TERMINAL, JobStatus
 
 
 @dataclass(frozen=True, kw_only=True)

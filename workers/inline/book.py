@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import uuid_utils
 
-from jobledger.domain import job as jobs
-from jobledger.domain import job_commands as c
-from jobledger.domain import job_events as e
 from jobledger.domain.identity import fault_of_new_job_id, job_stream, minted_ms
-from jobledger.domain.job_state import JobStatus
-from jobledger.domain.queue import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import decide as jobs
+from jobledger.domain.job import events as e
+from jobledger.domain.job.state import JobStatus
+from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 from jobledger.workers.client.bulk import Bulk
 from jobledger.workers.client.errors import (

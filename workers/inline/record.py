@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from jobledger.domain import job as jobs
-from jobledger.domain import job_commands as c
-from jobledger.domain import job_events as e
 from jobledger.domain.aggregates import evolve
-from jobledger.domain.job_state import MAIN_TASK, TERMINAL, Job, JobStatus, next_timer_ms
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import decide as jobs
+from jobledger.domain.job import events as e
+from jobledger.domain.job.state import MAIN_TASK, TERMINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.values import Code, Opaque, Rejection
 from jobledger.schemas.events import type_name
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus

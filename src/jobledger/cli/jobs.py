@@ -27,7 +27,7 @@ from jobledger.cli.output import (
     say,
 )
 from jobledger.cli.submit import parse_tags
-from jobledger.domain.job_state import TERMINAL, JobStatus
+from jobledger.domain.job.state import TERMINAL, JobStatus
 
 if TYPE_CHECKING:
     from jobledger.workers.client import AsyncClient, JobEvent

@@ -16,7 +16,7 @@ from jobledger.cli import documents
 from jobledger.cli.calls import ApiUrl, call
 from jobledger.cli.exits import CliError, Exit
 from jobledger.cli.output import Format, Output, cell, print_fields, print_thing, say
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.workers.durations import seconds_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, TypeVar, Unpack, overload
 
 import uuid_utils
 
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.workers.client import documents
 from jobledger.workers.client.answers import checked_timeout
 from jobledger.workers.client.asynchronous.calls import AsyncCalls

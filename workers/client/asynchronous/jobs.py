@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
-from jobledger.domain.job_state import TERMINAL, JobStatus
+from jobledger.domain.job.state import TERMINAL, JobStatus
 from jobledger.workers.client import documents
 from jobledger.workers.client.answers import checked_timeout
 from jobledger.workers.client.asynchronous.calls import AsyncCalls

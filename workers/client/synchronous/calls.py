@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import uuid_utils
 
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.workers.client import documents
 from jobledger.workers.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout
 from jobledger.workers.client.deadline import Deadline, Pauses

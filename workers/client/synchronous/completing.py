@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 
-from jobledger.domain.job_state import TERMINAL, JobStatus
+from jobledger.domain.job.state import TERMINAL, JobStatus
 from jobledger.workers.client import documents
 from jobledger.workers.client.deadline import Deadline
 from jobledger.workers.client.errors import NotFound, WaitTimeout

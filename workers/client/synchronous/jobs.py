@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any, Generic, TypeVar
 
-from jobledger.domain.job_state import TERMINAL, JobStatus
+from jobledger.domain.job.state import TERMINAL, JobStatus
 from jobledger.workers.client import documents
 from jobledger.workers.client.answers import checked_timeout
 from jobledger.workers.client.deadline import LONGEST_PAUSE, Deadline

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Generic, NoReturn, Self, TypeVar, Unpack, o
 
 import uuid_utils
 
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job.state import JobStatus
 from jobledger.workers.client.answers import checked_timeout
 from jobledger.workers.client.errors import BulkError, InvalidInput, JobCancelled, JobFailed
 from jobledger.workers.client.models import JobEvent, JobPage, JobView, QueueView, WorkerView

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jobledger.domain import job_events as e
-from jobledger.domain.job_state import JobStatus
+from jobledger.domain.job import events as e
+from jobledger.domain.job.state import JobStatus
 
 
 class Transition(NamedTuple):

@@ -138,6 +138,11 @@ class QueueState:
         self.lanes = lanes
         self.workers = workers
 
+    @property
+    def head(self) -> Queue:
+        """The snapshot."""
+        return self.queue
+
 
 def task_key(job: str, task: str) -> str:
     """Names a task within its queue."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobledger.domain import job_events as e
-from jobledger.domain.job_state import MAIN_TASK, Job, JobStatus, Task
+from jobledger.domain.job import events as e
+from jobledger.domain.job.state import MAIN_TASK, Job, JobStatus, Task
 from jobledger.domain.values import Lineage
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobledger.domain.queue_commands import ReleaseOutcome
+from jobledger.domain.queue.commands import ReleaseOutcome
 from jobledger.domain.values import Opaque, Value
 
 
@@ -114,3 +114,17 @@ class WorkerRemoved(QueueEvent, frozen=True, kw_only=True, tag="queue.worker_rem
     worker: str
     incarnation: str
     removed_at_ms: int
+
+
+AnyQueueEvent = (
+    QueueCreated
+    | QueueUpdated
+    | TaskEnqueued
+    | TaskAssigned
+    | TaskRemoved
+    | TaskReleased
+    | TaskCancelSent
+    | CreditsSet
+    | WorkerLost
+    | WorkerRemoved
+)

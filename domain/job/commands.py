@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from jobledger.domain.values import Id, Lineage, Opaque, RetryPolicy, Value
+from jobledger.domain.values import CommandBody, Id, Lineage, Opaque, RetryPolicy
 
 Priority = Annotated[int, Meta(ge=1, le=5)]
 Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 
 
-class JobCommand(Value, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=False):
+class JobCommand(CommandBody, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=False):
     """Base of the commands that a job decides."""
 
 
 class SubmitJob(JobCommand, frozen=True, kw_only=True, tag="job.submit.v1"):
     """Create a job. `due_at_ms` None or in the past: it is due at once."""
+
+    creating: ClassVar[bool] = True
 
     handler: Id
     queue: Id
@@ -35,17 +37,23 @@ class SubmitJob(JobCommand, frozen=True, kw_only=True, tag="job.submit.v1"):
 class RedriveJob(JobCommand, frozen=True, kw_only=True, tag="job.redrive.v1"):
     """Run a dead-lettered job again: same id, a new run with all its attempts, from its last checkpoint."""
 
+    remembered: ClassVar[bool] = True
+
     reason: Opaque | None = None
 
 
 class DiscardJob(JobCommand, frozen=True, kw_only=True, tag="job.discard.v1"):
     """Close a dead-lettered job for good: nothing more is to be done about it."""
 
+    remembered: ClassVar[bool] = True
+
     reason: Opaque | None = None
 
 
 class CancelJob(JobCommand, frozen=True, kw_only=True, tag="job.cancel.v1"):
     """Stop a job: at once when no worker can hold it, else by asking its queue and its worker."""
+
+    remembered: ClassVar[bool] = True
 
     reason: Opaque | None = None
 

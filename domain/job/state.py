@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from jobledger.domain.retry import unnoted_timeout_at_ms
+from jobledger.domain.job.retry import unnoted_timeout_at_ms
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 
 MAIN_TASK = "main"
@@ -77,6 +77,11 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
     recent: list[str] = []
 
     class_version = 1
+
+    @property
+    def head(self) -> Job:
+        """The job itself: nothing is stored beside it."""
+        return self
 
     @property
     def ended_with_stub(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from jobledger.domain.job_commands import FailureKind
+from jobledger.domain.job.commands import FailureKind
 from jobledger.domain.values import Opaque, RetryPolicy, Value
 
 
@@ -190,3 +190,22 @@ class JobDiscarded(JobEvent, frozen=True, kw_only=True, tag="job.discarded.v1"):
 
     discarded_at_ms: int
     reason: Opaque | None = None
+
+
+AnyJobEvent = (
+    JobSubmitted
+    | TaskReady
+    | TaskStarted
+    | TaskCheckpointSaved
+    | TaskSucceeded
+    | TaskFailed
+    | TaskLost
+    | TaskReturned
+    | TaskCancelled
+    | JobCancelRequested
+    | JobSucceeded
+    | JobDeadLettered
+    | JobCancelled
+    | JobRedriven
+    | JobDiscarded
+)

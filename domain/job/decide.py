@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from jobledger.domain import job_commands as c
-from jobledger.domain import job_events as e
-from jobledger.domain import queue_commands as q
 from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.identity import execution_id, is_name, queue_stream, split_stream
-from jobledger.domain.job_evolve import EVOLVE, create
-from jobledger.domain.job_state import MAIN_TASK, OUT, RUN, TERMINAL, Job, JobStatus, next_timer_ms
-from jobledger.domain.queue_commands import ReleaseOutcome
-from jobledger.domain.retry import MAX_DISPATCHES_WITHOUT_START, gives_up, retry_at_ms, timeout_at_ms
+from jobledger.domain.job import commands as c
+from jobledger.domain.job import events as e
+from jobledger.domain.job.evolve import EVOLVE, create
+from jobledger.domain.job.retry import MAX_DISPATCHES_WITHOUT_START, gives_up, retry_at_ms, timeout_at_ms
+from jobledger.domain.job.state import MAIN_TASK, OUT, RUN, TERMINAL, Job, JobStatus, next_timer_ms
+from jobledger.domain.queue import commands as q
+from jobledger.domain.queue.commands import ReleaseOutcome
 from jobledger.domain.values import Answer, Code, Opaque, Rejection
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
-from jobledger.domain.job_commands import Millis, Priority
-from jobledger.domain.values import Id, Opaque, Passed, StreamId, Value
+from jobledger.domain.job.commands import Millis, Priority
+from jobledger.domain.values import CommandBody, Id, Opaque, Passed, StreamId
 
 
-class QueueCommand(Value, frozen=True, kw_only=True, tag_field="type"):
+class QueueCommand(CommandBody, frozen=True, kw_only=True, tag_field="type"):
     """Base of the commands that a queue decides."""
 
 
@@ -16,12 +17,17 @@ class CreateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.create.v1"
     """Create a queue. `max_waiting_bytes` bounds the payload bytes that wait in it; the api
     refuses submissions over it, by what the read model shows. A task of an accepted job is always taken in."""
 
+    creating: ClassVar[bool] = True
+    remembered: ClassVar[bool] = True
+
     max_waiting_bytes: int
     description: str = ""
 
 
 class UpdateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.update.v1"):
     """Change settings of a queue; None leaves one as it is."""
+
+    remembered: ClassVar[bool] = True
 
     max_waiting_bytes: int | None = None
     description: str | None = None

@@ -1,0 +1,161 @@
+"""What the rest of the product knows of a kind of stream; `aggregates.AGGREGATES` has one entry for each.
+
+Whoever decides, stores, restores or verifies streams goes by these entries and by no kind's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from jobledger.domain.commands import AnyCommand
+from jobledger.domain.effects import Effect
+from jobledger.domain.values import Actor, Answer, Lineage, Rejection
+
+
+class Head(Protocol):
+    """What every stream has: it stands in the snapshot. `recent` names the last commands of users."""
+
+    id: str
+    version: int
+    created_seq: int
+    recent: list[str]
+
+
+class Streamed(Protocol):
+    """A state: a snapshot, or a snapshot with what is stored beside it."""
+
+    @property
+    def head(self) -> Any:
+        """The snapshot, which is a `Head`."""
+        ...
+
+
+class Recorded(Protocol):
+    """An event as it stands in the log: what happened, and the envelope that every event carries."""
+
+    @property
+    def originator_id(self) -> str: ...  # noqa: D102
+    @property
+    def originator_version(self) -> int: ...  # noqa: D102
+    @property
+    def seq(self) -> int: ...  # noqa: D102
+    @property
+    def command_id(self) -> str: ...  # noqa: D102
+    @property
+    def actor(self) -> Actor: ...  # noqa: D102
+    @property
+    def correlation_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def traceparent(self) -> str | None: ...  # noqa: D102
+    @property
+    def lineage(self) -> Lineage: ...  # noqa: D102
+    @property
+    def data(self) -> Any: ...  # noqa: D102
+
+
+class Origin(NamedTuple):
+    """What every event of a stream carries on from its beginning."""
+
+    lineage: Lineage = Lineage()
+    correlation_id: str | None = None
+    traceparent: str | None = None
+
+
+class Part(NamedTuple):
+    """What is stored beside the snapshots of a kind, one record each, under a key of its own.
+
+    `name` is that of the record's class in `state`, `letter` the first of its keys. `of` gives a state's records by
+    key, `changed` the keys that an event has touched: a key that is not there any more is deleted.
+    """
+
+    name: str
+    letter: str
+    record: type[Any]
+    of: Callable[[Any], Mapping[str, Any]]
+    changed: Callable[[Any], Iterable[str]]
+
+
+class Timer(NamedTuple):
+    """The one time at which a stream wants to be woken.
+
+    `next_ms` gives it, None: not at all. `command` is what is decided then.
+    """
+
+    next_ms: Callable[[Any], int | None]
+    command: Callable[[int], AnyCommand]
+
+
+class Settling(NamedTuple):
+    """What is decided once for a stream and batch, behind everything else, when one of the events `after` came."""
+
+    after: tuple[type[Any], ...]
+    command: Callable[[], AnyCommand]
+
+
+class Submission(NamedTuple):
+    """How streams begin by a command of a user that names the request: it gets the first outcome when it comes again.
+
+    Command and event have a `key_digest` and a `request_digest`, the state too. `first_events` is how many events the
+    beginning has left.
+    """
+
+    command: type[Any]
+    event: type[Any]
+    first_events: Callable[[Any], int]
+
+
+class Remains(NamedTuple):
+    """What is kept of a stream that has ended, for the deduplication window."""
+
+    status: str
+    ended_at_ms: int | None
+    recent: list[str]
+
+
+class Ending(NamedTuple):
+    """How streams end for good.
+
+    `remains` is None for one that lives; `reject` tells a user's command, by the status that remains, that it ended.
+    """
+
+    remains: Callable[[Any], Remains | None]
+    reject: Callable[[str, str, Any], Rejection]
+
+
+def _begins_nothing(state: Any, command: Any) -> Origin:
+    return _NO_ORIGIN
+
+
+def _without_parts(snapshot: Any, parts: Mapping[str, Mapping[str, Any]]) -> Any:
+    return snapshot
+
+
+_NO_ORIGIN = Origin()
+
+
+class Kind(NamedTuple):
+    """One kind of stream. `name` is how its streams' ids begin and what its snapshots are called in `state`.
+
+    `packed`: there are so many that they rest as the bytes of their snapshots, and are decoded when they are wanted.
+    `held` gives what a silent worker would hold up, by the worker's incarnation: the command that ends its lease.
+    """
+
+    name: str
+    snapshot: type[Any]
+    created_by: type[Any]
+    create: Callable[[Recorded], Any]
+    decide: Callable[[str, Any, Any, int], list[Any] | Rejection | Answer]
+    evolve: Mapping[Any, Callable[[Any, Any], None]]
+    react: Callable[[Any, Any], list[Effect]]
+    packed: bool = False
+    parts: tuple[Part, ...] = ()
+    #: A state from its snapshot and its parts' records, by the part's name and by key.
+    assemble: Callable[[Any, Mapping[str, Mapping[str, Any]]], Any] = _without_parts
+    origin: Callable[[Any, Any], Origin] = _begins_nothing
+    status: Callable[[Any], str | None] = lambda state: None
+    timer: Timer | None = None
+    settling: Settling | None = None
+    submission: Submission | None = None
+    ending: Ending | None = None
+    held: Callable[[Any], Iterable[tuple[str, AnyCommand]]] | None = None

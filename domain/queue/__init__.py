@@ -1,0 +1,1 @@
+"""The queue: which waiting task goes to which worker slot."""

@@ -1,0 +1,1 @@
+"""The tenant: whose jobs and queues they are."""
