@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from jobledger.domain.aggregates import AGGREGATES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "jobledger"
@@ -66,3 +71,45 @@ def test_test_files_have_names_of_their_own() -> None:
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names))
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def _modules(folder: Path, name: str) -> dict[str, Path]:
+    """The modules below a package by name, through the links."""
+    found: dict[str, Path] = {}
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            found |= _modules(path, f"{name}.{path.name}")
+        elif path.suffix == ".py":
+            found[name if path.stem == "__init__" else f"{name}.{path.stem}"] = path
+    return found
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Everything that a file imports by its full name, also for type checkers alone and inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield node.module
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    """No circles: neither when the program runs nor for type checkers."""
+    modules = _modules(PACKAGE, "jobledger")
+    graph: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        wanted = list(_imports(path))
+        # `from package import module` means the module, not what stands in the package itself.
+        parents = {one.rpartition(".")[0] for one in wanted if one in modules}
+        graph[name] = {one for one in wanted if one in modules and one not in parents} - {name}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_core_and_replay_know_no_kind_of_stream_by_name() -> None:
+    """They go through the register of aggregates; a new kind changes nothing there."""
+    kinds = tuple(f"jobledger.domain.{name}" for name in AGGREGATES)
+    core = {*(PACKAGE / "processors/core").rglob("*.py"), *(PACKAGE / "replay").rglob("*.py")}
+    assert len(core) > 20
+    naming = {path.name: one for path in core for one in _imports(path) if one.startswith(kinds)}
+    assert naming == {}
