@@ -123,3 +123,35 @@ def test_kafka_away_is_one_sentence(cli: Callable[..., Said], monkeypatch: pytes
     assert said.status == 4
     assert "is it running? Start it, or set JOBLEDGER_POSTGRES_DSN." in said.err
     assert "secret" not in said.err
+
+
+#: A process in which nothing of the extra `server` is installed.
+WITHOUT_THE_SERVER = """
+import importlib.abc, sys
+from jobledger.cli.failure import _SERVER
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in _SERVER - {"graphql"}:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+sys.meta_path.insert(0, Missing())
+from jobledger.cli import main
+sys.argv = ["jobledger", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("command", ["scheduler", "worker", "dev", "db migrate", "config show", "topics check"])
+def test_a_command_of_the_server_names_the_extra_that_is_not_installed(command: str) -> None:
+    arguments = [sys.executable, "-c", WITHOUT_THE_SERVER, *command.split()]
+    said = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert said.returncode == 2 and said.stdout == ""
+    assert "pip install 'jobledger[server]'" in said.stderr and said.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["--version", "submit --help", "queues --help", "jobs --help", "quarantine --help"])
+def test_the_commands_of_the_client_need_no_server(command: str) -> None:
+    arguments = [sys.executable, "-c", WITHOUT_THE_SERVER, *command.split()]
+    said = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")

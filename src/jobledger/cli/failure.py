@@ -125,7 +125,35 @@ def _ours(error: BaseException) -> CliError | None:
     return None
 
 
+#: What the extra `server` installs, by the names under which it is imported.
+_SERVER = frozenset(
+    [
+        "cloudevents",
+        "confluent_kafka",
+        "eventsourcing",
+        "faust",
+        "graphql",
+        "httptools",
+        "opentelemetry",
+        "prometheus_client",
+        "psutil",
+        "psycopg",
+        "pydantic_settings",
+        "stamina",
+        "starlette",
+        "strawberry",
+        "uvicorn",
+        "uvloop",
+    ]
+)
+
+
 def _system(error: BaseException) -> CliError | None:
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _SERVER:
+        return CliError(
+            f"This command needs the extra 'server', of which {error.name} is not installed: "
+            f"pip install 'jobledger[server]'."
+        )
     if isinstance(error, OSError) and error.filename is not None:
         return CliError(f"{error.filename}: {(error.strerror or str(error)).lower()}; name another path.")
     return None
