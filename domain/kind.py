@@ -62,18 +62,22 @@ class Origin(NamedTuple):
     traceparent: str | None = None
 
 
+#: Keys of parts that an event has touched, by its class.
+Changed = Mapping[type[Any], Callable[[Any], Iterable[str]]]
+
+
 class Part(NamedTuple):
     """What is stored beside the snapshots of a kind, one record each, under a key of its own.
 
     `name` is that of the record's class in `state`, `letter` the first of its keys. `of` gives a state's records by
-    key, `changed` the keys that an event has touched: a key that is not there any more is deleted.
+    key. `changed` gives the keys that an event has touched, by the event's class: one that is gone is deleted.
     """
 
     name: str
     letter: str
     record: type[Any]
     of: Callable[[Any], Mapping[str, Any]]
-    changed: Callable[[Any], Iterable[str]]
+    changed: Changed
 
 
 class Timer(NamedTuple):
@@ -89,7 +93,7 @@ class Timer(NamedTuple):
 class Settling(NamedTuple):
     """What is decided once for a stream and batch, behind everything else, when one of the events `after` came."""
 
-    after: tuple[type[Any], ...]
+    after: frozenset[type[Any]]
     command: Callable[[], AnyCommand]
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jobledger.domain.kind import Kind, Part, Recorded, Settling
+from jobledger.domain.kind import Changed, Kind, Part, Recorded, Settling
 from jobledger.domain.queue import decide, evolve
 from jobledger.domain.queue.commands import DispatchTasks, ExpireLease
 from jobledger.domain.queue.events import (
     CreditsSet,
     QueueCreated,
-    QueueEvent,
     QueueTaskEvent,
     TaskAssigned,
+    TaskEnqueued,
+    TaskReleased,
+    TaskRemoved,
     WorkerLost,
     WorkerRemoved,
 )
@@ -26,14 +28,26 @@ def _create(record: Recorded) -> QueueState:
     return evolve.create(record.originator_id, record.data)
 
 
-def _changed_tasks(event: QueueEvent) -> Iterable[str]:
-    if isinstance(event, QueueTaskEvent):
-        return (task_key(event.job, event.task),)
-    return event.lost if isinstance(event, WorkerLost) else ()
+def _task(event: QueueTaskEvent) -> tuple[str]:
+    return (task_key(event.job, event.task),)
 
 
-def _changed_workers(event: QueueEvent) -> Iterable[str]:
-    return (event.incarnation,) if isinstance(event, CreditsSet | WorkerLost | WorkerRemoved) else ()
+def _worker(event: CreditsSet | WorkerLost | WorkerRemoved) -> tuple[str]:
+    return (event.incarnation,)
+
+
+def _lost(event: WorkerLost) -> list[str]:
+    return event.lost
+
+
+_CHANGED_TASKS: Changed = {
+    TaskEnqueued: _task,
+    TaskAssigned: _task,
+    TaskRemoved: _task,
+    TaskReleased: _task,
+    WorkerLost: _lost,
+}
+_CHANGED_WORKERS: Changed = dict.fromkeys((CreditsSet, WorkerLost, WorkerRemoved), _worker)
 
 
 def _assemble(queue: Queue, parts: Mapping[str, Mapping[str, Any]]) -> QueueState:
@@ -55,10 +69,10 @@ QUEUE = Kind(
     evolve=evolve.EVOLVE,
     react=decide.react,
     parts=(
-        Part(TASKS, "t", QueueTask, lambda state: state.lanes.tasks, _changed_tasks),
-        Part(WORKERS, "w", QueueWorker, lambda state: state.workers, _changed_workers),
+        Part(TASKS, "t", QueueTask, lambda state: state.lanes.tasks, _CHANGED_TASKS),
+        Part(WORKERS, "w", QueueWorker, lambda state: state.workers, _CHANGED_WORKERS),
     ),
     assemble=_assemble,
-    settling=Settling((*decide.DISPATCH_AFTER, TaskAssigned), DispatchTasks),
+    settling=Settling(frozenset((*decide.DISPATCH_AFTER, TaskAssigned)), DispatchTasks),
     held=_held,
 )

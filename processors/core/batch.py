@@ -261,7 +261,7 @@ class Batch:
             self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source)))
             self._plan.records.append(record)
             self._state.note_parts(stream, kind, event)
-            if settling is not None and isinstance(event, settling.after):
+            if settling is not None and type(event) in settling.after:
                 self._to_settle[stream] = None
             for effect in kind.react(state, event):
                 self._follow(effect, record, depth)

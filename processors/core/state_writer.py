@@ -41,8 +41,10 @@ class StateWriter:
     def note_parts(self, stream: str, kind: Kind, event: AnyEvent) -> None:
         """An event may have touched what is stored beside the snapshot."""
         for part in kind.parts:
-            for key in part.changed(event):
-                self._parts[part.letter, stream, key] = None
+            changed = part.changed.get(type(event))
+            if changed is not None:
+                for key in changed(event):
+                    self._parts[part.letter, stream, key] = None
 
     def write(self, repeats: Repeats, now_ms: int) -> None:
         """Everything: streams, what is left of ended ones, keys, parts, and what has expired."""
