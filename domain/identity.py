@@ -7,6 +7,8 @@ import struct
 from functools import lru_cache
 from uuid import UUID, uuid5
 
+from jobledger.domain.values import Code, Rejection
+
 _MASK_32 = 0xFFFFFFFF
 _MULTIPLIER = 0x5BD1E995
 _SEED = 0x9747B28C
@@ -22,6 +24,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 def is_name(text: str) -> bool:
     """Whether `text` can stand as a name in a stream id."""
     return _NAME.fullmatch(text) is not None
+
+
+def invalid_name(field: str, value: str) -> Rejection:
+    """The rejection of a name that cannot stand in a stream id."""
+    return Rejection(
+        code=Code.INVALID,
+        message="Expected a name of 1 to 100 letters, digits, '_', '.' or '-' that begins with a letter or digit, "
+        f"but got '{value[:120]}'.",
+        field=field,
+        value=value[:120],
+    )
 
 
 def murmur2(data: bytes) -> int:

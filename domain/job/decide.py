@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 
 from jobledger.domain.effects import Effect, FollowUp
-from jobledger.domain.identity import execution_id, is_name, queue_stream, split_stream
+from jobledger.domain.identity import execution_id, invalid_name, is_name, queue_stream, split_stream
 from jobledger.domain.job import commands as c
 from jobledger.domain.job import events as e
-from jobledger.domain.job.evolve import EVOLVE, create
 from jobledger.domain.job.retry import MAX_DISPATCHES_WITHOUT_START, gives_up, retry_at_ms, timeout_at_ms
 from jobledger.domain.job.state import MAIN_TASK, OUT, RUN, TERMINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.queue import commands as q
@@ -35,17 +34,6 @@ _ACTIONS: dict[type[Any], str] = {c.CancelJob: "cancel", c.RedriveJob: "redrive"
 def ended_job(stream: str, status: str, command: Any) -> Rejection:
     """The rejection of a user's command to a job of which only a stub is left."""
     return _not_in(stream, status, _ACTIONS.get(type(command), "change"), Code.ALREADY_ENDED)
-
-
-def invalid_name(field: str, value: str) -> Rejection:
-    """The rejection of a name that cannot stand in a stream id."""
-    return Rejection(
-        code=Code.INVALID,
-        message="Expected a name of 1 to 100 letters, digits, '_', '.' or '-' that begins with a letter or digit, "
-        f"but got '{value[:120]}'.",
-        field=field,
-        value=value[:120],
-    )
 
 
 def _execution(job: Job) -> str:
@@ -508,6 +496,3 @@ def _enqueue(job: Job, event: e.TaskReady) -> q.EnqueueTask:
         # More hand-outs than attempts: one ended without a known start, and its handler may have run.
         start_first=job.retry.max_attempts == 1 or event.assignment > event.attempt,
     )
-
-
-__all__ = ["EVOLVE", "create", "decide", "invalid_name", "react"]

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from jobledger.domain.effects import Effect, FollowUp, ToWorker
-from jobledger.domain.identity import is_name, split_stream
+from jobledger.domain.identity import invalid_name, is_name, split_stream
 from jobledger.domain.job import commands as jc
-from jobledger.domain.job.decide import invalid_name
 from jobledger.domain.job.state import MAIN_TASK
 from jobledger.domain.queue import commands as c
 from jobledger.domain.queue import events as e

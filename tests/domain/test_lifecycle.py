@@ -13,6 +13,7 @@ from jobledger.domain.job import commands as c
 from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
 from jobledger.domain.job.evolve import EVOLVE
+from jobledger.domain.job.evolve import create as create_job
 from jobledger.domain.job.lifecycle import TRANSITIONS, mermaid, table, targets
 from jobledger.domain.job.retry import MAX_DISPATCHES_WITHOUT_START
 from jobledger.domain.job.state import FINAL, Job, JobStatus, next_timer_ms
@@ -48,7 +49,7 @@ def _fold(job: Job | None, events: list[Any], edges: set[Edge]) -> Job:
     for event in events:
         before = None if job is None else job.status
         if isinstance(event, e.JobSubmitted):
-            job = jobs.create(STREAM, event, Lineage())
+            job = create_job(STREAM, event, Lineage())
         else:
             assert job is not None
             evolve(job, event)

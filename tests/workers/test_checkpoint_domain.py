@@ -5,9 +5,11 @@ from jobledger.domain.effects import FollowUp
 from jobledger.domain.job import commands as c
 from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
+from jobledger.domain.job.evolve import create as create_job
 from jobledger.domain.job.state import Job, next_timer_ms
 from jobledger.domain.queue import decide as queues
 from jobledger.domain.queue.commands import DispatchTasks, EnqueueTask, SetCredits
+from jobledger.domain.queue.evolve import create as create_queue
 from jobledger.domain.values import Code, Lineage, Opaque, Rejection
 
 STREAM = "job:default:0199"
@@ -20,7 +22,7 @@ def _running() -> Job:
     events = jobs.decide(STREAM, None, submit, 1000)
     assert isinstance(events, list)
     assert isinstance(events[0], e.JobSubmitted)
-    state = jobs.create(STREAM, events[0], Lineage())
+    state = create_job(STREAM, events[0], Lineage())
     evolve(state, events[1])
     return state
 
@@ -68,7 +70,7 @@ def _run_message(enqueue: EnqueueTask) -> queues.RunTask:
     events = queues.decide(QUEUE, None, credits, 0)
     assert isinstance(events, list)
     assert isinstance(events[0], queues.e.QueueCreated)
-    state = queues.create(QUEUE, events[0])
+    state = create_queue(QUEUE, events[0])
     for event in events[1:]:
         evolve(state, event)
     for command in (enqueue, DispatchTasks()):

@@ -14,6 +14,7 @@ from jobledger.domain.identity import fault_of_new_job_id, job_stream, minted_ms
 from jobledger.domain.job import commands as c
 from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
+from jobledger.domain.job.evolve import create as create_job
 from jobledger.domain.job.state import JobStatus
 from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
@@ -84,7 +85,7 @@ class Book:
         submitted = decided[0]
         assert isinstance(submitted, e.JobSubmitted)
         lineage = Lineage(parent=given.get("parentId"), tags=dict(spec.tags))
-        record = Record(self.log, jobs.create(stream, submitted, lineage), decided)
+        record = Record(self.log, create_job(stream, submitted, lineage), decided)
         self._records[record.id] = record
         for name in _names(given):
             self._digests[name] = (_digest(given), record)
