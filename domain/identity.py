@@ -85,6 +85,7 @@ def split_stream(stream: str) -> tuple[str, str, str]:
     return kind, tenant, name
 
 
+@lru_cache(maxsize=8_192)  # asked for at each hand-out, start and end of a task
 def execution_id(job: str, task: str, run: int) -> str:
     """The id of one execution of a task, the same over all its attempts: uuid5(job, task, run)."""
     return str(uuid5(DERIVED_IDS, f"{job}/{task}/{run}"))

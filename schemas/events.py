@@ -166,6 +166,12 @@ def rfc3339(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=1024)
+def _ce_time(ms: int) -> tuple[str, bytes]:
+    return "ce_time", rfc3339(ms).encode()
+
+
+_CE_TYPE: dict[type[Any], tuple[str, bytes]] = {cls: ("ce_type", name.encode()) for cls, name in _NAMES.items()}
 _CONTENT_TYPE = ("content-type", b"application/json")
 _SPEC_VERSION = ("ce_specversion", b"1.0")
 
@@ -181,8 +187,8 @@ def cloudevents_headers(record: EventRecord, source: bytes) -> list[tuple[str, s
         _SPEC_VERSION,
         ("ce_id", record.id.encode()),
         ("ce_source", source),
-        ("ce_type", _NAMES[type(record.data)].encode()),
-        ("ce_time", rfc3339(record.at_ms).encode()),
+        _CE_TYPE[type(record.data)],
+        _ce_time(record.at_ms),
         ("ce_subject", record.originator_id.encode()),
         ("ce_sequence", b"%d" % record.seq),
     ]
