@@ -391,7 +391,7 @@ def set_no_limit_at_the_cancel(patch: Patch) -> None:
 
 
 def never_sweep_the_timers(patch: Patch) -> None:
-    patch.setattr(Timers, "_rebuild", lambda self: None)
+    patch.setattr(Timers, "_sweep", lambda self: None)
 
 
 def let_a_stub_go_before_its_id_is_old(patch: Patch) -> None:
