@@ -94,7 +94,7 @@ class EventStreams:
 
     async def _items(self, want: WantedEvents, seen: Vector, from_start: bool) -> AsyncGenerator[JobEventItem, None]:
         if from_start:
-            async with aclosing(self._history(want.tenant, want, seen)) as history:
+            async with aclosing(self._history(want, seen)) as history:
                 async for record, partition in history:
                     yield self._event(record, partition, seen)
         try:
@@ -115,9 +115,7 @@ class EventStreams:
     def _event(self, record: EventRecord, partition: int, seen: Vector) -> JobEvent:
         return event_of(record, partition, encode_position(self._cell, seen))
 
-    async def _history(
-        self, tenant: str, want: WantedEvents, seen: Vector
-    ) -> AsyncGenerator[tuple[EventRecord, int], None]:
+    async def _history(self, want: WantedEvents, seen: Vector) -> AsyncGenerator[tuple[EventRecord, int], None]:
         """All of one job's events in the read model; `seen` is then what that has seen."""
         assert want.job is not None
         (partition,) = seen
@@ -127,7 +125,7 @@ class EventStreams:
             with read_model_errors():
                 async with self._model.snapshot() as view:
                     upto = view.vector.get(partition, 0)
-                    page = await view.job_events(tenant, want.job, after=version, first=HISTORY_PAGE)
+                    page = await view.job_events(want.tenant, want.job, after=version, first=HISTORY_PAGE)
             for row in page.items:
                 record = row.record()
                 version, seen[partition] = row.version, row.seq

@@ -153,9 +153,11 @@ class StateFold:
             self._report.add(where, "checkpoint", f"behind command {self._command}", machine.checkpoint.offset)
         if machine.checkpoint.now_ms < self._at_ms:
             self._report.add(where, "checkpoint's time", f"at least {self._at_ms}", machine.checkpoint.now_ms)
-        for kind in AGGREGATES.values():
-            expected = {stream: state for stream, state in self._states.items() if kind_of(stream) is kind}
-            found = machine.streams[kind.name]
+        by_kind: dict[str, dict[str, State]] = {name: {} for name in AGGREGATES}
+        for stream, state in self._states.items():
+            by_kind[kind_of(stream).name][stream] = state
+        for name, kind in AGGREGATES.items():
+            expected, found = by_kind[name], machine.streams[name]
             for stream in expected.keys() | found.keys():
                 if stream not in self._broken:
                     self._compare(kind, stream, expected.get(stream), found.get(stream))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobledger.domain.aggregates import State
-from jobledger.domain.kind import Kind
+from jobledger.domain.commands import AnyCommand
 from jobledger.domain.values import SYSTEM
 from jobledger.processors.core.ports import Clock, Heartbeats
 from jobledger.schemas.commands import Command
@@ -20,18 +19,17 @@ class Leases:
         self._lease_seconds = lease_seconds
         self._known: dict[str, float] = {}
 
-    def expired(self, leased: Iterable[tuple[str, State, Kind]]) -> list[Command]:
-        """A command for each worker whose lease has run out since the last look."""
+    def expired(self, leased: Iterable[tuple[str, str, AnyCommand]]) -> list[Command]:
+        """A command for each worker whose lease has run out since the last look; `leased` as `Memory.leased` gives."""
         now, until = self._clock.monotonic(), self._heartbeats.seen_until
         commands = []
         current: dict[str, float] = {}
-        for stream, state, kind in leased:
-            for incarnation, body in kind.held(state) if kind.held is not None else ():
-                since = self._known.get(incarnation, now)
-                current[incarnation] = since
-                last = max(since, self._heartbeats.heard_at(incarnation))
-                if until - last > self._lease_seconds:
-                    identity = f"lease/{stream}/{incarnation}"
-                    commands.append(Command(id=identity, stream=stream, actor=SYSTEM, body=body))
+        for stream, incarnation, body in leased:
+            since = self._known.get(incarnation, now)
+            current[incarnation] = since
+            last = max(since, self._heartbeats.heard_at(incarnation))
+            if until - last > self._lease_seconds:
+                identity = f"lease/{stream}/{incarnation}"
+                commands.append(Command(id=identity, stream=stream, actor=SYSTEM, body=body))
         self._known = current
         return commands

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobledger.domain.aggregates import AGGREGATES, State, kind_of
-from jobledger.domain.kind import Kind
+from jobledger.domain.commands import AnyCommand
 from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.pending import PendingQueue
 from jobledger.processors.core.plan import OutboxEntry, Plan
@@ -107,12 +107,13 @@ class Memory:
         """Whether there is any stream that has something to do with leases of workers."""
         return any(kind.held is not None and self.streams[kind.name] for kind in AGGREGATES.values())
 
-    def leased(self) -> Iterator[tuple[str, State, Kind]]:
-        """Those streams: id, state, kind."""
+    def leased(self) -> Iterator[tuple[str, str, AnyCommand]]:
+        """What silent workers would hold up: the stream, the worker's incarnation, the command that ends its lease."""
         for kind in AGGREGATES.values():
             if kind.held is not None:
                 for stream, state in self.streams[kind.name].items():
-                    yield stream, state, kind
+                    for incarnation, command in kind.held(state):
+                        yield stream, incarnation, command
 
     # -- after a decision: what the batch touched becomes memory --------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobledger.domain.aggregates import AGGREGATES, State, head, kind_of
+from jobledger.domain.aggregates import State, head, kind_of
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import minted_ms, split_stream
 from jobledger.domain.kind import Kind, Part, Remains
@@ -22,8 +22,6 @@ from jobledger.processors.core.state_records import (
     stub_key,
 )
 
-_PARTS: dict[str, Part] = {part.letter: part for kind in AGGREGATES.values() for part in kind.parts}
-
 
 class StateWriter:
     """Collects the streams that a batch has touched, and puts them into memory and into its plan."""
@@ -35,7 +33,7 @@ class StateWriter:
         self._sizes = sizes
         self._touched = touched
         self._stamp_ms = stamp_ms
-        self._parts: dict[tuple[str, str, str], None] = {}
+        self._parts: dict[tuple[str, str, str], Part] = {}
         self._kept: list[tuple[bytes, bytes, int]] = []
 
     def note_parts(self, stream: str, kind: Kind, event: AnyEvent) -> None:
@@ -44,7 +42,7 @@ class StateWriter:
             changed = part.changed.get(type(event))
             if changed is not None:
                 for key in changed(event):
-                    self._parts[part.letter, stream, key] = None
+                    self._parts[part.letter, stream, key] = part
 
     def write(self, repeats: Repeats, now_ms: int) -> None:
         """Everything: streams, what is left of ended ones, keys, parts, and what has expired."""
@@ -102,8 +100,8 @@ class StateWriter:
             self._memory.retained.put_many(self._kept)
 
     def _write_parts(self) -> None:
-        for letter, stream, key in self._parts:
-            record = _PARTS[letter].of(self._touched[stream]).get(key)
+        for (letter, stream, key), part in self._parts.items():
+            record = part.of(self._touched[stream]).get(key)
             value = None if record is None else self._sizes.record(encode_state(record))
             self._plan.state[part_key(letter, stream, key)] = value
 
