@@ -127,7 +127,7 @@ class Ending(NamedTuple):
     reject: Callable[[str, str, Any], Rejection]
 
 
-def _begins_nothing(state: Any, command: Any) -> Origin:
+def _no_origin(state: Any, command: Any) -> Origin:
     return _NO_ORIGIN
 
 
@@ -156,7 +156,7 @@ class Kind(NamedTuple):
     parts: tuple[Part, ...] = ()
     #: A state from its snapshot and its parts' records, by the part's name and by key.
     assemble: Callable[[Any, Mapping[str, Mapping[str, Any]]], Any] = _without_parts
-    origin: Callable[[Any, Any], Origin] = _begins_nothing
+    origin: Callable[[Any, Any], Origin] = _no_origin
     status: Callable[[Any], str | None] = lambda state: None
     timer: Timer | None = None
     settling: Settling | None = None

@@ -17,7 +17,7 @@ from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.processors.clock import SystemClock, make_clock
 from jobledger.processors.clock_gate import ClockGate
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.processors.coverage import Coverage

@@ -15,7 +15,7 @@ from jobledger.domain.job.state import JobStatus
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.tenant.commands import CreateTenant, UpdateTenant
 from jobledger.domain.values import Opaque, RetryPolicy
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.memory import Limits
 from jobledger.simulator.nonsense import nonsense
 from jobledger.simulator.ports import CommitFault
 from jobledger.simulator.scheduler import SimScheduler

@@ -12,7 +12,7 @@ from jobledger.domain.job import commands as jc
 from jobledger.domain.job.state import JobStatus
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Opaque, RetryPolicy
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.memory import Limits
 from jobledger.simulator.checks import insist
 from jobledger.simulator.nonsense import nonsense
 from jobledger.simulator.ports import CommitFault

@@ -19,7 +19,8 @@ from jobledger.domain.job.state import TERMINAL, Job, JobStatus
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Actor, ActorKind, Lineage, Opaque, RetryPolicy
 from jobledger.domain.worker_messages import RunTask
-from jobledger.processors.core.machine import Limits, Machine
+from jobledger.processors.core.machine import Machine
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.recovery import rebuild

@@ -162,6 +162,3 @@ class Machine(Memory):
                 batch.run(command)
             elif not batch.squeeze(command):
                 break
-
-
-__all__ = ["Incoming", "Limits", "LostCommandError", "Machine", "UnknownCommandError"]

@@ -13,7 +13,8 @@ from jobledger.processors.core.batch import UndecidedError
 from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.idle import IdleProbe
 from jobledger.processors.core.leases import Leases
-from jobledger.processors.core.machine import Incoming, Limits, LostCommandError, Machine, UnknownCommandError
+from jobledger.processors.core.machine import Incoming, LostCommandError, Machine, UnknownCommandError
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.ports import (
     Clock,

@@ -6,8 +6,15 @@ time, with workers, crashes and takeovers as the test wants them; ViolationError
 
 from __future__ import annotations
 
-from jobledger.simulator import NewJob, ViolationError, World, WorldOptions
-from jobledger.workers.inline import AsyncInlineClient, AsyncInlineJob, InlineClient, InlineJob, inline
+try:
+    from jobledger.simulator import NewJob, ViolationError, World, WorldOptions
+    from jobledger.workers.inline import AsyncInlineClient, AsyncInlineJob, InlineClient, InlineJob, inline
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"jobledger.testing needs the extra 'server', of which {error.name} is not installed: "
+        f"pip install 'jobledger[server]'.",
+        name=error.name,
+    ) from error
 
 __all__ = [
     "AsyncInlineClient",

@@ -136,6 +136,8 @@ class Missing(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
 sys.meta_path.insert(0, Missing())
+if sys.argv[1:] == ["testing"]:
+    import jobledger.testing
 from jobledger.cli import main
 sys.argv = ["jobledger", *sys.argv[1:]]
 sys.exit(main())
@@ -155,3 +157,10 @@ def test_the_commands_of_the_client_need_no_server(command: str) -> None:
     arguments = [sys.executable, "-c", WITHOUT_THE_SERVER, *command.split()]
     said = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_what_tests_import_names_the_extra_too() -> None:
+    arguments = [sys.executable, "-c", WITHOUT_THE_SERVER, "testing"]
+    said = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert "jobledger.testing needs the extra 'server', of which eventsourcing is not installed" in said.stderr

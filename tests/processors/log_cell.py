@@ -22,7 +22,8 @@ from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.reader import LogReader
 from jobledger.eventlog.topics import Durability, _new_topic, ensure_topics
 from jobledger.processors.clock import SystemClock
-from jobledger.processors.core.machine import Limits, Machine
+from jobledger.processors.core.machine import Machine
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.kafka_log import KafkaPartitionLog

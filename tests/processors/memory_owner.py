@@ -14,7 +14,8 @@ from jobledger.domain.identity import job_stream, partition_of
 from jobledger.domain.job import commands as jc
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Opaque
-from jobledger.processors.core.machine import Incoming, Limits, Machine
+from jobledger.processors.core.machine import Incoming, Machine
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.ports import OutboxHolder, RefusedRecordError, TakeState

@@ -12,7 +12,8 @@ from log_cell import Alive, Quiet, until
 
 from jobledger.domain.identity import job_stream, partition_of
 from jobledger.processors.clock import SystemClock
-from jobledger.processors.core.machine import Limits, Machine
+from jobledger.processors.core.machine import Machine
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.ports import OutboxHolder, Recovered, TakeState

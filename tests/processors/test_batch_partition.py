@@ -7,7 +7,8 @@ from collections import deque
 from jobledger.domain.identity import partition_of
 from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.values import Actor, ActorKind, Code, Opaque
-from jobledger.processors.core.machine import Incoming, Limits
+from jobledger.processors.core.machine import Incoming
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.recovery import rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.schemas.commands import Command, ReadRecord

@@ -11,7 +11,8 @@ from jobledger.domain.identity import derived_job_id, job_stream
 from jobledger.domain.job import commands as jc
 from jobledger.domain.job.events import JobSubmitted
 from jobledger.domain.values import SYSTEM, Actor, ActorKind, Code, Opaque, RetryPolicy
-from jobledger.processors.core.machine import Incoming, Limits, Machine
+from jobledger.processors.core.machine import Incoming, Machine
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.recovery import rebuild
 from jobledger.processors.core.retained import Retained

@@ -13,7 +13,7 @@ from jobledger.domain.job.state import JobStatus
 from jobledger.domain.queue.events import TaskAssigned
 from jobledger.domain.values import SYSTEM, Opaque
 from jobledger.processors.core.checkpoint import Checkpoint, Pending
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.pending import MAX_INLINE_BYTES, PendingQueue, read_part
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, decode_state, encode_state
 from jobledger.schemas.commands import Command

@@ -10,7 +10,7 @@ from log_cell import Alive, Quiet, until
 
 from jobledger.eventlog.clients import producer_config
 from jobledger.processors.clock import SystemClock
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.processors.relay import KafkaRelay

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jobledger.domain.job.state import Job
-from jobledger.processors.core.machine import Incoming, Limits, Machine
+from jobledger.processors.core.machine import Incoming, Machine
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.recovery import check_tail, check_topics, rebuild
 from jobledger.processors.core.retained import Retained
 from jobledger.processors.core.state_records import decode_state, encode_state

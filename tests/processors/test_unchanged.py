@@ -10,7 +10,7 @@ from jobledger.domain.identity import queue_stream
 from jobledger.domain.job import commands as jc
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.queue.state import Lanes, QueueTask
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.state_records import UNCHANGED
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 

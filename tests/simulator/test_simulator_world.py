@@ -14,7 +14,7 @@ from jobledger.domain.job.events import JobSubmitted, TaskReady
 from jobledger.domain.job.state import JobStatus
 from jobledger.domain.queue import events as qe
 from jobledger.domain.values import Code, Opaque
-from jobledger.processors.core.machine import Limits
+from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.state_records import Stub, decode_state, stub_key
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 from jobledger.simulator import NewJob, ViolationError, World, WorldOptions
