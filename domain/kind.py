@@ -5,7 +5,7 @@ Whoever decides, stores, restores or verifies streams goes by these entries and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple, Protocol
 
 from jobledger.domain.commands import AnyCommand
@@ -66,20 +66,6 @@ class Origin(NamedTuple):
 Changed = Mapping[type[Any], Callable[[Any], Iterable[str]]]
 
 
-class Part(NamedTuple):
-    """What is stored beside the snapshots of a kind, one record each, under a key of its own.
-
-    `name` is that of the record's class in `state`, `letter` the first of its keys. `of` gives a state's records by
-    key. `changed` gives the keys that an event has touched, by the event's class: one that is gone is deleted.
-    """
-
-    name: str
-    letter: str
-    record: type[Any]
-    of: Callable[[Any], Mapping[str, Any]]
-    changed: Changed
-
-
 class Timer(NamedTuple):
     """The one time at which a stream wants to be woken.
 
@@ -88,6 +74,34 @@ class Timer(NamedTuple):
 
     next_ms: Callable[[Any], int | None]
     command: Callable[[int], AnyCommand]
+
+
+class PartTimer(NamedTuple):
+    """The one time at which a stream wants to be woken for the sake of one of its parts' records.
+
+    `next_ms` gives it from the record, None: not at all. `command` is what is decided then, by the record's key.
+    """
+
+    next_ms: Callable[[Any], int | None]
+    command: Callable[[str, int], AnyCommand]
+
+
+class Part(NamedTuple):
+    """What is stored beside the snapshots of a kind, one record each, under a key of its own.
+
+    `name` is that of the record's class in `state`, `letter` the first of its keys. `of` gives a state's records by
+    key. `changed` gives the keys that an event has touched, by the event's class: one that is gone is deleted.
+    `packed`: they rest as their bytes and are read one by one when they are wanted, so that a decision costs what it
+    touches, however many there are; `assemble` then keeps the mapping that it is given.
+    """
+
+    name: str
+    letter: str
+    record: type[Any]
+    of: Callable[[Any], Mapping[str, Any]]
+    changed: Changed
+    packed: bool = False
+    timer: PartTimer | None = None
 
 
 class Settling(NamedTuple):
@@ -131,7 +145,7 @@ def _no_origin(state: Any, command: Any) -> Origin:
     return _NO_ORIGIN
 
 
-def _without_parts(snapshot: Any, parts: Mapping[str, Mapping[str, Any]]) -> Any:
+def _without_parts(snapshot: Any, parts: Mapping[str, MutableMapping[str, Any]]) -> Any:
     return snapshot
 
 
@@ -155,7 +169,7 @@ class Kind(NamedTuple):
     packed: bool = False
     parts: tuple[Part, ...] = ()
     #: A state from its snapshot and its parts' records, by the part's name and by key.
-    assemble: Callable[[Any, Mapping[str, Mapping[str, Any]]], Any] = _without_parts
+    assemble: Callable[[Any, Mapping[str, MutableMapping[str, Any]]], Any] = _without_parts
     origin: Callable[[Any, Any], Origin] = _no_origin
     status: Callable[[Any], str | None] = lambda state: None
     timer: Timer | None = None

@@ -168,8 +168,9 @@ class StateFold:
         where = f"{self._where}, {kind.name}"
         if kind.packed:
             self._report.compare(where, stream, None if expected is None else encode_state(expected.head), found)
-            return
-        self._report.compare(where, stream, expected and expected.head, found and found.head)
+            found = self._machine.load(stream) if kind.parts else None
+        else:
+            self._report.compare(where, stream, expected and expected.head, found and found.head)
         if expected is None or found is None:
             return
         for part in kind.parts:

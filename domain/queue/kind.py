@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from jobledger.domain.kind import Changed, Kind, Part, Recorded, Settling
@@ -50,8 +50,8 @@ _CHANGED_TASKS: Changed = {
 _CHANGED_WORKERS: Changed = dict.fromkeys((CreditsSet, WorkerLost, WorkerRemoved), _worker)
 
 
-def _assemble(queue: Queue, parts: Mapping[str, Mapping[str, Any]]) -> QueueState:
-    return QueueState(queue, Lanes(list(parts[TASKS].values())), dict(parts[WORKERS]))
+def _assemble(queue: Queue, parts: Mapping[str, MutableMapping[str, Any]]) -> QueueState:
+    return QueueState(queue, Lanes(parts[TASKS]), dict(parts[WORKERS]))
 
 
 def _held(state: QueueState) -> Iterator[tuple[str, ExpireLease]]:
@@ -69,7 +69,7 @@ QUEUE = Kind(
     evolve=evolve.EVOLVE,
     react=decide.react,
     parts=(
-        Part(TASKS, "t", QueueTask, lambda state: state.lanes.tasks, _CHANGED_TASKS),
+        Part(TASKS, "t", QueueTask, lambda state: state.lanes.tasks, _CHANGED_TASKS, packed=True),
         Part(WORKERS, "w", QueueWorker, lambda state: state.workers, _CHANGED_WORKERS),
     ),
     assemble=_assemble,

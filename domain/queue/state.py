@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import msgspec
 
 from jobledger.domain.values import Opaque
@@ -72,17 +74,21 @@ class Lanes:
 
     __slots__ = ("held", "tasks", "waiting", "waiting_bytes")
 
-    def __init__(self, tasks: list[QueueTask] | None = None) -> None:
-        self.tasks: dict[str, QueueTask] = {}
+    def __init__(self, tasks: MutableMapping[str, QueueTask] | None = None) -> None:
+        """`tasks` by key is taken over, and changed by what happens to them."""
+        self.tasks: MutableMapping[str, QueueTask] = {} if tasks is None else tasks
         self.waiting: dict[int, dict[str, dict[str, int]]] = {priority: {} for priority in PRIORITIES}
         self.held: dict[str, dict[str, None]] = {}
         self.waiting_bytes = 0
-        for task in sorted(tasks or [], key=lambda task: task.number):
-            self.add(task)
+        for task in sorted(self.tasks.values(), key=lambda task: task.number):
+            self._index(task)
 
     def add(self, task: QueueTask) -> None:
-        """Take in a task, as waiting or as held."""
+        """Take in a task that waits."""
         self.tasks[task.key] = task
+        self._index(task)
+
+    def _index(self, task: QueueTask) -> None:
         if task.incarnation is None:
             self.waiting[task.priority].setdefault(task.handler, {})[task.key] = task.number
             self.waiting_bytes += len(task.payload.data)

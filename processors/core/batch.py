@@ -255,8 +255,10 @@ class Batch:
         source = f"/cells/{self._memory.checkpoint.cell}/tenants/{records[0][0].tenant}".encode()
         self._repeats.note_submission(records[0][0], kind.submission, len(records))
         for record, value in records:
-            event = record.data
+            event, begins = record.data, state is None
             state = mutate(state, record)
+            if begins and kind.parts:
+                state = self._memory.assemble(kind, stream, state.head)
             self._sizes.bytes += len(value)
             self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source)))
             self._plan.records.append(record)

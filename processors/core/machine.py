@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobledger.domain.aggregates import kind_of
-from jobledger.domain.values import SYSTEM
 from jobledger.processors.core.batch import ENVIRONMENT, Batch
 from jobledger.processors.core.checkpoint import Checkpoint
-from jobledger.processors.core.memory import Limits, Memory, timer_id
+from jobledger.processors.core.memory import Limits, Memory
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.retained import Retained
+from jobledger.processors.core.waking import woken
 from jobledger.schemas.commands import BrokenCommand, Command, ForeignCommand, ReadRecord
 
 
@@ -140,13 +139,10 @@ class Machine(Memory):
             timer = self.timers.pop_due(now)
             if timer is None:
                 break
-            due, stream = timer
-            identity = timer_id(stream, due)
-            rules, state = kind_of(stream).timer, batch.peek(stream)
-            if rules is None or state is None or rules.next_ms(state) != due or identity in self.checkpoint.aside:
+            command = woken(*timer, batch.peek)
+            if command is None or command.id in self.checkpoint.aside:
                 continue
             fired += 1
-            command = Command(id=identity, stream=stream, actor=SYSTEM, body=rules.command(due))
             if not batch.full:
                 batch.run(command)
             elif not batch.squeeze(command):

@@ -6,17 +6,20 @@ Memory changes while a batch is decided, so a plan that is not committed means t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from jobledger.domain.aggregates import AGGREGATES, State, kind_of
 from jobledger.domain.commands import AnyCommand
+from jobledger.domain.kind import Kind
 from jobledger.processors.core.checkpoint import Checkpoint
+from jobledger.processors.core.part_records import PartRecords
 from jobledger.processors.core.pending import PendingQueue
 from jobledger.processors.core.plan import OutboxEntry, Plan
 from jobledger.processors.core.retained import Retained
-from jobledger.processors.core.state_records import decode_snapshot
+from jobledger.processors.core.state_records import decode_snapshot, decode_state, part_key, part_name
 from jobledger.processors.core.timers import Timers
 
 #: Late timers that are counted at most.
@@ -25,6 +28,7 @@ MAX_LATE = 10_000
 OWN_UNITS = ("timer/", "lease/")
 #: How many timers and leases that failed are remembered.
 MAX_ASIDE = 64
+_NOTHING: Mapping[str, MutableMapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Memory:
     """Everything an owner knows of its partition.
 
     `streams` holds the live ones by kind and id: states, or the bytes of their snapshots where a kind is `packed`.
+    `parts` holds the records of parts that are `packed`, by the part's letter and the stream. `orphans` are the keys of
+    records of parts whose streams have ended: they are deleted some with each batch.
     """
 
     def __init__(self, partition: int, checkpoint: Checkpoint, limits: Limits, retained: Retained) -> None:
@@ -54,6 +60,9 @@ class Memory:
         self.limits = limits
         self.retained = retained
         self.streams: dict[str, dict[str, Any]] = {name: {} for name in AGGREGATES}
+        self.parts: dict[tuple[str, str], PartRecords[Any]] = {}
+        self.orphans: deque[bytes] = deque()
+        self._read: dict[str, Kind] = {}
         self.timers = Timers()
         self.pending = PendingQueue(checkpoint, {})
         self.outbox: dict[bytes, OutboxEntry] = {}
@@ -69,11 +78,46 @@ class Memory:
         Raises KeyError for a stream of no kind.
         """
         kind = kind_of(stream)
-        kept = self.streams[kind.name].get(stream)
-        if kept is None or not kind.packed:
-            return kept
-        state: State = decode_snapshot(kept)
+        kept: Any = self.streams[kind.name].get(stream)
+        if kept is None:
+            return None
+        state: State
+        if not kind.packed:
+            state = kept
+            if kind.parts:
+                self._read[stream] = kind
+        else:
+            snapshot = decode_snapshot(kept)
+            state = self.assemble(kind, stream, snapshot) if kind.parts else snapshot
         return state
+
+    def assemble(
+        self, kind: Kind, stream: str, snapshot: Any, unpacked: Mapping[str, MutableMapping[str, Any]] = _NOTHING
+    ) -> State:
+        """A state over the records of its packed parts, which rest here, and the others, by the part's name.
+
+        Of a stream that begins: over none.
+        """
+        self._read[stream] = kind
+        parts: dict[str, MutableMapping[str, Any]] = {}
+        for part in kind.parts:
+            if part.packed:
+                parts[part.name] = self.parts.setdefault((part.letter, stream), PartRecords(decode_state))
+            else:
+                parts[part.name] = unpacked.get(part.name, {})
+        state: State = kind.assemble(snapshot, parts)
+        return state
+
+    def close_parts(self) -> None:
+        """The batch is written: what it has read of parts rests again."""
+        for stream, kind in self._read.items():
+            for part in kind.parts:
+                records = self.parts.get((part.letter, stream))
+                if records is not None:
+                    records.close()
+                    if not records and kind.packed:  # there are many such streams, and few have any
+                        del self.parts[part.letter, stream]
+        self._read.clear()
 
     def time_ms(self, clock_ms: int) -> int:
         """The time to decide by: the clock's, or the partition's own while that is a little ahead of it.
@@ -95,7 +139,7 @@ class Memory:
     @property
     def unfinished(self) -> bool:
         """Whether the last batch left something that can be done at once."""
-        return bool(self.pending)
+        return bool(self.pending or self.orphans)
 
     @property
     def live(self) -> int:
@@ -124,10 +168,17 @@ class Memory:
         if kind.timer is not None:
             self.timers.set(stream, kind.timer.next_ms(state))
 
-    def forget(self, stream: str) -> None:
-        """The stream has ended; its stub stands in `retained`."""
-        self.streams[kind_of(stream).name].pop(stream, None)
+    def forget(self, stream: str, state: State) -> None:
+        """The stream has ended; its stub stands in `retained`. What it has left of parts is to be deleted."""
+        kind = kind_of(stream)
+        self.streams[kind.name].pop(stream, None)
         self.timers.set(stream, None)
+        for part in kind.parts:
+            for key in part.of(state):
+                self.orphans.append(part_key(part.letter, stream, key))
+                if part.timer is not None:
+                    self.timers.set(part_name(part.letter, stream, key), None)
+            self.parts.pop((part.letter, stream), None)
 
     def committed(self, plan: Plan) -> None:
         """The plan stands in the log: what it sends may be seen by the relay now, and not before."""
@@ -145,6 +196,6 @@ class Memory:
             self.checkpoint.aside = [*self.checkpoint.aside, unit][-MAX_ASIDE:]
 
 
-def timer_id(stream: str, due_ms: int) -> str:
-    """The id of the command by which a timer fires."""
-    return f"timer/{stream}/{due_ms}"
+def timer_id(owner: str, due_ms: int) -> str:
+    """The id of the command by which a timer fires; `owner`: a stream, or a record of a part by its `part_name`."""
+    return f"timer/{owner}/{due_ms}"

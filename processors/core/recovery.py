@@ -11,9 +11,18 @@ from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.memory import Limits, timer_id
 from jobledger.processors.core.outgoing import read_outbox
+from jobledger.processors.core.part_records import PartRecords
 from jobledger.processors.core.pending import PendingQueue, read_part
 from jobledger.processors.core.retained import Retained
-from jobledger.processors.core.state_records import CHECKPOINT_KEY, PARTS, PendingPart, decode_snapshot, decode_state
+from jobledger.processors.core.state_records import (
+    CHECKPOINT_KEY,
+    PARTS,
+    PendingPart,
+    decode_snapshot,
+    decode_state,
+    part_key,
+    part_name,
+)
 from jobledger.schemas.commands import NO_COMMANDS, checksum
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 
@@ -108,7 +117,7 @@ def rebuild(
 def build(partition: int, cell: str, partitions: int, latest: LatestState, limits: Limits) -> Machine:
     """`rebuild` from what was taken while the state was read."""
     machine = Machine(partition, read_checkpoint(latest.records, cell, partitions), limits, latest.retained)
-    stored: dict[str, dict[str, dict[str, Any]]] = {}
+    stored: dict[tuple[str, str], dict[str, bytes]] = {}
     whole: dict[str, Any] = {}
     timers: list[tuple[int, str]] = []
     left_over: dict[int, PendingPart] = {}
@@ -117,17 +126,18 @@ def build(partition: int, cell: str, partitions: int, latest: LatestState, limit
         if letter == b"s":
             _take_snapshot(machine, whole, timers, rest.decode(), value)
         elif letter in PARTS:
-            stream, name = rest.decode().split("|", 1)
-            stored.setdefault(stream, {}).setdefault(PARTS[letter], {})[name] = decode_state(value)
+            stream, _, name = rest.decode().partition("|")
+            stored.setdefault((letter.decode(), stream), {})[name] = value
         elif letter == b"o":
             machine.outbox[key] = read_outbox(key, value)
         elif letter == b"p":
             left_over[int(rest)] = read_part(value)
+    unpacked = _take_parts(machine, stored, whole, timers)
     for stream, snapshot in whole.items():
         kind = kind_of(stream)
-        parts = {part.name: stored.get(stream, {}).get(part.name, {}) for part in kind.parts}
-        machine.streams[kind.name][stream] = kind.assemble(snapshot, parts)
-    machine.timers.load(timers)
+        machine.streams[kind.name][stream] = machine.assemble(kind, stream, snapshot, unpacked.get(stream, {}))
+    machine.close_parts()
+    machine.timers.load([timer for timer in timers if timer_id(timer[1], timer[0]) not in machine.checkpoint.aside])
     latest.retained.loaded()
     machine.pending = PendingQueue(machine.checkpoint, left_over)
     machine.outbox = dict(sorted(machine.outbox.items(), key=lambda item: item[1].number))
@@ -145,8 +155,34 @@ def _take_snapshot(
     else:
         whole[stream] = snapshot
     due = None if kind.timer is None else kind.timer.next_ms(snapshot)
-    if due is not None and timer_id(stream, due) not in machine.checkpoint.aside:
+    if due is not None:
         timers.append((due, stream))
+
+
+def _take_parts(
+    machine: Machine,
+    stored: Mapping[tuple[str, str], dict[str, bytes]],
+    whole: Mapping[str, Any],
+    timers: list[tuple[int, str]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Packed parts go to memory as they are; the others are given by stream and part. `stored`: by letter and stream.
+
+    What a stream left that has ended is deleted with the next batches.
+    """
+    unpacked: dict[str, dict[str, dict[str, Any]]] = {}
+    for (letter, stream), records in stored.items():
+        part, kind = PARTS[letter.encode()], kind_of(stream)
+        if kind.ending is not None and stream not in whole and stream not in machine.streams[kind.name]:
+            machine.orphans.extend(part_key(letter, stream, name) for name in records)
+            continue
+        if part.packed:
+            machine.parts[letter, stream] = PartRecords(decode_state, records)
+        else:
+            unpacked.setdefault(stream, {})[part.name] = {name: decode_state(data) for name, data in records.items()}
+        if part.timer is not None:
+            dues = ((part.timer.next_ms(decode_state(data)), name) for name, data in records.items())
+            timers += [(due, part_name(letter, stream, name)) for due, name in dues if due is not None]
+    return unpacked
 
 
 def _batches(items: Iterable[tuple[bytes, bytes]]) -> Iterable[list[tuple[bytes, bytes]]]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from jobledger.domain.aggregates import AGGREGATES
+from jobledger.domain.kind import Part
 from jobledger.processors.core.checkpoint import Checkpoint, Pending
 
 CHECKPOINT_KEY = b"c|"
@@ -75,8 +76,8 @@ _PREFIX = {cls: f"{name}/{_VERSION}|".encode() for name, cls in _CLASSES.items()
 _DECODERS = {f"{name}/{_VERSION}".encode(): msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()}
 #: Snapshots of which there are many, by how they begin: on the hot path.
 _PACKED = {_PREFIX[kind.snapshot]: msgspec.json.Decoder(kind.snapshot) for kind in AGGREGATES.values() if kind.packed}
-#: What is stored beside the snapshots of a kind: the letter of its keys, and the part's name.
-PARTS: dict[bytes, str] = {part.letter.encode(): part.name for kind in AGGREGATES.values() for part in kind.parts}
+#: What is stored beside the snapshots of the kinds, by the letter of its keys.
+PARTS: dict[bytes, Part] = {part.letter.encode(): part for kind in AGGREGATES.values() for part in kind.parts}
 
 
 def encode_state(value: Any) -> bytes:
@@ -121,9 +122,23 @@ def idempotency_key(tenant: str, digest: str) -> bytes:
     return f"k|{tenant}|{digest}".encode()
 
 
+def part_name(letter: str, stream: str, key: str) -> str:
+    """Names a record of a part: as its key in `state` does."""
+    return f"{letter}|{stream}|{key}"
+
+
+def split_part_name(name: str) -> tuple[str, str, str] | None:
+    """(letter, stream, key) of a record of a part; None for the id of a stream, whose type is longer than a letter."""
+    letter, bar, rest = name.partition("|")
+    if not bar or len(letter) != 1:
+        return None
+    stream, _, key = rest.partition("|")
+    return letter, stream, key
+
+
 def part_key(letter: str, stream: str, key: str) -> bytes:
-    """Key of a part of a stream."""
-    return f"{letter}|{stream}|{key}".encode()
+    """Key of a record of a part of a stream."""
+    return part_name(letter, stream, key).encode()
 
 
 def outbox_key(destination: str, number: int) -> bytes:

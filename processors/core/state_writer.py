@@ -18,6 +18,7 @@ from jobledger.processors.core.state_records import (
     encode_state,
     idempotency_key,
     part_key,
+    part_name,
     snapshot_key,
     stub_key,
 )
@@ -34,6 +35,7 @@ class StateWriter:
         self._touched = touched
         self._stamp_ms = stamp_ms
         self._parts: dict[tuple[str, str, str], Part] = {}
+        self._ended: set[str] = set()
         self._kept: list[tuple[bytes, bytes, int]] = []
 
     def note_parts(self, stream: str, kind: Kind, event: AnyEvent) -> None:
@@ -49,6 +51,7 @@ class StateWriter:
         self._write_touched(repeats)
         self._write_keys(repeats)
         self._write_parts()
+        self._memory.close_parts()
         self._expire(now_ms)
 
     def _write_touched(self, repeats: Repeats) -> None:
@@ -82,7 +85,8 @@ class StateWriter:
         data = encode_state(stub)
         self._plan.state[snapshot_key(stream)] = None
         self._plan.state[stub_key(stream)] = data
-        self._memory.forget(stream)
+        self._memory.forget(stream, state)
+        self._ended.add(stream)
         self._kept.append((stub_key(stream), data, expires))
         if stub.key_digest:
             key = idempotency_key(split_stream(stream)[1], stub.key_digest)
@@ -101,12 +105,23 @@ class StateWriter:
 
     def _write_parts(self) -> None:
         for (letter, stream, key), part in self._parts.items():
+            if stream in self._ended:
+                continue
             record = part.of(self._touched[stream]).get(key)
             value = None if record is None else self._sizes.record(encode_state(record))
             self._plan.state[part_key(letter, stream, key)] = value
+            if value is not None and part.packed:
+                self._memory.parts[letter, stream].rest(key, value)
+            if part.timer is not None:
+                due = None if record is None else part.timer.next_ms(record)
+                self._memory.timers.set(part_name(letter, stream, key), due)
 
     def _expire(self, now_ms: int) -> None:
-        """Stubs and keys whose window is over become tombstones, some with each batch."""
+        """Stubs and keys whose window is over become tombstones, some with each batch; so does what ended streams left
+        of their parts."""
+        orphans = self._memory.orphans
+        for _ in range(min(len(orphans), self._memory.limits.expiries)):
+            self._plan.state[orphans.popleft()] = None
         keys = self._memory.retained.expired(now_ms, self._memory.limits.expiries)
         if keys:
             self._memory.retained.remove_many(keys)

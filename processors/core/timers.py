@@ -1,4 +1,4 @@
-"""When the jobs of a partition want to be woken: at most one time each."""
+"""When the streams of a partition, and records of their parts, want to be woken: at most one time each."""
 
 from __future__ import annotations
 

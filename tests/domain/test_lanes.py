@@ -37,14 +37,14 @@ def index(lanes: Lanes) -> tuple[object, ...]:
 
 def test_lanes_of_nothing_are_empty() -> None:
     """A lane for each of the five priorities, nothing in any."""
-    for lanes in (Lanes(), Lanes([])):
+    for lanes in (Lanes(), Lanes({})):
         assert index(lanes) == ({}, {1: {}, 2: {}, 3: {}, 4: {}, 5: {}}, 0, {})
         assert lanes.oldest_ready_ms() is None
 
 
 def test_a_task_waits_is_held_and_goes() -> None:
     """It counts as waiting until a worker has it, as held until it goes, and leaves nothing behind."""
-    lanes = Lanes([task(7), task(3)])
+    lanes = Lanes({one.key: one for one in (task(7), task(3))})
     assert (lanes.depth(3), lanes.depth(1), lanes.waiting_bytes, lanes.oldest_ready_ms()) == (2, 0, 10, 103)
     lanes.assign("job:default:j3/main", "w", "w.1", 9)
     held = lanes.tasks["job:default:j3/main"]
@@ -71,4 +71,4 @@ def test_lanes_are_the_same_from_the_stored_tasks(seed: int) -> None:
             lanes.remove(chance.choice(list(lanes.tasks)))
         stored = list(lanes.tasks.values())
         chance.shuffle(stored)
-        assert index(Lanes(stored)) == index(lanes)
+        assert index(Lanes({one.key: one for one in stored})) == index(lanes)

@@ -1,0 +1,56 @@
+"""The records of one part of a stream, which rest as they stand in `state` and are read when they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TypeVar
+
+_Record = TypeVar("_Record")
+#: Stands for a record that the batch has just made; its bytes follow when the batch is written.
+_UNWRITTEN = b""
+
+
+class PartRecords(MutableMapping[str, _Record]):
+    """Records by key. One that was read or set stays an object until `close`, so that a batch sees what it changed.
+
+    Whoever changes a record in place tells the batch by the part's `changed`: any other change is gone after `close`.
+    """
+
+    __slots__ = ("_decode", "_open", "_resting")
+
+    def __init__(self, decode: Callable[[bytes], _Record], resting: dict[str, bytes] | None = None) -> None:
+        """`resting` is taken over: the values of `state` by key."""
+        self._decode = decode
+        self._resting = {} if resting is None else resting
+        self._open: dict[str, _Record] = {}
+
+    def __getitem__(self, key: str) -> _Record:
+        record = self._open.get(key)
+        if record is None:
+            record = self._open[key] = self._decode(self._resting[key])
+        return record
+
+    def __setitem__(self, key: str, record: _Record) -> None:
+        self._resting.setdefault(key, _UNWRITTEN)
+        self._open[key] = record
+
+    def __delitem__(self, key: str) -> None:
+        del self._resting[key]
+        self._open.pop(key, None)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._resting
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._resting)
+
+    def __len__(self) -> int:
+        return len(self._resting)
+
+    def rest(self, key: str, data: bytes) -> None:
+        """The record stands in `state` as `data` from now on."""
+        self._resting[key] = data
+
+    def close(self) -> None:
+        """Let go of what was read; every record that was set rests by now."""
+        self._open.clear()
