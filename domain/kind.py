@@ -172,6 +172,8 @@ class Kind(NamedTuple):
     assemble: Callable[[Any, Mapping[str, MutableMapping[str, Any]]], Any] = _without_parts
     origin: Callable[[Any, Any], Origin] = _no_origin
     status: Callable[[Any], str | None] = lambda state: None
+    #: The status after an event, from that before it; None for what has none, or where the event alone doesn't tell.
+    status_after: Callable[[Any, Any], Any] = lambda status, event: None
     timer: Timer | None = None
     settling: Settling | None = None
     submission: Submission | None = None

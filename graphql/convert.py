@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from jobledger.domain.identity import split_stream
-from jobledger.domain.job import events as je
 from jobledger.domain.job.state import JobStatus
 from jobledger.graphql.scalars import Json, Position, plain
 from jobledger.graphql.types import jobs as t
@@ -142,29 +141,7 @@ def event_of(record: EventRecord, partition: int, position: str) -> t.JobEvent:
         "actor": t.Actor(kind=record.actor.kind.value, id=record.actor.id),
         "tags": tags_of(record.lineage.tags) if record.lineage.tags else [],
         "data": Json(data),
-        "status": _status_after(record),
+        "status": JobStatus(record.status) if record.status else None,
         "position": Position(position),
     }
     return t.JobEvent(**values)
-
-
-_STATUS: dict[type[Any], JobStatus] = {
-    je.JobSubmitted: JobStatus.SCHEDULED,
-    je.TaskReady: JobStatus.QUEUED,
-    je.TaskStarted: JobStatus.RUNNING,
-    je.JobCancelRequested: JobStatus.CANCELLING,
-    je.JobSucceeded: JobStatus.SUCCEEDED,
-    je.JobCancelled: JobStatus.CANCELLED,
-    je.JobDeadLettered: JobStatus.DEAD_LETTERED,
-    je.JobRedriven: JobStatus.SCHEDULED,
-    je.JobDiscarded: JobStatus.DISCARDED,
-}
-
-
-def _status_after(record: EventRecord) -> JobStatus | None:
-    data = record.data
-    if isinstance(data, je.TaskStarted) and data.cancelling:
-        return JobStatus.CANCELLING
-    if isinstance(data, je.TaskFailed | je.TaskLost):
-        return None if data.retry_at_ms is None else JobStatus.RETRYING
-    return _STATUS.get(type(data))

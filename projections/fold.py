@@ -10,7 +10,6 @@ import msgspec
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job import events as je
-from jobledger.domain.job.state import JobStatus
 from jobledger.domain.queue import events as qe
 from jobledger.domain.tenant.events import TenantCreated, TenantUpdated
 from jobledger.projections.changes import Changes, add, set_opaque
@@ -65,6 +64,8 @@ def _keep(changes: Changes, record: EventRecord, partition: int, raw: bytes) -> 
 def _touch(changes: Changes, record: EventRecord, key: Key) -> Change:
     job = changes.jobs.change(key)
     job["version"], job["seq"], job["updated_at_ms"] = record.originator_version, record.seq, record.at_ms
+    if (status := record.status) is not None:
+        job["status"] = status
     return job
 
 
@@ -102,7 +103,6 @@ def _submitted(changes: Changes, record: EventRecord, key: Key, event: je.JobSub
             "correlation_id": record.correlation_id,
             "traceparent": record.traceparent,
             "partition": partition,
-            "status": JobStatus.SCHEDULED.value,
         },
     )
     _touch(changes, record, key)
@@ -110,7 +110,6 @@ def _submitted(changes: Changes, record: EventRecord, key: Key, event: je.JobSub
 
 def _ready(changes: Changes, record: EventRecord, key: Key, event: je.TaskReady, partition: int) -> None:
     job = _touch(changes, record, key)
-    job["status"] = JobStatus.QUEUED.value
     job["attempt"], job["assignment"], job["ready_at_ms"] = event.attempt, event.assignment, event.ready_at_ms
     job["started_at_ms"] = job["retry_at_ms"] = job["worker"] = None
     row = {
@@ -132,8 +131,6 @@ def attempt_key(record: EventRecord) -> Key | None:
 
 def _started(changes: Changes, record: EventRecord, key: Key, event: je.TaskStarted, partition: int) -> None:
     job = _touch(changes, record, key)
-    if job.get("status") != JobStatus.CANCELLING:
-        job["status"] = JobStatus.RUNNING.value
     job["worker"], job["started_at_ms"] = event.worker, event.started_at_ms
     attempt = _attempt(changes, key, event)
     attempt["worker"], attempt["incarnation"] = event.worker, event.incarnation
@@ -153,25 +150,22 @@ def _task_succeeded(changes: Changes, record: EventRecord, key: Key, event: je.T
     attempt["outcome"], attempt["ended_at_ms"] = "SUCCEEDED", event.ended_at_ms
 
 
-def _retry(job: Change, at_ms: int | None) -> None:
-    if at_ms is not None:
-        job["status"], job["retry_at_ms"] = JobStatus.RETRYING.value, at_ms
-
-
 def _failed(changes: Changes, record: EventRecord, key: Key, event: je.TaskFailed, partition: int) -> None:
     job, attempt = _touch(changes, record, key), _attempt(changes, key, event)
     # The error is the attempt's; the job has one only when this attempt was its last.
     for row in (attempt,) if event.retry_at_ms is not None else (attempt, job):
         row["error_type"] = event.error_type
         set_opaque(row, "error", event.error)
-    _retry(job, event.retry_at_ms)
+    if event.retry_at_ms is not None:
+        job["retry_at_ms"] = event.retry_at_ms
     attempt["outcome"], attempt["ended_at_ms"] = event.kind.value, event.ended_at_ms
     attempt["retry_at_ms"] = event.retry_at_ms
 
 
 def _lost(changes: Changes, record: EventRecord, key: Key, event: je.TaskLost, partition: int) -> None:
-    _retry(_touch(changes, record, key), event.retry_at_ms)
-    attempt = _attempt(changes, key, event)
+    job, attempt = _touch(changes, record, key), _attempt(changes, key, event)
+    if event.retry_at_ms is not None:
+        job["retry_at_ms"] = event.retry_at_ms
     attempt["outcome"], attempt["ended_at_ms"], attempt["worker"] = "LOST", event.lost_at_ms, event.worker
     attempt["retry_at_ms"] = event.retry_at_ms
 
@@ -195,18 +189,17 @@ def _cancel_requested(
     changes: Changes, record: EventRecord, key: Key, event: je.JobCancelRequested, partition: int
 ) -> None:
     job = _touch(changes, record, key)
-    job["status"], job["cancel_requested_at_ms"] = JobStatus.CANCELLING.value, event.requested_at_ms
+    job["cancel_requested_at_ms"] = event.requested_at_ms
     set_opaque(job, "cancel_reason", event.reason)
 
 
 def _succeeded(changes: Changes, record: EventRecord, key: Key, event: je.JobSucceeded, partition: int) -> None:
-    job = _touch(changes, record, key)
-    job["status"], job["ended_at_ms"] = JobStatus.SUCCEEDED.value, event.ended_at_ms
+    _touch(changes, record, key)["ended_at_ms"] = event.ended_at_ms
 
 
 def _cancelled(changes: Changes, record: EventRecord, key: Key, event: je.JobCancelled, partition: int) -> None:
     job = _touch(changes, record, key)
-    job["status"], job["ended_at_ms"], job["retry_at_ms"] = JobStatus.CANCELLED.value, event.ended_at_ms, None
+    job["ended_at_ms"], job["retry_at_ms"] = event.ended_at_ms, None
     _no_error(job)
     if event.reason is not None:
         set_opaque(job, "cancel_reason", event.reason)
@@ -219,20 +212,17 @@ def _no_error(job: Change) -> None:
 
 def _dead_lettered(changes: Changes, record: EventRecord, key: Key, event: je.JobDeadLettered, partition: int) -> None:
     job = _touch(changes, record, key)
-    job["status"], job["ended_at_ms"] = JobStatus.DEAD_LETTERED.value, event.ended_at_ms
-    job["dead_letter_cause"] = event.cause.value
+    job["ended_at_ms"], job["dead_letter_cause"] = event.ended_at_ms, event.cause.value
 
 
 def _redriven(changes: Changes, record: EventRecord, key: Key, event: je.JobRedriven, partition: int) -> None:
     job = _touch(changes, record, key)
-    job["status"], job["run"] = JobStatus.SCHEDULED.value, event.run
-    job["ended_at_ms"] = job["dead_letter_cause"] = None
+    job["run"], job["ended_at_ms"], job["dead_letter_cause"] = event.run, None, None
     _no_error(job)
 
 
 def _discarded(changes: Changes, record: EventRecord, key: Key, event: je.JobDiscarded, partition: int) -> None:
-    job = _touch(changes, record, key)
-    job["status"], job["ended_at_ms"] = JobStatus.DISCARDED.value, event.discarded_at_ms
+    _touch(changes, record, key)["ended_at_ms"] = event.discarded_at_ms
 
 
 # -- queues -----------------------------------------------------------------------------------------------------------

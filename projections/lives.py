@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobledger.domain.job import events as je
 from jobledger.domain.job.state import FINAL
 from jobledger.schemas.events import EventRecord
 
-_LAST = (je.JobSucceeded, je.JobCancelled, je.JobDiscarded)
 #: Statuses of rows that take no event any more.
 FINAL_STATUSES = tuple(sorted(status.value for status in FINAL))
 
@@ -46,11 +44,11 @@ class Lives:
                 self._ended[stream] = ended
         if ended is not None:
             return f"The job's row stands at version {ended} and takes nothing more: its stream began a second time."
-        if isinstance(record.data, _LAST):
+        if record.status in FINAL_STATUSES:
             self._ended[stream] = record.originator_version
         return None
 
 
 def ends_job(record: EventRecord) -> bool:
     """Whether no event of this job comes after this one."""
-    return isinstance(record.data, _LAST)
+    return record.status in FINAL_STATUSES

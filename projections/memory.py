@@ -14,11 +14,9 @@ from jobledger.projections.lives import Lives, Standing, standing
 from jobledger.projections.reading import EventReader
 from jobledger.projections.tables import (
     ATTEMPTS,
-    CANCELLING,
     EVENTS,
     JOBS,
     QUEUES,
-    RUNNING,
     SET_ASIDE,
     TABLES,
     WAITING_TASKS,
@@ -117,7 +115,5 @@ def _apply(table: Table, rows: Rows, part: TableChanges) -> None:
         for column, value in change.items():
             if column in table.counters:
                 row[column] += value
-            elif column in table.fixed:
-                continue
-            elif column != "status" or value != RUNNING or row["status"] != CANCELLING:
+            elif column not in table.fixed:
                 row[column] = value

@@ -185,9 +185,6 @@ SET_ASIDE = Table(
 #: The tables that are a fold of the events; `positions` says how far.
 TABLES = (EVENTS, JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS, SET_ASIDE)
 
-RUNNING = "RUNNING"
-CANCELLING = "CANCELLING"
-
 
 def bits(table: Table) -> dict[str, int]:
     """Which bit of a change's mask stands for which column."""
@@ -210,20 +207,11 @@ def copy_sql(table: Table) -> str:
 
 
 def update_sql(table: Table) -> str:
-    """Update from a JSON list of changes; each has the key columns, `mask`, and what it changes.
-
-    The start of a task is reported after a request to cancel it at times: then the job stays CANCELLING.
-    """
+    """Update from a JSON list of changes; each has the key columns, `mask`, and what it changes."""
     sets = [
         f"{column} = CASE WHEN s.mask & {bit} <> 0 THEN s.{column} ELSE t.{column} END"
         for column, bit in bits(table).items()
-        if column != "status"
     ]
-    if "status" in table.changing:
-        sets.append(
-            f"status = CASE WHEN s.mask & {bits(table)['status']} = 0 OR"
-            f" (s.status = '{RUNNING}' AND t.status = '{CANCELLING}') THEN t.status ELSE s.status END"
-        )
     sets += [f"{column} = t.{column} + coalesce(s.{column}, 0)" for column in table.counters]
     given = _given(table, [*table.key, *table.changing, *table.counters])
     still = "".join(f" AND t.status <> '{status}'" for status in table.final)

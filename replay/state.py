@@ -90,6 +90,8 @@ class StateFold:
         self._check_order(record)
         self._states[stream] = state
         kind = kind_of(stream)
+        if record.status_after is not None:
+            self._report.compare(self._where, f"status after seq {record.seq}", kind.status(state), record.status_after)
         if kind.submission is not None and isinstance(record.data, kind.submission.event):
             self._check_key(record)
         remains = None if kind.ending is None else kind.ending.remains(state)

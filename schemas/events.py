@@ -16,6 +16,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from eventsourcing.utils import register_topic, resolve_topic
 
+from jobledger.domain.aggregates import kind_of
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.values import Actor, Lineage, Value
 from jobledger.schemas.decoding import decode_any, decoder
@@ -50,6 +51,13 @@ class EventRecord(Value, frozen=True, kw_only=True):
     #: The outbox entry that brought the command: source partition and its number for this destination.
     source: int | None = None
     source_number: int | None = None
+    #: The job's status after the event; None for streams that have none, and in events from before it was written.
+    status_after: str | None = None
+
+    @property
+    def status(self) -> str | None:
+        """`status_after`, or what an event from before it was written tells by itself; None: the status stays."""
+        return self.status_after or kind_of(self.originator_id).status_after(None, self.data)
 
 
 def type_name(event: AnyEvent | type[Value]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobledger.domain.aggregates import State, mutate
+from jobledger.domain.aggregates import State, kind_of, mutate
 from jobledger.domain.identity import ID_AHEAD_MS, minted_ms, partition_of, split_stream
 from jobledger.domain.job import events as je
 from jobledger.domain.job.retry import backoff_seconds
@@ -275,6 +275,8 @@ class History:
     # -- after it ------------------------------------------------------------------------------------------------
 
     def _check_after(self, state: State, record: EventRecord) -> None:
+        status = kind_of(record.originator_id).status(state)
+        insist(record.status in (None, status), f"seq {record.seq} says {record.status}, but the job is {status}")
         if not isinstance(state, QueueState):
             return
         if isinstance(record.data, qe.WorkerLost):

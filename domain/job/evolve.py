@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobledger.domain.job import events as e
+from jobledger.domain.job.lifecycle import status_after
 from jobledger.domain.job.state import MAIN_TASK, Job, JobStatus, Task
 from jobledger.domain.values import Lineage
 
@@ -37,15 +38,12 @@ def _on_ready(job: Job, event: e.TaskReady) -> None:
     task.ready_at_ms, task.retry_at_ms = event.ready_at_ms, None
     task.worker, task.started = None, False
     task.started_at_ms, task.timeout_at_ms = 0, None
-    job.status = JobStatus.QUEUED
 
 
 def _on_started(job: Job, event: e.TaskStarted) -> None:
     job.main.started, job.main.worker, job.main.unstarted = True, event.worker, 0
     if event.timeout_at_ms is not None:
         job.main.started_at_ms, job.main.timeout_at_ms = event.started_at_ms, event.timeout_at_ms
-    if job.status is JobStatus.QUEUED:
-        job.status = JobStatus.RUNNING
 
 
 def _on_checkpoint_saved(job: Job, event: e.TaskCheckpointSaved) -> None:
@@ -64,7 +62,7 @@ def _on_lost(job: Job, event: e.TaskLost) -> None:
 
 def _wait_for_retry(job: Job, at_ms: int | None) -> None:
     if at_ms is not None:
-        job.main.retry_at_ms, job.status = at_ms, JobStatus.RETRYING
+        job.main.retry_at_ms = at_ms
 
 
 def _on_returned(job: Job, event: e.TaskReturned) -> None:
@@ -72,33 +70,29 @@ def _on_returned(job: Job, event: e.TaskReturned) -> None:
 
 
 def _on_cancel_requested(job: Job, event: e.JobCancelRequested) -> None:
-    job.status = JobStatus.CANCELLING
     if not job.main.started:
         job.main.timeout_at_ms = event.timeout_at_ms
 
 
 def _on_redriven(job: Job, event: e.JobRedriven) -> None:
     """Attempts and hand-outs without a start are counted anew; assignments go on, and so does the checkpoint."""
-    job.run, job.status, job.ended_at_ms = event.run, JobStatus.SCHEDULED, None
+    job.run, job.ended_at_ms = event.run, None
     job.main.attempt = job.main.unstarted = 0
 
 
 def _on_discarded(job: Job, event: e.JobDiscarded) -> None:
-    job.status, job.ended_at_ms = JobStatus.DISCARDED, event.discarded_at_ms
+    job.ended_at_ms = event.discarded_at_ms
 
 
-def _on_ended(status: JobStatus) -> Callable[[Job, Any], None]:
-    def end(job: Job, event: e.JobSucceeded | e.JobCancelled | e.JobDeadLettered) -> None:
-        job.status, job.ended_at_ms = status, event.ended_at_ms
-
-    return end
+def _on_ended(job: Job, event: e.JobSucceeded | e.JobCancelled | e.JobDeadLettered) -> None:
+    job.ended_at_ms = event.ended_at_ms
 
 
 def _unchanged(job: Job, event: e.JobEvent) -> None:
     """The event that follows in the same decision carries the change of state."""
 
 
-EVOLVE: dict[type[e.JobEvent], Callable[[Job, Any], None]] = {
+_CHANGES: dict[type[e.JobEvent], Callable[[Job, Any], None]] = {
     e.TaskReady: _on_ready,
     e.TaskStarted: _on_started,
     e.TaskCheckpointSaved: _on_checkpoint_saved,
@@ -108,9 +102,20 @@ EVOLVE: dict[type[e.JobEvent], Callable[[Job, Any], None]] = {
     e.TaskReturned: _on_returned,
     e.TaskCancelled: _unchanged,
     e.JobCancelRequested: _on_cancel_requested,
-    e.JobSucceeded: _on_ended(JobStatus.SUCCEEDED),
-    e.JobDeadLettered: _on_ended(JobStatus.DEAD_LETTERED),
-    e.JobCancelled: _on_ended(JobStatus.CANCELLED),
+    e.JobSucceeded: _on_ended,
+    e.JobDeadLettered: _on_ended,
+    e.JobCancelled: _on_ended,
     e.JobRedriven: _on_redriven,
     e.JobDiscarded: _on_discarded,
 }
+
+
+def _with_status(change: Callable[[Job, Any], None]) -> Callable[[Job, Any], None]:
+    def evolve(job: Job, event: e.JobEvent) -> None:
+        change(job, event)
+        job.status = status_after(job.status, event) or job.status
+
+    return evolve
+
+
+EVOLVE = {event: _with_status(change) for event, change in _CHANGES.items()}

@@ -7,6 +7,7 @@ from typing import Any
 from jobledger.domain.job import decide, evolve
 from jobledger.domain.job.commands import MarkDue, SubmitJob
 from jobledger.domain.job.events import JobSubmitted
+from jobledger.domain.job.lifecycle import status_after
 from jobledger.domain.job.state import MAIN_TASK, Job, JobStatus, next_timer_ms, submitted_events
 from jobledger.domain.kind import Ending, Kind, Origin, Recorded, Remains, Submission, Timer
 
@@ -45,7 +46,8 @@ JOB = Kind(
     react=decide.react,
     packed=True,
     origin=_origin,
-    status=lambda job: str(job.status.value),
+    status=lambda job: job.status,
+    status_after=status_after,
     timer=Timer(next_timer_ms, _mark_due),
     submission=Submission(SubmitJob, JobSubmitted, submitted_events),
     ending=Ending(_remains, decide.ended_job),

@@ -1,12 +1,12 @@
-"""The life of a job as a table: in which status which event may come, and where it leads.
+"""The life of a job: the rule by which an event leads to a status, and the same as a table of what may come when.
 
-The table is written out so that people can read it; a test derives the same from `job.EVOLVE` and the
-decisions, and the diagram in the documentation is made from it.
+The table is written out so that people can read it; a test derives the same from the rule and the decisions, and the
+diagram in the documentation is made from it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobledger.domain.job import events as e
 from jobledger.domain.job.state import JobStatus
@@ -56,6 +56,32 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(S.DEAD_LETTERED, e.JobRedriven, S.SCHEDULED, "and ready at once"),
     Transition(S.DEAD_LETTERED, e.JobDiscarded, S.DISCARDED),
 )
+
+
+_LEADS_TO: dict[type[e.JobEvent], JobStatus] = {
+    e.JobSubmitted: S.SCHEDULED,
+    e.TaskReady: S.QUEUED,
+    e.JobCancelRequested: S.CANCELLING,
+    e.JobSucceeded: S.SUCCEEDED,
+    e.JobCancelled: S.CANCELLED,
+    e.JobDeadLettered: S.DEAD_LETTERED,
+    e.JobRedriven: S.SCHEDULED,
+    e.JobDiscarded: S.DISCARDED,
+}
+
+
+def status_after(status: JobStatus | None, event: Any) -> JobStatus | None:
+    """The job's status after `event`, which found it in `status`.
+
+    `status` None: it is not known. Then None where the event doesn't tell by itself: the job stays as it was.
+    """
+    if (leads_to := _LEADS_TO.get(type(event))) is not None:
+        return leads_to
+    if isinstance(event, e.TaskStarted):
+        return S.CANCELLING if event.cancelling or status is S.CANCELLING else S.RUNNING
+    if isinstance(event, e.TaskFailed | e.TaskLost) and event.retry_at_ms is not None:
+        return S.RETRYING
+    return status
 
 
 def targets(source: JobStatus | None, event: type[e.JobEvent]) -> frozenset[JobStatus]:

@@ -83,7 +83,7 @@ class JobEvent:
     tags: list[Tag]
     data: Json
     status: GraphQLJobStatus | None = strawberry.field(  # type: ignore[valid-type]
-        description="The status that the event brings the job into, as far as the event alone tells."
+        description="The job's after the event; null where an older event, which lacks it, leaves it as it was."
     )
     position: Position = strawberry.field(description="Subscribe `after` this to go on behind this event.")
 

@@ -224,7 +224,9 @@ class Batch:
         lineage, correlation_id, traceparent = kind.origin(state, command.body)
         offset, index = self._at or (None, None)
         source, number = self.source if self._at else (None, None)
+        status = None if state is None else kind.status(state)
         for place, event in enumerate(events, 1):
+            status = kind.status_after(status, event)
             record = EventRecord(
                 id=f"{self._memory.partition}-{seq + place}",
                 originator_id=command.stream,
@@ -243,6 +245,7 @@ class Batch:
                 command_index=index,
                 source=source,
                 source_number=number,
+                status_after=status,
             )
             written.append((record, bounded("event", _encode_event(record))))
         return written

@@ -14,13 +14,14 @@ from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
 from jobledger.domain.job.evolve import EVOLVE
 from jobledger.domain.job.evolve import create as create_job
-from jobledger.domain.job.lifecycle import TRANSITIONS, mermaid, table, targets
+from jobledger.domain.job.lifecycle import TRANSITIONS, mermaid, status_after, table, targets
 from jobledger.domain.job.retry import MAX_DISPATCHES_WITHOUT_START
 from jobledger.domain.job.state import FINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 
 STREAM = "job:default:0199"
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "job-lifecycle.md"
+ATTEMPT: dict[str, Any] = {"task": "main", "execution_id": "1", "attempt": 1, "assignment": 1, "worker": "w"}
 Edge = tuple[JobStatus | None, type[Any], JobStatus]
 
 
@@ -91,6 +92,19 @@ def test_the_table_is_what_the_decisions_do() -> None:
 
 def test_every_event_of_a_job_stands_in_the_table() -> None:
     assert {one.event for one in TRANSITIONS} == {e.JobSubmitted, *EVOLVE}
+
+
+def test_an_event_alone_tells_the_status_or_nothing() -> None:
+    """Where one event leads to several statuses, its fields tell them apart; only what changes nothing is silent."""
+    samples = [
+        e.TaskStarted(**ATTEMPT, incarnation="w.1", assigned_at_ms=1, started_at_ms=2, cancelling=cancelling)
+        for cancelling in (False, True)
+    ]
+    assert [status_after(None, event) for event in samples] == [JobStatus.RUNNING, JobStatus.CANCELLING]
+    assert status_after(JobStatus.CANCELLING, samples[0]) is JobStatus.CANCELLING  # from before it told
+    lost = [e.TaskLost(**ATTEMPT, lost_at_ms=1, before_start=False, retry_at_ms=retry) for retry in (None, 9)]
+    assert [status_after(None, event) for event in lost] == [None, JobStatus.RETRYING]
+    assert status_after(JobStatus.RUNNING, lost[0]) is JobStatus.RUNNING
 
 
 def test_nothing_leads_out_of_the_end() -> None:

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from psycopg import sql
 
 from jobledger.domain import aggregates
-from jobledger.domain.aggregates import AGGREGATES
+from jobledger.domain.aggregates import AGGREGATES, kind_of
 from jobledger.domain.effects import FollowUp
 from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
 from jobledger.domain.job import commands as jc
@@ -60,6 +60,7 @@ class History:
         self.workers: dict[str, str] = {}
         self._ids = uuid.UUID(int=self.random.getrandbits(128))
         self._made = 0
+        self._old = False
 
     def new_id(self) -> str:
         self._made += 1
@@ -100,10 +101,17 @@ class History:
             data=event,
             causation_id=cause,
             lineage=lineage,
+            status_after=self._status_after(stream, state, event),
         )
         log.append(record)
         state = self.states[stream] = aggregates.mutate(state, record)
         return record, state
+
+    def _status_after(self, stream: str, state: Any, event: Any) -> str | None:
+        """Every other event is one from before it was written."""
+        kind = kind_of(stream)
+        self._old = not self._old
+        return None if self._old else kind.status_after(state and kind.status(state), event)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import typing
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from jobledger.domain.aggregates import State, kind_of, mutate
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import job_stream
-from jobledger.domain.job.state import Job
+from jobledger.domain.job.state import Job, JobStatus
 from jobledger.projections.changes import Changes
 from jobledger.projections.fold import APPLY, fold
 from jobledger.projections.memory import MemoryTables
@@ -18,6 +22,8 @@ from jobledger.projections.reading import EventReader
 from jobledger.projections.tables import TABLES
 from jobledger.projections.writer import Advance, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder
+
+GOLDEN_LOG = Path(__file__).parents[1] / "golden" / "log-v1.jsonl"
 
 
 def test_every_event_type_has_a_projection() -> None:
@@ -56,6 +62,23 @@ def test_queues_in_memory_are_as_the_domain_has_them(make_history: Any) -> None:
             assert row["held"] == sum(map(len, lanes.held.values()))
             held = {i: len(lanes.held_by(i)) for i in history.states[f"queue:default:{name}"].workers}
             assert held == {k[2]: w["held"] for k, w in rows["workers"].items() if k[1] == name}
+
+
+def test_events_from_before_they_told_the_status_give_the_same_rows() -> None:
+    """The recorded log of before, as it is and as it would be written now."""
+    lines = [json.loads(line) for line in GOLDEN_LOG.read_text(encoding="utf-8").splitlines()[1:]]
+    before, now, states, told = MemoryTables(), MemoryTables(), dict[str, State](), set[str]()
+    for line in lines:
+        value = line["value"].encode()
+        record = EventReader().read(value, list)
+        stream = record.originator_id
+        state = states[stream] = mutate(states.get(stream), record)
+        status = kind_of(stream).status(state)
+        assert record.status_after is None and record.status in (None, status)
+        told.add(str(record.status))
+        before.fold(line["partition"], [(record, value)])
+        now.fold(line["partition"], [(msgspec.structs.replace(record, status_after=status), value)])
+    assert told == {"None", *JobStatus} - {"DISCARDED"} and before.rows == now.rows
 
 
 @pytest.mark.postgres

@@ -39,6 +39,7 @@ def _settle(world: World) -> None:
 def test_the_same_seed_gives_the_same_world() -> None:
     """A run is told by its seed alone: every record, every state, every outcome."""
     one, other = run_seed(7), run_seed(7)
+    assert all((event.status_after is None) == event.originator_id.startswith("queue:") for event in one.records)
     assert [part.events for part in one.log.partitions] == [part.events for part in other.log.partitions]
     assert (
         fold_hash(one.history.partitions)
