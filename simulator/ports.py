@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -197,7 +197,7 @@ class FaultyRetained(Retained):
         self._check()
         return super().get(key)
 
-    def put_many(self, rows: Iterable[tuple[bytes, bytes, int]]) -> None:
+    def put_many(self, rows: Sequence[tuple[bytes, bytes, int]]) -> None:
         """See Retained."""
         self._check()
         if self._disk.full:

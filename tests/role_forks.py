@@ -109,11 +109,14 @@ def _become(environment: dict[str, str], log: str) -> None:
 
 
 if __name__ == "__main__":
+    import gc
     import importlib
 
     from jobledger.cli import main
 
     for module in MODULES:
         importlib.import_module(f"jobledger.{module}")
+    gc.collect()
+    gc.freeze()  # a collection in a fork then touches, and so copies, nothing of what was imported
     sys.argv = ["jobledger", _serve(socket.socket(fileno=int(sys.argv[1])))]
     main()

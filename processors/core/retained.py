@@ -7,7 +7,7 @@ SQLite database: a cache of the `state` topic, thrown away with its owner, never
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: Memory for pages of the file, in KiB: while a takeover fills it, and afterwards.
 LOADING_KIB = 16_384
@@ -20,6 +20,8 @@ class Retained:
     def __init__(self, path: str = "") -> None:
         """An empty store; `path` "" is a temporary file that the operating system removes."""
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        #: Nothing expires before; None: nothing at all.
+        self._first_ms: int | None = None
         for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{LOADING_KIB}", "locking_mode=EXCLUSIVE"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.execute("CREATE TABLE kept (key BLOB PRIMARY KEY, value BLOB, expires INTEGER) WITHOUT ROWID")
@@ -35,16 +37,24 @@ class Retained:
         row = self._db.execute("SELECT value FROM kept WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
-    def put_many(self, rows: Iterable[tuple[bytes, bytes, int]]) -> None:
+    def put_many(self, rows: Sequence[tuple[bytes, bytes, int]]) -> None:
         """Set (key, value, expires_at_ms) rows."""
+        first_ms = min((expires for _, _, expires in rows if expires > 0), default=None)
+        if first_ms is not None and (self._first_ms is None or first_ms < self._first_ms):
+            self._first_ms = first_ms
         self._db.execute("BEGIN")
         self._db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
         self._db.execute("COMMIT")
 
     def expired(self, now_ms: int, limit: int) -> list[bytes]:
         """Up to `limit` keys whose time has passed."""
+        if self._first_ms is None or now_ms < self._first_ms:
+            return []
         rows = self._db.execute("SELECT key FROM kept WHERE expires > 0 AND expires <= ? LIMIT ?", (now_ms, limit))
-        return [row[0] for row in rows]
+        keys = [row[0] for row in rows]
+        if not keys:
+            (self._first_ms,) = self._db.execute("SELECT min(expires) FROM kept WHERE expires > 0").fetchone()
+        return keys
 
     def remove_many(self, keys: Iterable[bytes]) -> None:
         """Forget keys."""

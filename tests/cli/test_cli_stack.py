@@ -157,8 +157,8 @@ def test_a_dead_letter_is_run_again_and_closed(stack: Stack) -> None:
     job = stack.json("submit", "fail", "--max-attempts", "1", "--wait", status=1)["jobId"]
     assert stack.json("jobs", "redrive", job, "--reason", "mended")["status"] == "QUEUED"
     deadline = time.monotonic() + 60
-    while stack.json("jobs", "show", job)["status"] != "DEAD_LETTERED":
-        assert time.monotonic() < deadline
+    while [(shown := stack.json("jobs", "show", job))["status"], len(shown["attempts"])] != ["DEAD_LETTERED", 2]:
+        assert time.monotonic() < deadline  # the first look may still see the first dead letter
     assert stack.json("jobs", "discard", job)["status"] == "DISCARDED"
     shown = stack.json("jobs", "show", job)
     assert (shown["status"], [one["assignment"] for one in shown["attempts"]]) == ("DISCARDED", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,23 @@ def test_stubs_go_to_the_cache_while_the_state_is_read() -> None:
     assert latest.records == {b"s|job:default:d": b"d"}
     assert dict(latest.retained.items()) == {a: stub(5)}
     assert latest.retained.expired(2_000_000_000_001, 10) == [a]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_has_expired_is_told_until_it_is_removed(seed: int) -> None:
+    """Whatever comes, goes and is put off, in any order: as a dict that is gone through each time would tell."""
+    chance = random.Random(seed)
+    retained, expected = Retained(), dict[bytes, int]()
+    for now in range(1, 300):
+        for _ in range(chance.randint(0, 3)):
+            key, expires = b"%d" % chance.randint(0, 40), chance.choice((0, now + chance.randint(-5, 60)))
+            retained.put_many([(key, b"x", expires)])
+            expected[key] = expires
+        limit = chance.randint(1, 5)
+        found = retained.expired(now, limit)
+        due = {key for key, expires in expected.items() if 0 < expires <= now}
+        assert set(found) <= due and len(found) == min(limit, len(due))
+        gone = chance.sample(found, chance.randint(0, len(found)))
+        retained.remove_many(gone)
+        for key in gone:
+            del expected[key]

@@ -95,12 +95,13 @@ def stack(module_ground: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def _ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 40
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=1).status_code == 200:
-                return
-        time.sleep(0.1)
+    with httpx.Client(timeout=1) as http:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()[-3000:]
+            with contextlib.suppress(httpx.HTTPError):
+                if http.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200:
+                    return
+            time.sleep(0.1)
     raise AssertionError(log.read_text()[-3000:])
 
 

