@@ -22,6 +22,7 @@ from jobledger.processors.core import machine as machines
 from jobledger.processors.core.batch import Batch
 from jobledger.processors.core.machine import Incoming, Machine
 from jobledger.processors.core.owner import Owner
+from jobledger.processors.core.part_records import PartRecords
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.relay import OutboxRelay
 from jobledger.processors.core.repeats import Repeats
@@ -243,6 +244,21 @@ def forget_to_store_queue_tasks(patch: Patch) -> None:
     patch.setattr(StateWriter, "_write_parts", lambda self: None)
 
 
+def keep_in_memory_what_a_task_was_at_first(patch: Patch) -> None:
+    def rest(self: PartRecords[Any], key: str, data: bytes) -> None:
+        original(self, key, self._resting[key] or data)
+
+    original = PartRecords.rest
+    patch.setattr(PartRecords, "rest", rest)
+
+
+def read_a_task_anew_each_time(patch: Patch) -> None:
+    def read(self: PartRecords[Any], key: str) -> Any:
+        return self._decode(self._resting[key]) if self._resting[key] else self._open[key]
+
+    patch.setattr(PartRecords, "__getitem__", read)
+
+
 def forget_the_number_of_the_source(patch: Patch) -> None:
     def end(self: Machine, records: Any, offset: int, record: Any) -> None:
         original(self, records, offset, record)
@@ -450,6 +466,8 @@ BUGS = [
     let_time_run_back,
     forget_timers_in_recovery,
     forget_to_store_queue_tasks,
+    keep_in_memory_what_a_task_was_at_first,
+    read_a_task_anew_each_time,
     forget_the_number_of_the_source,
     cancel_without_asking,
     ignore_the_cancel_at_the_queue,
