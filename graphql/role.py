@@ -15,7 +15,7 @@ import jobledger
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.graphql.app import build_app
 from jobledger.graphql.parts import ApiSettings, Parts, build_parts
-from jobledger.graphql.server import HttpServer
+from jobledger.graphql.server import graphql_server
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer
@@ -133,7 +133,7 @@ async def run(settings: RoleSettings) -> int:
         HealthServer(api.health, metrics, host=settings.host, port=settings.health_port),
         topic_watch(settings, api.parts),
         *api.services,
-        HttpServer(api.app, settings.host, settings.api_port, end_streams),
+        graphql_server(api.app, settings.host, settings.api_port, end_streams),
     ]
     try:
         return await run_until_signalled(

@@ -33,7 +33,7 @@ from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
-from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
+from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
@@ -219,7 +219,6 @@ async def run(settings: Settings) -> int:
     health.add("coordination", scheduler.coordination_check)
     health.add("clock", scheduler.clock_gate.check)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
-    warn_if_exposed(settings.host, settings.health_port)
     return await run_until_signalled(
         [*([TurnWatch.logging()] if settings.dev else []), server, *scheduler.parts],
         stop_timeout=STOP_SECONDS,

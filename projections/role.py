@@ -23,7 +23,7 @@ from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
-from jobledger.telemetry.health_server import HealthServer, warn_if_exposed
+from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import Level, configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
@@ -147,7 +147,6 @@ async def run(settings: ProjectorSettings) -> int:
     model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema, max_size=1)
     health = Health(VERSION)
     add_checks(health, settings, projector, model)
-    warn_if_exposed(settings.host, settings.health_port)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     return await run_until_signalled(
         [server, topics, model, projector],

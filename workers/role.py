@@ -14,7 +14,8 @@ from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
-from jobledger.telemetry.health_server import HealthServer, ListenError, warn_if_exposed
+from jobledger.telemetry.health_server import HealthServer
+from jobledger.telemetry.listening import ListenError
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import run_until_signalled
@@ -109,7 +110,6 @@ async def run(settings: Settings) -> int:
         return 2
     log.info("handlers_loaded", handlers=registry.names)
     health = health_of(worker, settings, registry)
-    warn_if_exposed(settings.host, settings.health_port)
     server = HealthServer(health, metrics, host=settings.host, port=settings.health_port)
     cell = CellCheck(settings.kafka.client_config(), settings.cell, settings.partitions)
     try:

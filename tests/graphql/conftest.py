@@ -20,12 +20,13 @@ from jobledger.domain.identity import job_stream, partition_of
 from jobledger.domain.job.commands import FailureKind, ReportFailed
 from jobledger.domain.values import Actor, ActorKind, Opaque
 from jobledger.graphql.role import Api, build
-from jobledger.graphql.server import HttpServer
+from jobledger.graphql.server import graphql_server
 from jobledger.projections.migrate import migrate
 from jobledger.projections.role import build_projector
 from jobledger.schemas.commands import Command, CommandRecord, encode_record
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings, Settings
+from jobledger.telemetry.http_server import HttpServer
 from jobledger.telemetry.metrics import Metrics
 
 sys.path.append(str(Path(__file__).parent.parent / "processors"))  # for `memory_owner`
@@ -116,7 +117,7 @@ class Cell:
                 await service.stop()
             raise
         api.health.set_ready(True)
-        server = HttpServer(api.app, "127.0.0.1", 0, lambda: api.parts.tail.end_all("stopping"))
+        server = graphql_server(api.app, "127.0.0.1", 0, lambda: api.parts.tail.end_all("stopping"))
         await server.start()
         found = RunningApi(api, server, httpx.AsyncClient(timeout=30))
         self.running.append(found)

@@ -13,9 +13,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from jobledger.graphql.offsets import PartitionCountError
-from jobledger.graphql.server import HttpServer
+from jobledger.graphql.server import graphql_server
 from jobledger.schemas.topics import Topic, topic_name
-from jobledger.telemetry.health_server import ListenError
+from jobledger.telemetry.listening import ListenError
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 MODERN = "application/graphql-response+json"
@@ -179,7 +179,7 @@ async def test_websockets_speak_graphql_transport_ws_alone(api: Any) -> None:
 
 
 async def test_a_taken_port_is_one_sentence(api: Any) -> None:
-    second = HttpServer(api.api.app, "127.0.0.1", api.server.port, lambda: None)
+    second = graphql_server(api.api.app, "127.0.0.1", api.server.port, lambda: None)
     with pytest.raises(
         ListenError, match=r"^Cannot listen on 127\.0\.0\.1:\d+ \(.*\); stop what uses it or set JOBLEDGER_API_PORT"
     ):

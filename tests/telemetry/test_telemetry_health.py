@@ -10,9 +10,10 @@ import pytest
 import structlog
 from starlette.applications import Starlette
 
-from jobledger.telemetry import health_server
+from jobledger.telemetry import health_protocol
 from jobledger.telemetry.health import Checked, Health, HealthStatus
-from jobledger.telemetry.health_server import HealthServer, ListenError, health_routes, is_loopback, warn_if_exposed
+from jobledger.telemetry.health_server import HealthServer, health_routes
+from jobledger.telemetry.listening import ListenError, is_loopback, warn_if_exposed
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
 
@@ -177,8 +178,38 @@ async def test_other_paths_and_methods_are_refused_in_one_sentence(server: Healt
     assert missing.status_code == 404
     assert "/health/live" in missing.text
     assert (await get(server, "/health/live", method="POST")).status_code == 405
+    assert (await get(server, "/health/live/")).status_code == 404
     head = await get(server, "/health/live", method="HEAD")
     assert (head.status_code, head.content) == (200, b"")
+    assert int(head.headers["content-length"]) > 0
+
+
+async def test_an_answer_has_these_headers_and_ends_its_connection(server: HealthServer) -> None:
+    names = {"content-type", "content-length", "cache-control", "connection"}
+    for path, method in (("/health/live", "GET"), ("/metrics", "GET"), ("/nothing", "GET"), ("/health/live", "PUT")):
+        answer = await get(server, path, method=method)
+        assert set(answer.headers) - {"allow"} == names, path
+        assert (answer.headers["connection"], answer.headers["cache-control"]) == ("close", "no-store")
+    twice = await raw(server, b"GET /health/live HTTP/1.1\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n")
+    assert twice.count(b"HTTP/1.1 ") == 1
+    assert (await raw(server, b"POST /metrics HTTP/1.1\r\ncontent-length: 9\r\n\r\n")).split(b" ")[1] == b"405"
+
+
+async def test_a_broken_collector_is_answered_500(server: HealthServer, metrics: Metrics) -> None:
+    def break_down(_accept: str) -> tuple[bytes, str]:
+        raise ValueError("no such series")
+
+    metrics.render = break_down  # type: ignore[method-assign]
+    assert (await get(server, "/metrics")).status_code == 500
+    assert (await get(server, "/health/live")).status_code == 200
+
+
+async def test_a_client_may_close_its_side_once_it_has_asked(server: HealthServer) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
+    writer.write_eof()
+    assert (await reader.read()).split(b" ")[1] == b"200"
+    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -186,6 +217,9 @@ async def test_other_paths_and_methods_are_refused_in_one_sentence(server: Healt
     [
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET / SPDY/1\r\n\r\n", b"400"),
+        (b"GET http://[ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", b"200"),
+        (b"GET /metrics HTTP/1.1\r\nx: " + b"y" * 20_000 + b"\r\n\r\n", b"431"),
         (b"GET /metrics HTTP/1.1\r\nx: " + b"y" * 20_000, b"431"),
     ],
 )
@@ -194,12 +228,25 @@ async def test_bad_requests_get_an_answer(server: HealthServer, data: bytes, sta
 
 
 async def test_a_request_that_never_ends_is_given_up(server: HealthServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_server, "REQUEST_TIMEOUT", 0.05)
+    monkeypatch.setattr(health_protocol, "REQUEST_TIMEOUT", 0.05)
     assert (await raw(server, b"GET /metrics")).split(b" ")[1] == b"408"
 
 
+async def test_an_answer_that_nobody_takes_is_given_up(
+    server: HealthServer, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_protocol, "REQUEST_TIMEOUT", 0.1)
+    monkeypatch.setattr(metrics, "render", lambda _accept: (b"x" * 30_000_000, "text/plain"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+    await asyncio.sleep(0.5)
+    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+        await asyncio.wait_for(reader.readexactly(30_000_000), 10)
+    writer.close()
+
+
 async def test_the_number_of_connections_is_bounded(server: HealthServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_server, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(health_protocol, "MAX_CONNECTIONS", 1)
     _, held = await asyncio.open_connection("127.0.0.1", server.port)
     await asyncio.sleep(0.05)
     assert (await raw(server, b"")).split(b" ")[1] == b"503"

@@ -59,7 +59,7 @@ def named(role: str, given: str | None) -> str | None:
 
 def check_free(host: str, port: int, setting: str) -> None:
     """Raise CliError when the port is taken: better one sentence now than a log line after the start."""
-    from jobledger.telemetry.health_server import taken_sentence  # noqa: PLC0415
+    from jobledger.telemetry.listening import taken_sentence  # noqa: PLC0415
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
