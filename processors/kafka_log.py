@@ -25,6 +25,7 @@ from jobledger.schemas.topics import Topic, topic_name
 
 INIT_SECONDS = 30.0
 #: The call is repeated after so long, until it is through: an opening that is not wanted any more ends in between.
+MEET_QUESTIONS = 10
 INIT_STEP_SECONDS = 0.5
 COMMIT_SECONDS = 3.0
 COMMIT_PAUSE_SECONDS = 0.02
@@ -306,12 +307,13 @@ def _meet(producer: Producer, topic: str) -> None:
     """Wait until the producer has a connection to a broker's own address.
 
     An `init_transactions` that finds its first connection being replaced by such a one looks for the coordinator again
-    half a second later only (librdkafka 2.x, `rd_kafka_txn_coord_query`): half of all openings did. The first answer
-    may have come over that first connection, and in a fifth of all openings did: the second does not.
+    half a second later only (librdkafka 2.x, `rd_kafka_txn_coord_query`): half of all openings did. An answer that
+    came over the first connection tells no broker's id.
     """
     with contextlib.suppress(KafkaException):  # who is not there now is waited for, and told of, by what comes next
-        for _ in range(2):
-            producer.list_topics(topic, timeout=INIT_STEP_SECONDS)
+        for _ in range(MEET_QUESTIONS):
+            if producer.list_topics(topic, timeout=INIT_STEP_SECONDS).orig_broker_id >= 0:
+                return
 
 
 def _fence(producer: Producer, wanted: threading.Event) -> None:
