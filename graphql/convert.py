@@ -10,6 +10,7 @@ import msgspec
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job.state import JobStatus
 from jobledger.graphql.scalars import Json, Position, plain
+from jobledger.graphql.shown import shows
 from jobledger.graphql.types import jobs as t
 from jobledger.graphql.types import queues as q
 from jobledger.projections.rows import AttemptRow, JobRow, QueueRow, WorkerRow
@@ -21,84 +22,38 @@ def tags_of(tags: dict[str, str]) -> list[t.Tag]:
     return [t.Tag(name=name, value=value) for name, value in sorted(tags.items())]
 
 
-def job_of(row: JobRow) -> t.Job:
-    """A job from its row."""
-    values: dict[str, Any] = {
-        "id": row.id,
-        "status": JobStatus(row.status),
-        "handler": row.handler,
-        "queue_name": row.queue,
-        "priority": row.priority,
-        "version": row.version,
-        "payload": plain(row.payload),
-        "result": plain(row.result),
-        "submitted_at": row.submitted_at_ms,
-        "due_at": row.due_at_ms,
-        "started_at": row.started_at_ms,
-        "ended_at": row.ended_at_ms,
-        "worker": row.worker,
-        "attempt": row.attempt,
-        "retry_at": row.retry_at_ms,
-        "timeout_seconds": row.timeout_seconds,
-        "retry": t.RetryPolicy(**{**msgspec.structs.asdict(row.retry), "give_up_on": list(row.retry.give_up_on)}),
-        "tags": tags_of(row.tags),
-        "parent_id": row.parent,
-        "correlation_id": row.correlation_id,
-        "traceparent": row.traceparent,
-        "cancel_requested_at": row.cancel_requested_at_ms,
-        "cancel_reason": _text(plain(row.cancel_reason)),
-        "error_type": row.error_type,
-        "error": plain(row.error),
-        "dead_letter_cause": row.dead_letter_cause,
-        "run": row.run,
-    }
-    return t.Job(**values)
+def _retry_of(row: JobRow) -> t.RetryPolicy:
+    return t.RetryPolicy(**{**msgspec.structs.asdict(row.retry), "give_up_on": list(row.retry.give_up_on)})
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _cancel_reason(row: JobRow) -> str | None:
+    reason = plain(row.cancel_reason)
+    return None if reason is None else str(reason)
 
 
-def attempt_of(row: AttemptRow) -> t.Attempt:
-    """A hand-out from its row."""
-    status = row.outcome or ("RUNNING" if row.started_at_ms else "ASSIGNED" if row.assigned_at_ms else "READY")
-    values: dict[str, Any] = {
-        "attempt": row.attempt,
-        "assignment": row.assignment,
-        "execution_id": row.execution_id,
-        "cause": row.cause,
-        "status": status,
-        "worker": row.worker,
-        "ready_at": row.ready_at_ms,
-        "assigned_at": row.assigned_at_ms,
-        "started_at": row.started_at_ms,
-        "ended_at": row.ended_at_ms,
-        "retry_at": row.retry_at_ms,
-        "error_type": row.error_type,
-        "error": plain(row.error),
-    }
-    return t.Attempt(**values)
-
-
-def queue_of(row: QueueRow) -> q.Queue:
-    """A queue from its row."""
-    values: dict[str, Any] = {
-        "id": queue_id(row.name),
-        "name": row.name,
-        "description": row.description,
-        "max_waiting_bytes": row.max_waiting_bytes,
-        "created_at": row.created_at_ms,
-        "updated_at": row.updated_at_ms,
-        "waiting": row.waiting,
-        "waiting_bytes": row.waiting_bytes,
-        "held": row.held,
-    }
-    return q.Queue(**values)
+def _attempt_status(row: AttemptRow) -> str:
+    return row.outcome or ("RUNNING" if row.started_at_ms else "ASSIGNED" if row.assigned_at_ms else "READY")
 
 
 def queue_id(name: str) -> str:
     """The global id of a queue."""
     return f"queue:{name}"
+
+
+job_of = shows(
+    t.Job,
+    JobRow,
+    status=lambda row: JobStatus(row.status),
+    queue_name="queue",
+    parent_id="parent",
+    retry=_retry_of,
+    tags=lambda row: tags_of(row.tags),
+    cancel_reason=_cancel_reason,
+)
+attempt_of = shows(t.Attempt, AttemptRow, status=_attempt_status)
+queue_of = shows(q.Queue, QueueRow, id=lambda row: queue_id(row.name))
+_worker_of = shows(q.Worker, WorkerRow, id="worker", handlers=lambda row: sorted(row.handlers), queues=lambda row: [])
+_worker_queue_of = shows(q.WorkerQueue, WorkerRow)
 
 
 def workers_of(rows: Sequence[WorkerRow]) -> list[q.Worker]:
@@ -107,18 +62,9 @@ def workers_of(rows: Sequence[WorkerRow]) -> list[q.Worker]:
     for row in rows:
         worker = found.get(row.incarnation)
         if worker is None:
-            values: dict[str, Any] = {
-                "id": row.worker,
-                "incarnation": row.incarnation,
-                "pool": row.pool,
-                "handlers": sorted(row.handlers),
-                "lost": row.lost,
-                "registered_at": row.registered_at_ms,
-                "queues": [],
-            }
-            worker = found[row.incarnation] = q.Worker(**values)
+            worker = found[row.incarnation] = _worker_of(row)
         worker.lost = worker.lost or row.lost
-        worker.queues.append(q.WorkerQueue(queue=row.queue, credits=row.credits, held=row.held, lost=row.lost))
+        worker.queues.append(_worker_queue_of(row))
     return list(found.values())
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from jobledger.eventlog.positions import InvalidPositionError, Vector, decode_position
 from jobledger.graphql.scalars import Cursor
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error
-from jobledger.projections.rows import JobCursor
+from jobledger.projections.pages import JobCursor
 
 
 class Cursors:

@@ -7,7 +7,7 @@ from typing import Any
 from jobledger.graphql.types.errors import QueryError
 from jobledger.graphql.types.inputs import JobFilter
 from jobledger.graphql.validation import Refused, check_tags, check_text, check_time, check_uuid, digest, given, refuse
-from jobledger.projections import rows
+from jobledger.projections import pages
 from jobledger.schemas.limits import MAX_KEY_LENGTH, MAX_NAME_LENGTH
 
 MAX_IDS = 1_000
@@ -21,12 +21,12 @@ _TIMES = {
 }
 
 
-def job_filter(wanted: JobFilter | None) -> rows.JobFilter:
+def job_filter(wanted: JobFilter | None) -> pages.JobFilter:
     """The read model's filter; raises QueryError for one that can't hold."""
     if not given(wanted) or wanted is None:
-        return rows.JobFilter()
+        return pages.JobFilter()
     try:
-        return rows.JobFilter(**_checked(wanted))
+        return pages.JobFilter(**_checked(wanted))
     except Refused as refused:
         refused.error.path = ["filter", *refused.error.path]
         raise QueryError(refused.error) from None

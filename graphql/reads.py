@@ -32,8 +32,8 @@ from jobledger.graphql.types.jobs import (
 )
 from jobledger.graphql.types.nodes import Node, PageInfo
 from jobledger.graphql.types.queues import Command, CommandStatus, PartitionLag, Queue, ReadModel, Worker
+from jobledger.projections import pages, rows
 from jobledger.projections import read_model as projections
-from jobledger.projections import rows
 from jobledger.schemas.outcomes import OutcomeStatus
 
 WAIT_SECONDS = 5.0
@@ -119,7 +119,7 @@ class Reads:
         ordering = _OLDEST if oldest else _NEWEST
         start, match = self._page_start(ordering, wanted, first, after)
         await self.wait_for(position)
-        by = rows.JobOrder.OLDEST_FIRST if oldest else rows.JobOrder.NEWEST_FIRST
+        by = pages.JobOrder.OLDEST_FIRST if oldest else pages.JobOrder.NEWEST_FIRST
         async with self._snapshot() as view:
             page = await view.jobs(self._tenant, match, first=first, after=start, order=by)
         return self._connection(ordering, page, view.vector, start is not None)
@@ -142,11 +142,11 @@ class Reads:
 
     def _page_start(
         self, ordering: str, wanted: JobFilter | None, first: int, after: Cursor | None
-    ) -> tuple[rows.JobCursor | None, rows.JobFilter]:
+    ) -> tuple[pages.JobCursor | None, pages.JobFilter]:
         check_first(first)
         return (self.cursors.read_job(ordering, after) if after else None), job_filter(wanted)
 
-    def _connection(self, ordering: str, page: rows.Page[rows.JobRow], seen: Vector, later: bool) -> JobConnection:
+    def _connection(self, ordering: str, page: pages.Page[rows.JobRow], seen: Vector, later: bool) -> JobConnection:
         edges = []
         for row in page.items:
             place = row.ended_cursor if ordering == _DEAD else row.cursor

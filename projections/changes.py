@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobledger.projections.tables import Change, Key
+from jobledger.projections.columns import Change, Key, Table
+from jobledger.projections.tables import ATTEMPTS, JOBS, QUEUES, WORKERS
 
 #: A row of `events` in the order of its columns.
 EventValues = tuple[int, int, str, int, str, int, str, str, bytes]
@@ -13,9 +14,10 @@ EventValues = tuple[int, int, str, int, str, int, str, str, bytes]
 class TableChanges:
     """Changes of the rows of one table, at most one a row; `made` holds the keys of rows that are new."""
 
-    __slots__ = ("made", "rows")
+    __slots__ = ("made", "rows", "table")
 
-    def __init__(self) -> None:
+    def __init__(self, table: Table) -> None:
+        self.table = table
         self.rows: dict[Key, Change] = {}
         self.made: set[Key] = set()
 
@@ -38,14 +40,19 @@ class Changes:
     def __init__(self) -> None:
         self.events: list[EventValues] = []
         self.set_aside: dict[Key, Change] = {}
-        self.jobs = TableChanges()
-        self.attempts = TableChanges()
-        self.queues = TableChanges()
-        self.workers = TableChanges()
+        self.jobs = TableChanges(JOBS)
+        self.attempts = TableChanges(ATTEMPTS)
+        self.queues = TableChanges(QUEUES)
+        self.workers = TableChanges(WORKERS)
         self.workers_removed: set[Key] = set()
         self.waiting: dict[Key, Change] = {}
         #: Tasks handed out or withdrawn whose rows stand in the table, with nothing but their keys known here.
         self.taken: set[Key] = set()
+
+    @property
+    def tables(self) -> tuple[TableChanges, ...]:
+        """The tables that are changed row by row."""
+        return self.jobs, self.attempts, self.queues, self.workers
 
     def enqueue(self, key: Key, row: Change) -> None:
         """A task waits from now on."""

@@ -12,8 +12,9 @@ import psycopg
 from psycopg import sql
 
 from jobledger.eventlog.positions import Vector
+from jobledger.projections.columns import Key, Table
 from jobledger.projections.memory import MemoryTables
-from jobledger.projections.tables import TABLES, Key, Table
+from jobledger.projections.tables import TABLES
 
 KeyedRow = tuple[Key, dict[str, Any]]
 ROWS_PER_FETCH = 2_000

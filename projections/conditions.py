@@ -6,7 +6,7 @@ from typing import Any, LiteralString
 
 from psycopg.types.json import Jsonb
 
-from jobledger.projections.rows import JobFilter
+from jobledger.projections.pages import JobFilter
 
 _ONE_OF: dict[str, LiteralString] = {
     "statuses": "status = ANY(%(statuses)s)",

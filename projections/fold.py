@@ -12,8 +12,8 @@ from jobledger.domain.identity import split_stream
 from jobledger.domain.job import events as je
 from jobledger.domain.queue import events as qe
 from jobledger.domain.tenant.events import TenantCreated, TenantUpdated
-from jobledger.projections.changes import Changes, add, set_opaque
-from jobledger.projections.tables import Change, Key
+from jobledger.projections.changes import Changes, EventValues, add, set_opaque
+from jobledger.projections.columns import Change, Key
 from jobledger.schemas.events import EventRecord, type_name
 
 _encode = msgspec.json.Encoder().encode
@@ -43,18 +43,21 @@ def set_aside(changes: Changes, record: EventRecord, partition: int, raw: bytes,
 
 
 def _keep(changes: Changes, record: EventRecord, partition: int, raw: bytes) -> None:
-    changes.events.append(
-        (
-            partition,
-            record.seq,
-            record.originator_id,
-            record.originator_version,
-            type_name(record.data),
-            record.at_ms,
-            record.command_id,
-            record.actor.kind.value,
-            raw,
-        )
+    changes.events.append(event_values(record, partition, raw))
+
+
+def event_values(record: EventRecord, partition: int, raw: bytes) -> EventValues:
+    """The row of `events` of an event."""
+    return (
+        partition,
+        record.seq,
+        record.originator_id,
+        record.originator_version,
+        type_name(record.data),
+        record.at_ms,
+        record.command_id,
+        record.actor.kind.value,
+        raw,
     )
 
 

@@ -9,22 +9,11 @@ import msgspec
 
 from jobledger.domain.identity import split_stream
 from jobledger.projections.changes import Changes, TableChanges
+from jobledger.projections.columns import Change, Key, Table
 from jobledger.projections.fold import fold, set_aside
 from jobledger.projections.lives import Lives, Standing, standing
 from jobledger.projections.reading import EventReader
-from jobledger.projections.tables import (
-    ATTEMPTS,
-    EVENTS,
-    JOBS,
-    QUEUES,
-    SET_ASIDE,
-    TABLES,
-    WAITING_TASKS,
-    WORKERS,
-    Change,
-    Key,
-    Table,
-)
+from jobledger.projections.tables import EVENTS, SET_ASIDE, TABLES, WAITING_TASKS
 from jobledger.schemas.events import EventRecord
 
 #: Rows of one table by key; each row by column.
@@ -78,8 +67,8 @@ class MemoryTables:
             waiting[key] = _new(WAITING_TASKS, key, change)
         for key in changes.workers_removed:
             self.rows["workers"].pop(key, None)
-        for table, part in table_changes(changes):
-            _apply(table, self.rows[table.name], part)
+        for part in changes.tables:
+            _apply(part, self.rows[part.table.name])
 
     def _standing(self, stream: str) -> Standing | None:
         row = self.rows["jobs"].get(split_stream(stream)[1:])
@@ -92,21 +81,12 @@ class MemoryTables:
             queue["waiting_bytes"] = queue.get("waiting_bytes", 0) - row["bytes"]
 
 
-def table_changes(changes: Changes) -> list[tuple[Table, TableChanges]]:
-    """The tables that are changed row by row."""
-    return [
-        (JOBS, changes.jobs),
-        (ATTEMPTS, changes.attempts),
-        (QUEUES, changes.queues),
-        (WORKERS, changes.workers),
-    ]
-
-
 def _new(table: Table, key: Key, change: Change) -> dict[str, Any]:
     return dict(zip(table.columns, table.new_row(key, change), strict=True))
 
 
-def _apply(table: Table, rows: Rows, part: TableChanges) -> None:
+def _apply(part: TableChanges, rows: Rows) -> None:
+    table = part.table
     for key, change in part.rows.items():
         row = rows.get(key)
         if row is None:

@@ -2,73 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar
 
-import msgspec
-
 from jobledger.domain.identity import job_stream
-from jobledger.domain.values import Opaque, RetryPolicy
+from jobledger.projections.columns import RowStruct, reader, selected
 from jobledger.projections.conditions import conditions
-from jobledger.projections.rows import (
-    AttemptRow,
-    EventRow,
-    JobCursor,
-    JobFilter,
-    JobOrder,
-    JobRow,
-    Overdue,
-    Page,
-    PositionRow,
-    QueueRow,
-    RowStruct,
-    WorkerRow,
-)
+from jobledger.projections.pages import JobCursor, JobFilter, JobOrder, Overdue, Page
+from jobledger.projections.rows import AttemptRow, EventRow, JobRow, PositionRow, QueueRow, WorkerRow
 
 MAX_PAGE = 1_000
 MAX_IDS = 1_000
 #: Rows of attempts that one query gives at most.
 MAX_ATTEMPTS = 10_000
-_USER_TEXT = ("payload", "result", "error", "cancel_reason", "checkpoint")
 
 Params = Mapping[str, Any]
 R = TypeVar("R", bound=RowStruct)
-_decode_retry = msgspec.json.Decoder(RetryPolicy).decode
+
+_JOB = selected(JobRow)
+_JOB_WITHOUT_PAYLOAD = selected(JobRow, without=("payload", "result", "checkpoint"))
+_ATTEMPT = selected(AttemptRow)
+_EVENT = selected(EventRow)
+_QUEUE = selected(QueueRow)
+_WORKER = selected(WorkerRow)
+_POSITION = selected(PositionRow)
+_job, _attempt, _event = reader(JobRow), reader(AttemptRow), reader(EventRow)
+_queue, _worker, _position = reader(QueueRow), reader(WorkerRow), reader(PositionRow)
 
 
-def _columns(row: type[RowStruct], *, without: Sequence[str] = ()) -> LiteralString:
-    names = []
-    for name in row.__struct_fields__:
-        if name in without:
-            names.append(f"NULL AS {name}, NULL AS {name}_encoding")
-        else:
-            names.append(f"{name}, {name}_encoding" if name in _USER_TEXT else name)
-    return ", ".join(names)
-
-
-_JOB = _columns(JobRow)
-_JOB_WITHOUT_PAYLOAD = _columns(JobRow, without=("payload", "result", "checkpoint"))
-_ATTEMPT = _columns(AttemptRow)
-_EVENT = _columns(EventRow)
-_QUEUE = _columns(QueueRow)
-_WORKER = _columns(WorkerRow)
-_POSITION = _columns(PositionRow)
-
-
-def _row(cls: type[R], values: dict[str, Any]) -> R:
-    """A row from a dict; user text from its two columns."""
-    for name in _USER_TEXT:
-        encoding = values.pop(name + "_encoding", None)
-        if encoding is not None:
-            values[name] = Opaque(values[name], encoding)
-    if cls is JobRow:
-        values["retry"] = _decode_retry(values["retry"])
-    return cls(**values)
-
-
-def _page(cls: type[R], found: list[dict[str, Any]], first: int) -> Page[R]:
+def _page(read: Callable[[dict[str, Any]], R], found: list[dict[str, Any]], first: int) -> Page[R]:
     """A page from one row more than it holds."""
-    return Page(items=[_row(cls, values) for values in found[:first]], has_next=len(found) > first)
+    return Page(items=[read(values) for values in found[:first]], has_next=len(found) > first)
 
 
 def _limit(first: int, most: int = MAX_PAGE) -> int:
@@ -102,7 +66,7 @@ class Queries:
             f"SELECT {_JOB} FROM jobs WHERE tenant = %(tenant)s AND id = ANY(%(ids)s)",
             {"tenant": tenant, "ids": _ids(ids)},
         )
-        return {values["id"]: _row(JobRow, values) for values in found}
+        return {values["id"]: _job(values) for values in found}
 
     async def jobs(
         self,
@@ -159,7 +123,7 @@ class Queries:
             f"SELECT {columns} FROM jobs WHERE {condition} ORDER BY {by} LIMIT %(limit)s",
             {**params, "tenant": tenant, "limit": _limit(first)},
         )
-        return _page(JobRow, found, first)
+        return _page(_job, found, first)
 
     async def overdue(self, now_ms: int, tenant: str | None = None, grace_ms: int = 5_000) -> Overdue:
         """Jobs whose due time passed over `grace_ms` ago and that still wait for it; of all tenants if None."""
@@ -168,7 +132,7 @@ class Queries:
             " AND due_at_ms < %(before)s AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)",
             {"before": now_ms - grace_ms, "tenant": tenant},
         )
-        return _row(Overdue, found[0])
+        return Overdue(**found[0])
 
     # -- attempts and events ------------------------------------------------------------------------------------------
 
@@ -185,7 +149,7 @@ class Queries:
         )
         rows: dict[str, list[AttemptRow]] = {job_id: [] for job_id in ids}
         for values in found:
-            rows[values["job_id"]].append(_row(AttemptRow, values))
+            rows[values["job_id"]].append(_attempt(values))
         return rows
 
     async def job_events(self, tenant: str, job_id: str, *, after: int = 0, first: int = 100) -> Page[EventRow]:
@@ -199,7 +163,7 @@ class Queries:
             " ORDER BY version LIMIT %(limit)s",
             {"stream": stream, "after": after, "limit": _limit(first)},
         )
-        return _page(EventRow, found, first)
+        return _page(_event, found, first)
 
     async def events(self, partition: int, *, after: int = 0, first: int = MAX_PAGE) -> Page[EventRow]:
         """The events of a partition, of all tenants, from seq `after` + 1 on."""
@@ -208,7 +172,7 @@ class Queries:
             " ORDER BY seq LIMIT %(limit)s",
             {"partition": partition, "after": after, "limit": _limit(first)},
         )
-        return _page(EventRow, found, first)
+        return _page(_event, found, first)
 
     async def command(self, tenant: str, command_id: str) -> list[EventRow]:
         """The events that came of a user's command; none: it was rejected, changed nothing or is not applied yet."""
@@ -217,7 +181,7 @@ class Queries:
             " AND split_part(stream, ':', 2) = %(tenant)s ORDER BY partition, seq LIMIT %(limit)s",
             {"command": command_id, "tenant": tenant, "limit": MAX_PAGE},
         )
-        return [_row(EventRow, values) for values in found]
+        return [_event(values) for values in found]
 
     # -- queues and workers -------------------------------------------------------------------------------------------
 
@@ -231,7 +195,7 @@ class Queries:
             f"SELECT {_QUEUE} FROM queues WHERE tenant = %(tenant)s AND name = ANY(%(names)s)",
             {"tenant": tenant, "names": _ids(list(names))},
         )
-        return {values["name"]: _row(QueueRow, values) for values in found}
+        return {values["name"]: _queue(values) for values in found}
 
     async def queues(self, tenant: str, *, first: int = 100, after: str | None = None) -> Page[QueueRow]:
         """A page of queues by name."""
@@ -239,7 +203,7 @@ class Queries:
             f"SELECT {_QUEUE} FROM queues WHERE tenant = %(tenant)s AND name > %(after)s ORDER BY name LIMIT %(limit)s",
             {"tenant": tenant, "after": after or "", "limit": _limit(first)},
         )
-        return _page(QueueRow, found, first)
+        return _page(_queue, found, first)
 
     async def workers(
         self, tenant: str, *, queue: str | None = None, first: int = 100, after: tuple[str, str] | None = None
@@ -257,7 +221,7 @@ class Queries:
                 "limit": _limit(first),
             },
         )
-        return _page(WorkerRow, found, first)
+        return _page(_worker, found, first)
 
     # -- positions ----------------------------------------------------------------------------------------------------
 
@@ -269,4 +233,4 @@ class Queries:
     async def positions(self) -> list[PositionRow]:
         """How far each partition is applied."""
         found = await self._fetch(f"SELECT {_POSITION} FROM positions ORDER BY partition", {})
-        return [_row(PositionRow, values) for values in found]
+        return [_position(values) for values in found]

@@ -1,117 +1,66 @@
-"""Rows of the read models as the queries give them. Times are ms since the epoch."""
+"""Rows of the read models: the one list of each table's columns. Times are ms since the epoch.
+
+A new column stands here, in a migration, and in the fold of the events that set it.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Generic, NamedTuple, TypeVar
-
-import msgspec
-
 from jobledger.domain.identity import job_stream
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
+from jobledger.projections.columns import Changing, Counted, Fixed, InKey, Int16, Int32, RowStruct
+from jobledger.projections.pages import JobCursor
 from jobledger.schemas.events import EventMapper, EventRecord
-
-Row = TypeVar("Row")
-
-
-class RowStruct(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all rows."""
-
-
-class JobCursor(NamedTuple):
-    """Where a page of jobs ends: the time it is ordered by, then the id."""
-
-    at_ms: int
-    id: str
-
-
-class JobOrder(StrEnum):
-    """By submission."""
-
-    NEWEST_FIRST = "NEWEST_FIRST"
-    OLDEST_FIRST = "OLDEST_FIRST"
-
-
-class JobFilter(RowStruct, frozen=True, kw_only=True):
-    """Which jobs: all that is given has to hold; of a tuple, one. Ranges: from inclusive, before exclusive."""
-
-    statuses: tuple[str, ...] = ()
-    queues: tuple[str, ...] = ()
-    handlers: tuple[str, ...] = ()
-    priorities: tuple[int, ...] = ()
-    ids: tuple[str, ...] = ()
-    tags: dict[str, str] = {}
-    submitted_from_ms: int | None = None
-    submitted_before_ms: int | None = None
-    due_from_ms: int | None = None
-    due_before_ms: int | None = None
-    ended_from_ms: int | None = None
-    ended_before_ms: int | None = None
-    key_digest: str | None = None
-    worker: str | None = None
-    parent: str | None = None
-    root: str | None = None
-    retry_of: str | None = None
-    schedule: str | None = None
-    workflow: str | None = None
-
-
-class Page(msgspec.Struct, Generic[Row], frozen=True, kw_only=True):
-    """Some rows in order, and whether more follow."""
-
-    items: list[Row]
-    has_next: bool
 
 
 class JobRow(RowStruct, frozen=True, kw_only=True):
     """A job. `attempt` 0: it was never ready yet."""
 
-    tenant: str
-    id: str
-    handler: str
-    queue: str
-    priority: int
-    status: str
-    attempt: int
-    assignment: int
-    retry: RetryPolicy
-    timeout_seconds: float | None
-    submitted_at_ms: int
-    due_at_ms: int
-    ready_at_ms: int | None
-    started_at_ms: int | None
-    ended_at_ms: int | None
-    retry_at_ms: int | None
-    cancel_requested_at_ms: int | None
-    worker: str | None
-    payload: Opaque | None
-    result: Opaque | None
-    error_type: str | None
-    error: Opaque | None
-    cancel_reason: Opaque | None
-    checkpoint: Opaque | None
-    checkpoint_at_ms: int | None
-    dead_letter_cause: str | None
-    run: int
-    tags: dict[str, str]
-    parent: str | None
-    root: str | None
-    retry_of: str | None
-    schedule: str | None
-    fire_at_ms: int | None
-    workflow: str | None
-    workflow_version: int | None
-    key_digest: str | None
-    request_digest: str | None
-    command_id: str
-    actor_kind: str
-    actor_id: str
-    correlation_id: str | None
-    traceparent: str | None
-    version: int
-    partition: int
-    seq: int
-    updated_at_ms: int
+    tenant: InKey[str]
+    id: InKey[str]
+    handler: Fixed[str]
+    queue: Fixed[str]
+    priority: Fixed[Int16]
+    retry: Fixed[RetryPolicy]
+    timeout_seconds: Fixed[float | None]
+    submitted_at_ms: Fixed[int]
+    due_at_ms: Fixed[int]
+    payload: Fixed[Opaque | None]
+    tags: Fixed[dict[str, str]]
+    parent: Fixed[str | None]
+    root: Fixed[str | None]
+    retry_of: Fixed[str | None]
+    schedule: Fixed[str | None]
+    fire_at_ms: Fixed[int | None]
+    workflow: Fixed[str | None]
+    workflow_version: Fixed[Int32 | None]
+    key_digest: Fixed[str | None]
+    request_digest: Fixed[str | None]
+    command_id: Fixed[str]
+    actor_kind: Fixed[str]
+    actor_id: Fixed[str]
+    correlation_id: Fixed[str | None]
+    traceparent: Fixed[str | None]
+    partition: Fixed[Int32]
+    status: Changing[str]
+    attempt: Changing[Int32] = 0
+    assignment: Changing[Int32] = 0
+    ready_at_ms: Changing[int | None]
+    started_at_ms: Changing[int | None]
+    ended_at_ms: Changing[int | None]
+    retry_at_ms: Changing[int | None]
+    cancel_requested_at_ms: Changing[int | None]
+    worker: Changing[str | None]
+    result: Changing[Opaque | None]
+    error_type: Changing[str | None]
+    error: Changing[Opaque | None]
+    cancel_reason: Changing[Opaque | None]
+    checkpoint: Changing[Opaque | None]
+    checkpoint_at_ms: Changing[int | None]
+    dead_letter_cause: Changing[str | None]
+    run: Changing[Int32] = 1
+    version: Changing[int]
+    seq: Changing[int]
+    updated_at_ms: Changing[int]
 
     @property
     def max_attempts(self) -> int:
@@ -151,24 +100,80 @@ class JobRow(RowStruct, frozen=True, kw_only=True):
 class AttemptRow(RowStruct, frozen=True, kw_only=True):
     """One assignment of a job's task. `outcome` None: open; else SUCCEEDED FAILED TIMEOUT LOST RETURNED CANCELLED."""
 
-    tenant: str
-    job_id: str
-    task: str
-    assignment: int
-    execution_id: str
-    attempt: int
-    cause: str
-    ready_at_ms: int
-    worker: str | None
-    incarnation: str | None
-    assigned_at_ms: int | None
-    started_at_ms: int | None
-    ended_at_ms: int | None
-    outcome: str | None
-    error_type: str | None
-    error: Opaque | None
-    reason: str | None
-    retry_at_ms: int | None
+    tenant: InKey[str]
+    job_id: InKey[str]
+    task: InKey[str]
+    assignment: InKey[Int32]
+    execution_id: Fixed[str]
+    attempt: Fixed[Int32]
+    cause: Fixed[str]
+    ready_at_ms: Fixed[int]
+    worker: Changing[str | None]
+    incarnation: Changing[str | None]
+    assigned_at_ms: Changing[int | None]
+    started_at_ms: Changing[int | None]
+    ended_at_ms: Changing[int | None]
+    outcome: Changing[str | None]
+    error_type: Changing[str | None]
+    error: Changing[Opaque | None]
+    reason: Changing[str | None]
+    retry_at_ms: Changing[int | None]
+
+
+class QueueRow(RowStruct, frozen=True, kw_only=True):
+    """A queue: settings, what was counted since it exists, and what waits or is held now."""
+
+    tenant: InKey[str]
+    name: InKey[str]
+    created_at_ms: Fixed[int]
+    partition: Fixed[Int32]
+    description: Changing[str]
+    max_waiting_bytes: Changing[int]
+    updated_at_ms: Changing[int]
+    version: Changing[int]
+    seq: Changing[int]
+    enqueued: Counted[int] = 0
+    assigned: Counted[int] = 0
+    released: Counted[int] = 0
+    withdrawn: Counted[int] = 0
+    waiting: Counted[int] = 0
+    waiting_bytes: Counted[int] = 0
+    held: Counted[int] = 0
+
+
+class WaitingTaskRow(RowStruct, frozen=True, kw_only=True):
+    """A task that waits in its queue; the row goes when it is handed out or withdrawn."""
+
+    tenant: InKey[str]
+    queue: InKey[str]
+    job: InKey[str]
+    task: InKey[str]
+    assignment: Fixed[Int32]
+    priority: Fixed[Int16]
+    handler: Fixed[str]
+    bytes: Fixed[int]
+    ready_at_ms: Fixed[int]
+
+
+class WorkerRow(RowStruct, frozen=True, kw_only=True):
+    """A worker incarnation as one queue knows it."""
+
+    tenant: InKey[str]
+    queue: InKey[str]
+    incarnation: InKey[str]
+    registered_at_ms: Fixed[int]
+    worker: Changing[str]
+    pool: Changing[str]
+    credits: Changing[Int32]
+    handlers: Changing[list[str]]
+    lost: Changing[bool]
+    lost_at_ms: Changing[int | None]
+    held: Counted[int] = 0
+
+    @property
+    def cursor(self) -> tuple[str, str]:
+        """The worker's place in `workers`."""
+        return self.incarnation, self.queue
 
 
 _mapper = EventMapper()
@@ -177,61 +182,31 @@ _mapper = EventMapper()
 class EventRow(RowStruct, frozen=True, kw_only=True):
     """An event as it stands in the log; `data` is the record's value, JSON text."""
 
-    partition: int
-    seq: int
-    stream: str
-    version: int
-    type: str
-    at_ms: int
-    command_id: str
-    actor_kind: str
-    data: str
+    partition: InKey[Int32]
+    seq: InKey[int]
+    stream: Fixed[str]
+    version: Fixed[int]
+    type: Fixed[str]
+    at_ms: Fixed[int]
+    command_id: Fixed[str]
+    actor_kind: Fixed[str]
+    data: Fixed[str]
 
     def record(self) -> EventRecord:
         """The event, typed. Raises UnknownEventTypeError when a later release wrote it."""
         return _mapper.read(self.type, self.data.encode())
 
 
-class QueueRow(RowStruct, frozen=True, kw_only=True):
-    """A queue: settings, what was counted since it exists, and what waits or is held now."""
+class SetAsideRow(RowStruct, frozen=True, kw_only=True):
+    """An event that changes no row, since the stream of a job that had ended began again."""
 
-    tenant: str
-    name: str
-    description: str
-    max_waiting_bytes: int
-    created_at_ms: int
-    updated_at_ms: int
-    enqueued: int
-    assigned: int
-    released: int
-    withdrawn: int
-    waiting: int
-    waiting_bytes: int
-    held: int
-    version: int
-    partition: int
-    seq: int
-
-
-class WorkerRow(RowStruct, frozen=True, kw_only=True):
-    """A worker incarnation as one queue knows it."""
-
-    tenant: str
-    queue: str
-    worker: str
-    incarnation: str
-    pool: str
-    credits: int
-    held: int
-    handlers: list[str]
-    lost: bool
-    registered_at_ms: int
-    lost_at_ms: int | None
-
-    @property
-    def cursor(self) -> tuple[str, str]:
-        """The worker's place in `workers`."""
-        return self.incarnation, self.queue
+    partition: InKey[Int32]
+    seq: InKey[int]
+    stream: Fixed[str]
+    version: Fixed[int]
+    type: Fixed[str]
+    at_ms: Fixed[int]
+    reason: Fixed[str]
 
 
 class PositionRow(RowStruct, frozen=True, kw_only=True):
@@ -242,10 +217,3 @@ class PositionRow(RowStruct, frozen=True, kw_only=True):
     next_offset: int
     last_event_at_ms: int
     updated_at_ms: int
-
-
-class Overdue(RowStruct, frozen=True, kw_only=True):
-    """Jobs that are past their due time and not ready yet."""
-
-    count: int
-    oldest_due_at_ms: int | None

@@ -13,25 +13,11 @@ import psycopg
 from psycopg import sql
 
 from jobledger.domain.identity import job_stream
-from jobledger.projections.changes import Changes, TableChanges
+from jobledger.projections.changes import Changes, EventValues, TableChanges
+from jobledger.projections.columns import Key, Table
 from jobledger.projections.lives import Standing, standing
-from jobledger.projections.memory import table_changes
-from jobledger.projections.tables import (
-    ATTEMPTS,
-    EVENTS,
-    JOBS,
-    SET_ASIDE,
-    TABLES,
-    WAITING_TASKS,
-    WORKERS,
-    Key,
-    Table,
-    bits,
-    copy_sql,
-    delete_sql,
-    insert_missing_sql,
-    update_sql,
-)
+from jobledger.projections.statements import bits, copy_sql, delete_sql, insert_missing_sql, update_sql
+from jobledger.projections.tables import ATTEMPTS, EVENTS, JOBS, SET_ASIDE, TABLES, WAITING_TASKS, WORKERS
 
 CONNECT_SECONDS = 5
 _encode = msgspec.json.Encoder().encode
@@ -195,8 +181,8 @@ class Writer:
             self._write_waiting(changes)
             if changes.workers_removed:
                 self._run(_DELETE_WORKERS, [_keys(WORKERS, changes.workers_removed)])
-            for table, part in table_changes(changes):
-                self._write_table(table, part)
+            for part in changes.tables:
+                self._write_table(part)
 
     def _write_waiting(self, changes: Changes) -> None:
         if changes.taken:
@@ -209,14 +195,15 @@ class Writer:
         if changes.waiting:
             self._copy(WAITING_TASKS, _lines(WAITING_TASKS, changes.waiting.items()))
 
-    def _write_table(self, table: Table, part: TableChanges) -> None:
+    def _write_table(self, part: TableChanges) -> None:
+        table = part.table
         if table is WORKERS:
             self._write_workers(part)
             return
         if part.made:
             self._copy(table, _lines(table, ((key, part.rows[key]) for key in part.made)))
         changed = [key for key in part.rows if key not in part.made]
-        if changed and self._update(table, part, changed) != len(changed):
+        if changed and self._update(part, changed) != len(changed):
             error = SecondLifeError if table is JOBS else FoldError
             raise error(f"A row of '{table.name}' that an event changes does not exist, among {changed[:3]} ….")
 
@@ -224,12 +211,13 @@ class Writer:
         """A registration may be the first of its incarnation or a change; the table knows."""
         if not part.rows:
             return
-        self._update(WORKERS, part, list(part.rows))
+        self._update(part, list(part.rows))
         if part.made:
             rows = [dict(zip(WORKERS.columns, WORKERS.new_row(k, part.rows[k]), strict=True)) for k in part.made]
             self._run(_INSERT_WORKERS, [_encode(rows).decode()])
 
-    def _update(self, table: Table, part: TableChanges, keys: list[Key]) -> int:
+    def _update(self, part: TableChanges, keys: list[Key]) -> int:
+        table = part.table
         places = _BITS[table.name]
         rows = []
         for key in keys:
@@ -283,7 +271,7 @@ def _lines(table: Table, rows: Iterable[tuple[Key, dict[str, Any]]]) -> bytes:
     return "".join("\t".join(map(_field, table.new_row(key, change))) + "\n" for key, change in rows).encode()
 
 
-def _event_line(values: tuple[int, int, str, int, str, int, str, str, bytes]) -> bytes:
+def _event_line(values: EventValues) -> bytes:
     partition, seq, stream, version, type_name, at_ms, command_id, actor_kind, raw = values
     data = raw.replace(b"\\", b"\\\\")
     if b"\n" in data or b"\t" in data or b"\r" in data:

@@ -9,13 +9,14 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from jobledger.domain.identity import job_stream, partition_of, queue_stream, split_stream
-from jobledger.projections.fold import attempt_key
+from jobledger.domain.identity import partition_of, split_stream
+from jobledger.projections.columns import Key, Table
+from jobledger.projections.fold import attempt_key, event_values
 from jobledger.projections.lives import ends_job
 from jobledger.projections.memory import MemoryTables
-from jobledger.projections.tables import ATTEMPTS, EVENTS, JOBS, QUEUES, WAITING_TASKS, WORKERS, Key, Table
+from jobledger.projections.tables import ATTEMPTS, CURRENT, EVENTS, JOBS
 from jobledger.replay.report import Report, VerifyError
-from jobledger.schemas.events import EventRecord, type_name
+from jobledger.schemas.events import EventRecord
 
 #: Events folded, and rows looked up, at a time.
 CHUNK = 2_000
@@ -110,7 +111,7 @@ class ReadModelFold:
         self._row = next(self._rows, None)
         self._aside = models.set_aside(partition)
         #: Rows that are expected in the end, by table.
-        self.counts = dict.fromkeys((t.name for t in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)), 0)
+        self.counts = dict.fromkeys((table.name for table in CURRENT), 0)
 
     def fold(self, record: EventRecord, raw: bytes) -> None:
         """Take in the next event."""
@@ -122,17 +123,8 @@ class ReadModelFold:
 
     def _compare_event(self, record: EventRecord, raw: bytes) -> None:
         self._report.rows += 1
-        expected = (
-            self._partition,
-            record.seq,
-            record.originator_id,
-            record.originator_version,
-            type_name(record.data),
-            record.at_ms,
-            record.command_id,
-            record.actor.kind.value,
-            raw.decode(errors="replace"),
-        )
+        *head, value = event_values(record, self._partition, raw)
+        expected = (*head, value.decode(errors="replace"))
         where = f"{self._where}, events"
         while self._row is not None and self._row[1] < record.seq:
             self._report.add(where, f"seq {self._row[1]}", None, self._row)
@@ -186,17 +178,16 @@ class ReadModelFold:
             self._fold_chunk()
         if self._row is not None:
             self._report.add(f"{self._where}, events", f"seq {self._row[1]} and on", None, self._row)
-        for table in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS):
+        for table in CURRENT:
             self._compare(table, list(self._tables.rows[table.name]))
 
 
 def compare_counts(models: ReadModels, partitions: int, expected: dict[str, dict[int, int]], report: Report) -> None:
     """Whether there are rows that no event explains: `expected` holds the number of rows by table and partition."""
-    for table in (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS):
+    for table in CURRENT:
         found = dict.fromkeys(range(partitions), 0)
         for tenant, name, *_ in models.keys(table):
-            stream = job_stream(tenant, name) if table in (JOBS, ATTEMPTS) else queue_stream(tenant, name)
-            found[partition_of(stream, partitions)] += 1
+            found[partition_of(f"{table.of}:{tenant}:{name}", partitions)] += 1
         for partition, count in found.items():
             where = f"partition {partition}, read model, {table.name}"
             report.compare(where, "number of rows", expected[table.name].get(partition, 0), count)

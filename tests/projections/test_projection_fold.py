@@ -19,7 +19,7 @@ from jobledger.projections.fold import APPLY, fold
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.migrate import migrate
 from jobledger.projections.reading import EventReader
-from jobledger.projections.tables import TABLES
+from jobledger.projections.tables import TABLES, WAITING_TASKS
 from jobledger.projections.writer import Advance, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder
 
@@ -35,6 +35,18 @@ def test_the_history_of_these_tests_holds_almost_every_type_of_event(history: An
     """Otherwise the comparisons would prove little."""
     seen = {type(record.data) for log in history.logs.values() for record in log}
     assert {cls.__name__ for cls in set(APPLY) - seen} <= {"TenantCreated", "TenantUpdated", "WorkerRemoved"}
+
+
+def test_every_column_is_set_by_some_event_and_no_other_is(history: Any) -> None:
+    """A column without its line in the fold, or a line that names no column, shows here."""
+    changes = Changes()
+    for partition, log in history.logs.items():
+        for record in log:
+            fold(changes, record, partition, b"")
+    for part in changes.tables:
+        named = {name for change in part.rows.values() for name in change}
+        assert named == {name for name in part.table.columns if name not in part.table.key}, part.table.name
+    assert all(set(change) == set(WAITING_TASKS.fixed) for change in changes.waiting.values())
 
 
 def test_jobs_in_memory_are_as_the_domain_has_them(history: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from jobledger.projections.columns import columns
 from jobledger.projections.migrate import MigrationError, migrate, migrations
 from jobledger.projections.tables import TABLES
 
@@ -48,8 +49,16 @@ def test_the_column_tables_are_those_of_the_schema(postgres_dsn: str) -> None:
     with psycopg.connect(postgres_dsn) as connection:
         for table in TABLES:
             found = connection.execute(
-                "SELECT column_name, data_type FROM information_schema.columns"
+                "SELECT column_name, data_type, is_nullable FROM information_schema.columns"
                 " WHERE table_schema = 'jobledger' AND table_name = %s",
                 [table.name],
             ).fetchall()
-            assert dict(found) == table.types, table.name
+            assert {name: kind for name, kind, _ in found} == table.types, table.name
+            optional = {name for one in columns(table.row) if one.optional for name in one.stored}
+            assert {name for name, _, nullable in found if nullable == "YES"} <= optional, table.name
+            key = connection.execute(
+                "SELECT column_name FROM information_schema.key_column_usage"
+                " WHERE table_schema = 'jobledger' AND table_name = %s ORDER BY ordinal_position",
+                [table.name],
+            ).fetchall()
+            assert [name for (name,) in key] == list(table.key), table.name
