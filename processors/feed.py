@@ -15,6 +15,7 @@ from typing import Any
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.threads import WorkerThread
@@ -112,6 +113,15 @@ class _App(faust.App):
         """Nothing to create."""
 
 
+class _NoTables(TableManager):
+    """Faust waits a second at each start for tables to be declared; there are none."""
+
+    async def on_start(self) -> None:
+        """What Faust does after that second."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
 class CommandFeed:
     """Runs the Faust app inside this process's loop; start/stop contract of a service."""
 
@@ -149,6 +159,7 @@ class CommandFeed:
             key_serializer="raw",
             value_serializer="raw",
             store="memory://",
+            TableManager=_NoTables,
             web_enabled=False,
             stream_wait_empty=False,
             stream_buffer_maxsize=1024,
