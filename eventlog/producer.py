@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -14,6 +12,7 @@ from jobledger.domain.identity import partition_of
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
+from jobledger.telemetry.service import ThreadService
 
 MAX_WAITING_COMMANDS = 50_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -25,7 +24,7 @@ class BackpressureError(RuntimeError):
     """Too much waits for the broker already; nothing of this was sent."""
 
 
-class RecordProducer:
+class RecordProducer(ThreadService):
     """An idempotent producer whose deliveries are futures of the running loop.
 
     A record is never given up by a time-out: a future that is not done says that the outcome is unknown.
@@ -34,28 +33,21 @@ class RecordProducer:
     """
 
     def __init__(self, config: ClientConfig) -> None:
+        super().__init__()
         #: None once it has stopped: the threads and connections of the client go at once, whoever still knows this.
         self._producer: Producer | None = Producer(config)
-        self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._ended: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Begin to serve deliveries."""
         self._loop = asyncio.get_running_loop()
-        self._ended = self._loop.create_future()
-        self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
-        self._thread.start()
+        self._begin(self._serve, "producer")
 
     async def stop(self) -> None:
-        """Wait up to 5 s for what is under way, then stop; may be called twice."""
-        if self._thread is None:
-            return
-        await asyncio.to_thread(self.flush, FLUSH_SECONDS)
-        self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
-        self._thread = None
+        """Wait up to 5 s for what is under way, then stop."""
+        if self._thread is not None:
+            await asyncio.to_thread(self.flush, FLUSH_SECONDS)
+        await super().stop()
         await asyncio.to_thread(self._let_go)
 
     def _let_go(self) -> None:
@@ -66,15 +58,10 @@ class RecordProducer:
         producer = self._producer
         return 0 if producer is None else producer.flush(seconds)
 
-    async def wait(self) -> None:
-        """Return when stopped; raise what makes the producer of no use."""
-        assert self._ended is not None, "start() first"
-        await asyncio.shield(self._ended)
-
     @property
     def usable(self) -> bool:
         """Whether records can still be sent and their deliveries learnt of."""
-        return self._ended is not None and not self._ended.done()
+        return self._stands
 
     def send(self, topic: str, partition: int, value: bytes, key: bytes | None = None) -> asyncio.Future[int]:
         """Produce a record; the future gives its offset, or raises KafkaException when it can't be delivered.
@@ -118,25 +105,8 @@ class RecordProducer:
             raise
 
     def _serve(self) -> None:
-        failure: BaseException | None = None
-        try:
-            assert self._producer is not None, "it is let go of after this thread"
-            while not self._stopping.is_set():
-                self._producer.poll(POLL_SECONDS)
-        except BaseException as error:  # noqa: BLE001 - the thread's end is told to the loop, whatever it was
-            failure = error
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-            self._loop.call_soon_threadsafe(self._end, failure)
-
-    def _end(self, failure: BaseException | None) -> None:
-        if self._ended is None or self._ended.done():
-            return
-        if failure is None:
-            self._ended.set_result(None)
-        else:
-            self._ended.set_exception(failure)
-            self._ended.exception()  # whoever does not wait for it is not told twice
+        while (producer := self._producer) is not None and not self._stopping.is_set():
+            producer.poll(POLL_SECONDS)
 
 
 def _settle(future: asyncio.Future[int], error: KafkaError | None, offset: int | None) -> None:

@@ -18,6 +18,7 @@ from jobledger.projections.rows import QueueRow
 from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import EventRecord
 from jobledger.schemas.outcomes import Outcome
+from jobledger.telemetry.service import StandingService
 
 #: For this long what an owner has said of its queue is good enough.
 FRESH_SECONDS = 1.0
@@ -68,11 +69,12 @@ class KnownQueue:
         self.let_in_bytes += size
 
 
-class QueueDirectory:
+class QueueDirectory(StandingService):
     """Names by tenant. The aggregate decides; this is a courtesy at the edge.
 
     A queue that is known is told at once; how full it is, is looked up meanwhile for those who come next. Only a
     name that nobody has named before is waited for: a moment for the read model, then for the queue's owner.
+    Queues come with the tail of the events, and when they are asked for.
     """
 
     def __init__(self, read: Read, ask: Ask, new_id: Callable[[], str], monotonic: Callable[[], float]) -> None:
@@ -85,14 +87,12 @@ class QueueDirectory:
         self._read_again_at = -1_000.0
         self._looking: dict[_Name, asyncio.Task[KnownQueue | None]] = {}
 
-    async def start(self) -> None:
-        """Nothing to start: queues come with the tail of the events, and when they are asked for."""
-
     async def stop(self) -> None:
-        """End what is being looked up; may be called twice."""
+        """End what is being looked up."""
         for task in [*self._looking.values()]:
             task.cancel()
         await asyncio.gather(*self._looking.values(), return_exceptions=True)
+        await super().stop()
 
     def saw(self, record: EventRecord) -> None:
         """Take in an event of a queue from the tail."""

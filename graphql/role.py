@@ -22,7 +22,8 @@ from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
-from jobledger.telemetry.service import Service, run_until_signalled
+from jobledger.telemetry.service import Service
+from jobledger.telemetry.supervision import run_until_signalled
 from jobledger.telemetry.traces import Tracing
 
 DEFAULT_INSTANCE = "api-1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.eventlog.reader import LogReader
 from jobledger.processors.core.ports import Clock
 from jobledger.schemas.worker import decode_heartbeat, encode_heartbeat
+from jobledger.telemetry.service import CompoundService
 
 PROBE_SECONDS = 0.5
 #: While Kafka is away, more of them would only wait in line.
@@ -30,13 +30,14 @@ Announce = Callable[[], tuple[list[int], list[int]]]
 Heard = Callable[[str, list[int] | None, list[int] | None], None]
 
 
-class HeartbeatBook:
+class HeartbeatBook(CompoundService):
     """When each worker incarnation was last heard of.
 
     Lease time counts only while heartbeats are being read: every half second the book writes a probe to the
     same partition; when it comes back, everything that workers had sent before it has been read. A stalled
     scheduler, a slow reader or a broker that is away thus stop the time of the leases instead of ending them.
-    A probe also tells the other schedulers which partitions its sender serves and holds.
+    A probe also tells the other schedulers which partitions its sender serves and holds. Without the reader or the
+    probes no lease would ever end: what ends one of them ends the book.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class HeartbeatBook:
         announce: Announce = lambda: ([], []),
         heard: Heard = lambda *_: None,
     ) -> None:
+        super().__init__()
         self._producer = producer
         self._topic = topic
         self._nonce = nonce
@@ -62,10 +64,8 @@ class HeartbeatBook:
         self._probes: OrderedDict[int, float] = OrderedDict()
         self._probe_number = 0
         self._seen_until = 0.0
-        self._task: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
         self._on_their_way = 0
-        self._failed: asyncio.Future[None]
 
     @property
     def seen_until(self) -> float:
@@ -78,28 +78,10 @@ class HeartbeatBook:
 
     async def start(self) -> None:
         """Begin to read and to probe; returns when the first probe has come back."""
-        self._failed = asyncio.get_running_loop().create_future()
-        await self._reader.start()
-        self._task = asyncio.create_task(self._probe(), name="heartbeat-probe")
+        self._stand()
+        await self._begin_member(self._reader)
+        self._follow(self._probe(), "heartbeat-probe")
         await self._first.wait()
-
-    async def stop(self) -> None:
-        """Stop; may be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        await self._reader.stop()
-
-    async def wait(self) -> None:
-        """Return when stopped; raise what ended the reader or the probes: without them no lease would ever end."""
-        reading = asyncio.ensure_future(self._reader.wait())
-        try:
-            await asyncio.wait([reading, self._failed], return_when=asyncio.FIRST_COMPLETED)
-            (self._failed if self._failed.done() else reading).result()
-        finally:
-            reading.cancel()
 
     async def _probe(self) -> None:
         while True:
@@ -123,7 +105,7 @@ class HeartbeatBook:
         except BackpressureError:
             return
         except KafkaException as error:
-            self._fail(error)
+            self._end(error)
             return
         self._on_their_way += 1
         sent.add_done_callback(self._sent)
@@ -132,11 +114,7 @@ class HeartbeatBook:
         self._on_their_way -= 1
         error = None if done.cancelled() else done.exception()
         if isinstance(error, KafkaException) and error.args[0].fatal():
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        if not self._failed.done():
-            self._failed.set_exception(error)
+            self._end(error)
 
     async def _read(self, batch: list[Message]) -> None:
         now = self._clock.monotonic()

@@ -37,7 +37,8 @@ from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
-from jobledger.telemetry.service import Service, run_until_signalled
+from jobledger.telemetry.service import Service, StandingService
+from jobledger.telemetry.supervision import run_until_signalled
 
 MAX_COMMITS_IN_FLIGHT = 8
 THREADS = 64
@@ -50,7 +51,7 @@ GC_THRESHOLDS = (50_000, 20, 50)
 log = get_logger()
 
 
-class FirstTurn:
+class FirstTurn(StandingService):
     """Last part to start: the process is ready when the group has settled and its partitions are served."""
 
     def __init__(self, owners: OwnerSet) -> None:
@@ -58,10 +59,8 @@ class FirstTurn:
 
     async def start(self) -> None:
         """Wait for the first assignment and its recoveries."""
+        self._stand()
         await self._owners.settle()
-
-    async def stop(self) -> None:
-        """Nothing to stop."""
 
 
 class Scheduler:

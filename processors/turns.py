@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.service import StandingService
 
 #: What one turn may take: heartbeats, probes and every other partition wait for it.
 MAX_TURN_SECONDS = 0.050
@@ -24,7 +25,7 @@ class LongTurn(NamedTuple):
     seconds: float
 
 
-class TurnWatch:
+class TurnWatch(StandingService):
     """Times every turn between `start` and `stop`, on all loops of the process; for dev and tests.
 
     By default it counts the processor time of the turn, so that a busy machine makes no turn long.
@@ -49,11 +50,13 @@ class TurnWatch:
 
     async def start(self) -> None:
         """Begin to watch."""
+        self._stand()
         self.__enter__()
 
     async def stop(self) -> None:
-        """Let go; may be called twice."""
+        """Let go."""
         self.__exit__()
+        await super().stop()
 
     def __enter__(self) -> TurnWatch:
         original = asyncio.Handle._run

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
 import time
 from dataclasses import dataclass, field
 
@@ -19,6 +17,7 @@ from jobledger.projections.writer import DeposedError, Position, Writer, connect
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.service import ThreadService
 
 log = get_logger()
 
@@ -55,7 +54,7 @@ class ProjectorConfig:
         return f"{self.cell}-projector"
 
 
-class Projector:
+class Projector(ThreadService):
     """Reads its share of the partitions in a thread of its own and writes batch after batch.
 
     Positions stand in Postgres, in the same transaction as the rows; those committed to Kafka are for lag
@@ -66,13 +65,11 @@ class Projector:
     name = "projector"
 
     def __init__(self, config: ProjectorConfig, metrics: Metrics) -> None:
+        super().__init__()
         self._config = config
         self._metrics = metrics
         self._topic = topic_name(config.cell, Topic.EVENTS)
         self._reader = EventReader()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._ended: asyncio.Future[None] | None = None
         self._consumer: Consumer | None = None
         self._writer: Writer | None = None
         self._at: dict[int, Position] = {}
@@ -88,23 +85,7 @@ class Projector:
 
     async def start(self) -> None:
         """Join the group; the tables have to be there (`migrate`)."""
-        self._ended = asyncio.get_running_loop().create_future()
-        self._thread = threading.Thread(
-            target=self._run, args=(asyncio.get_running_loop(),), name="projector", daemon=True
-        )
-        self._thread.start()
-
-    async def stop(self) -> None:
-        """Finish the batch under way and leave the group; may be called twice."""
-        self._stopping.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
-
-    async def wait(self) -> None:
-        """Return after `stop`; raise what ended the projector otherwise."""
-        assert self._ended is not None, "start() first"
-        await asyncio.shield(self._ended)
+        self._begin(self._run, "projector")
 
     @property
     def positions(self) -> dict[int, int]:
@@ -128,22 +109,18 @@ class Projector:
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        failure: BaseException | None = None
+    def _run(self) -> None:
+        """Finishes the batch under way and leaves the group when it is to stop."""
         try:
             self._project()
         except _StoppedError:
             pass
-        except BaseException as error:  # noqa: BLE001 - the thread's end is reported to the loop, whatever it was
-            failure = error
         finally:
             with contextlib.suppress(KafkaException, RuntimeError):
                 if self._consumer is not None:
                     self._leave(self._consumer)
             if self._writer is not None:
                 self._writer.close()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
-                loop.call_soon_threadsafe(self._settle, failure)
 
     def _leave(self, consumer: Consumer) -> None:
         """Leave the group. Closing alone would keep a static member's partitions until its session ends."""
@@ -153,14 +130,6 @@ class Projector:
             consumer.poll(0.02)
         consumer.poll(0.05)  # the request to leave goes out
         consumer.close()
-
-    def _settle(self, failure: BaseException | None) -> None:
-        if self._ended is None or self._ended.done():
-            return
-        if failure is None:
-            self._ended.set_result(None)
-        else:
-            self._ended.set_exception(failure)
 
     def _project(self) -> None:
         self._writer = self._connect()

@@ -21,6 +21,7 @@ from jobledger.eventlog.positions import Vector, reached
 from jobledger.projections.queries import Params, Queries
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.service import StandingService
 
 log = get_logger()
 
@@ -59,7 +60,7 @@ class Connection(psycopg.AsyncConnection[DictRow]):
             same.shutdown(socket.SHUT_RDWR)
 
 
-class ReadModel(Queries):
+class ReadModel(StandingService, Queries):
     """The queries, each over a connection of a pool.
 
     Every method raises ReadModelUnavailableError when Postgres can't be reached in 2 s, has no such schema, or
@@ -99,15 +100,17 @@ class ReadModel(Queries):
 
     async def start(self) -> None:
         """Open the pool; connections are made in the background, so Postgres may be away."""
+        self._stand()
         await self._pool.open()
 
     async def stop(self) -> None:
-        """Close the pool; may be called twice."""
+        """Close the pool."""
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
             self._poller = None
         await self._pool.close()
+        await super().stop()
 
     async def ping(self) -> dict[str, object]:
         """For the health page: the last migration of the schema."""

@@ -27,7 +27,7 @@ from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import Level, configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
-from jobledger.telemetry.service import run_until_signalled
+from jobledger.telemetry.supervision import run_until_signalled
 
 log = get_logger()
 

@@ -94,6 +94,7 @@ class HttpServer(TaskService):
 
     async def start(self) -> None:
         """Listen; raises ListenError when the address is taken or not ours. `port` is the real one from then on."""
+        self._check_new()
         listener = listen(self._host, self.port, self._setting)
         self.port = listener.getsockname()[1]
         warn_if_exposed(self._host, self.port)

@@ -1,68 +1,48 @@
-"""The contract of the long-running parts of a process, and the loop that runs them until a signal or a failure."""
+"""The contract of everything that runs for long, and bases for what ends by a task, by a thread, or when it is told."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import signal
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, runtime_checkable
-
-from jobledger.telemetry.ending import current_deadline
-from jobledger.telemetry.logs import get_logger
-
-STOP_TIMEOUT = 10.0
-"""Seconds that the parts together have to stop, unless a role says otherwise."""
-CANCEL_SECONDS = 1.0
-"""Seconds that something has to end once it was cancelled; then it is left to itself."""
-
-log = get_logger()
-
-
-class Service(Protocol):
-    """A part of a process. `start` returns when it works; `stop` may be called again, and after a failed start."""
-
-    async def start(self) -> None:
-        """Start; raises if the part can't work."""
-        ...
-
-    async def stop(self) -> None:
-        """Finish what is begun and stop."""
-        ...
 
 
 @runtime_checkable
-class SupervisedService(Service, Protocol):
-    """A part that can fail while it runs."""
+class Service(Protocol):
+    """Something that runs for long: a part of a process, or of another part.
+
+    `start`, `wait` and `stop` are called by whoever owns it, in one event loop: `start` once, `wait` by any number at
+    the same time, `stop` as often as they like.
+    """
+
+    async def start(self) -> None:
+        """Return when it works. Raises what keeps it from working; `stop` is called after that too.
+
+        It may be cancelled, then `stop` follows. A second call is an error.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is begun, end, and let go of everything; idempotent, and without effect before `start`.
+
+        It says nothing of how the work went: `wait` does.
+        """
+        ...
 
     async def wait(self) -> None:
-        """Raise when the part has failed; return when it has ended. Ends by itself after `stop`; may be cancelled."""
+        """Return once it has stopped; raise what ended it otherwise, however often it is asked, also after `stop`.
+
+        One that returns without having been stopped has ended by itself. Before `start` it returns at once. May be
+        cancelled, which ends the waiting alone.
+        """
         ...
 
 
-class TaskService:
-    """A `SupervisedService` whose work is one task that goes on until it is stopped."""
-
-    _task: asyncio.Task[None] | None = None
-
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """For `start`: the task."""
-        self._task = asyncio.create_task(work, name=name)
-        return self._task
-
-    async def stop(self) -> None:
-        """End the task, whatever has become of it: `wait` tells that. May be called twice."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def wait(self) -> None:
-        """Return when stopped; raise what ended the task otherwise."""
-        if self._task is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.shield(self._task)
+class AlreadyStartedError(RuntimeError):
+    """A service was started a second time."""
 
 
 def part_name(service: Service) -> str:
@@ -70,159 +50,151 @@ def part_name(service: Service) -> str:
     return str(getattr(service, "name", type(service).__name__))
 
 
-async def run_until_signalled(
-    services: Sequence[Service],
-    *,
-    stop_timeout: float = STOP_TIMEOUT,
-    on_ready: Callable[[], None] | None = None,
-    on_stopping: Callable[[], None] | None = None,
-    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
-) -> int:
-    """Start the parts in order, wait for a signal or a failure, stop them in reverse order; returns the exit code.
+class TaskService(ABC):
+    """A `Service` whose work is one task that goes on until it is stopped."""
 
-    0 after a signal and a clean stop; 1 if a part failed to start, failed or ended while running (logged as FATAL), or
-    didn't stop. A signal during the start ends the start. All parts together have `stop_timeout` seconds to stop; one
-    that hangs is left behind, and `run_role` ends the process without it. `on_ready` and `on_stopping` are for
-    readiness (`health.set_ready`).
-    """
-    begun: list[Service] = []
-    failed = False
-    with _signal_event(signals) as signalled:
+    _task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Begin the task with `_begin`."""
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """For `start`: the task. Raises AlreadyStartedError."""
         try:
-            if await _start_all(services, begun, signalled):
-                _settle_memory()
-                log.info("process_ready", parts=[part_name(service) for service in begun])
-                if on_ready is not None:
-                    on_ready()
-                await _wait_any(begun, signalled)
-            log.info("process_stopping", reason="signal")
-        except _PartFailedError as failure:
-            failed = True
-            log.critical("part_failed", part=failure.part, exc_info=failure.__cause__ or failure)
-            log.info("process_stopping", reason=f"{failure.part} failed")
-        finally:
-            current_deadline().arm()
-            if on_stopping is not None:
-                on_stopping()
-            clean = await _stop_all(begun, stop_timeout)
-    code = 0 if clean and not failed else 1
-    log.info("process_stopped", exit_code=code)
-    return code
+            self._check_new()
+        except AlreadyStartedError:
+            work.close()
+            raise
+        self._task = asyncio.create_task(work, name=name)
+        return self._task
+
+    def _check_new(self) -> None:
+        """Raise AlreadyStartedError, in a `start` that does more before `_begin`."""
+        if self._task is not None:
+            raise AlreadyStartedError(f"{part_name(self)} runs already, or has run.")
+
+    async def stop(self) -> None:
+        """End the task, whatever has become of it: `wait` tells that."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def wait(self) -> None:
+        """Return when stopped; raise what ended the task otherwise."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()
 
 
-def _settle_memory() -> None:
-    """What was made by imports and the start stays for good: to look through all of it again and again for garbage
-    would hold the process up, a tenth of a second each time."""
-    gc.collect()
-    gc.freeze()
+class StandingService:
+    """A `Service` that stands until it is stopped, or until `_end` says what broke it.
 
-
-class _PartFailedError(Exception):
-    """A part could not start, failed, or ended by itself; the cause says why."""
-
-    def __init__(self, part: str, text: str = "") -> None:
-        super().__init__(text or part)
-        self.part = part
-
-
-@contextlib.contextmanager
-def _signal_event(signals: Sequence[signal.Signals]) -> Iterator[asyncio.Event]:
-    """An event that the signals set; the default handlers come back at the end."""
-    loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-    deadline = current_deadline()
-    for number in signals:
-        loop.add_signal_handler(number, event.set)
-        # Runs between two instructions of the main thread even while the loop does not turn.
-        signal.signal(number, lambda *_: deadline.arm())
-    try:
-        yield event
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-
-async def _start_all(services: Sequence[Service], begun: list[Service], signalled: asyncio.Event) -> bool:
-    """Start each; False if a signal came first. A part counts as begun before it has started, so it's stopped too.
-
-    Raises when a part can't start, and when one that has started fails meanwhile: the next may wait for it for ever.
+    As it is, it does nothing: for parts that answer when they are asked.
     """
-    for service in services:
-        if signalled.is_set():
-            return False
-        watches = _watches(begun)
-        begun.append(service)
-        starting = asyncio.ensure_future(service.start())
-        done = await _first(starting, asyncio.ensure_future(signalled.wait()), *watches)
-        if starting in done and not starting.cancelled():
-            if error := starting.exception():
-                raise _PartFailedError(part_name(service)) from error
-            log.debug("part_started", part=part_name(service))
-        elif signalled.is_set() or starting in done:
-            return False
+
+    _ended: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Stand."""
+        self._stand()
+
+    async def stop(self) -> None:
+        """End."""
+        self._end()
+
+    async def wait(self) -> None:
+        """Return when stopped; raise what ended it otherwise."""
+        if self._ended is not None:
+            await asyncio.shield(self._ended)
+
+    @property
+    def _stands(self) -> bool:
+        return self._ended is not None and not self._ended.done()
+
+    def _stand(self) -> None:
+        """For `start`: `wait` waits from now on. Raises AlreadyStartedError."""
+        if self._ended is not None:
+            raise AlreadyStartedError(f"{part_name(self)} runs already, or has run.")
+        self._ended = asyncio.get_running_loop().create_future()
+
+    def _end(self, failure: BaseException | None = None) -> None:
+        """It has ended; what is said first counts."""
+        if self._ended is None or self._ended.done():
+            return
+        if failure is None:
+            self._ended.set_result(None)
         else:
-            _raise_ended(done, watches)
-    return True
+            self._ended.set_exception(failure)
+            self._ended.exception()  # whoever does not wait for it is not told twice
 
 
-async def _wait_any(services: Sequence[Service], signalled: asyncio.Event) -> None:
-    """Return at a signal; raise when a part fails or ends."""
-    watches = _watches(services)
-    done = await _first(asyncio.ensure_future(signalled.wait()), *watches)
-    if signalled.is_set():
-        done = {watch for watch in done & watches.keys() if not watch.cancelled() and watch.exception()}
-    _raise_ended(done, watches)
+class ThreadService(StandingService):
+    """A `Service` whose work is one thread that goes on until `_stopping` is set."""
+
+    _thread: threading.Thread | None = None
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def _begin(self, work: Callable[[], None], name: str) -> None:
+        """For `start`: the thread, which ends when `work` returns or raises. Raises AlreadyStartedError."""
+        self._stand()
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run_thread, args=(work, loop), name=name, daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End after what the thread is doing now."""
+        self._stopping.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+        self._end()
+
+    def _run_thread(self, work: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        failure: BaseException | None = None
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - the thread's end is told to the loop, whatever it was
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+            loop.call_soon_threadsafe(self._end, failure)
 
 
-def _watches(services: Sequence[Service]) -> dict[asyncio.Future[Any], Service]:
-    return {asyncio.ensure_future(s.wait()): s for s in services if isinstance(s, SupervisedService)}
+class CompoundService(StandingService):
+    """A `Service` made of others, and of tasks: the failure of any is its own."""
 
+    def __init__(self) -> None:
+        self._members: list[Service] = []
+        self._followed: list[asyncio.Task[None]] = []
 
-def _raise_ended(done: set[asyncio.Future[Any]], watches: Mapping[asyncio.Future[Any], Service]) -> None:
-    for watch in done & watches.keys():
-        name = part_name(watches[watch])
-        if not watch.cancelled() and (error := watch.exception()):
-            raise _PartFailedError(name) from error
-        raise _PartFailedError(name, f"{name} ended by itself.")
+    async def _begin_member(self, member: Service) -> None:
+        """Start it, and follow it from then on; it is stopped also when its start has failed."""
+        self._members.append(member)
+        await member.start()
+        self._follow(member.wait(), part_name(member))
 
+    def _add_member(self, member: Service) -> None:
+        """Follow one that is started already, and stop it at the end."""
+        self._members.append(member)
+        self._follow(member.wait(), part_name(member))
 
-async def _first(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
-    """Wait until one is done, then cancel the others; cancels all if the caller is cancelled.
+    def _follow(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run this beside; what it raises ends the service, when it returns nothing follows."""
+        task = asyncio.create_task(work, name=name)
+        self._followed.append(task)
+        task.add_done_callback(self._look_at)
 
-    Returns those that were done by themselves. One that takes no notice of being cancelled is left after a second.
-    """
-    try:
-        done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        return done
-    finally:
-        for future in futures:
-            future.cancel()
-        await asyncio.wait(futures, timeout=CANCEL_SECONDS)
+    def _look_at(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end(error)
 
-
-async def _stop_all(services: Sequence[Service], timeout: float) -> bool:
-    """Stop in reverse order, all within the time-out; True if all did."""
-    clean = True
-    deadline = time.monotonic() + timeout
-    for service in reversed(services):
-        # What comes after a part that has used up the time gets a moment all the same.
-        error = await _stop(service, max(deadline - time.monotonic(), min(timeout, CANCEL_SECONDS)))
-        if error is None:
-            log.debug("part_stopped", part=part_name(service))
-        else:
-            clean = False
-            log.error("part_stop_failed", part=part_name(service), exc_info=error)
-    return clean
-
-
-async def _stop(service: Service, timeout: float) -> BaseException | None:
-    """Stop a part; what went wrong. A stop that hangs is cancelled, and not waited for if it hangs on."""
-    stopping = asyncio.ensure_future(service.stop())
-    await asyncio.wait([stopping], timeout=timeout)
-    if not stopping.done():
-        stopping.cancel()
-        await asyncio.wait([stopping], timeout=min(timeout, CANCEL_SECONDS))
-        return TimeoutError(f"{part_name(service)} did not stop within {timeout:.1f} s.")
-    if stopping.cancelled():
-        return RuntimeError(f"{part_name(service)} was cancelled while it stopped.")
-    return stopping.exception()
+    async def stop(self) -> None:
+        """End the tasks, then stop the members, the last one that was started first."""
+        for task in self._followed:
+            task.cancel()
+        await asyncio.gather(*self._followed, return_exceptions=True)
+        for member in reversed(self._members):
+            await member.stop()
+        self._end()

@@ -11,6 +11,7 @@ from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.topics import TopicError
 from jobledger.schemas.topics import Topic, partition_count, topic_name
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.service import StandingService
 
 ASK_SECONDS = 2.0
 AGAIN_SECONDS = 0.3
@@ -20,7 +21,7 @@ SPOKEN_TO = (Topic.COMMANDS, Topic.TASKS, Topic.HEARTBEATS)
 log = get_logger()
 
 
-class CellCheck:
+class CellCheck(StandingService):
     """The first part of a process that reads and writes topics of a cell: it starts once they are there, and right.
 
     Kafka being away, and topics that no scheduler has made yet, are waited for. `refusal` is the sentence of the
@@ -37,6 +38,7 @@ class CellCheck:
 
     async def start(self) -> None:
         """Wait for the topics and look at their partitions; raises TopicError when there are more or fewer."""
+        self._stand()
         told = ""
         while True:
             missing = await self._missing()
@@ -46,9 +48,6 @@ class CellCheck:
                 log.error("queue_connection_lost", error=missing)
                 told = missing
             await asyncio.sleep(AGAIN_SECONDS)
-
-    async def stop(self) -> None:
-        """Nothing to stop."""
 
     async def _missing(self) -> str:
         """Why it can't be told yet; empty when all is right."""

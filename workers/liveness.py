@@ -14,6 +14,7 @@ from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.schemas.worker import encode_heartbeat
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.service import ThreadService
 from jobledger.workers.lease import MAX_SLEEP_SECONDS, Lease
 from jobledger.workers.measures import Measures
 
@@ -23,7 +24,7 @@ MAX_UNACKNOWLEDGED = 3
 log = get_logger()
 
 
-class Liveness:
+class Liveness(ThreadService):
     """Sends a heartbeat every interval, from a thread of its own, and watches the lease.
 
     A handler that blocks the event loop doesn't hold up the heartbeats of the worker's other tasks. `on_lost` is
@@ -40,6 +41,7 @@ class Liveness:
         interval_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self._producer = producer
         self._topic = topic
         self._worker = worker
@@ -50,8 +52,6 @@ class Liveness:
         self._lock = threading.Lock()
         self._unacknowledged = 0
         self._confirmed = asyncio.Event()
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.incarnation = ""
         self.connected = False
@@ -70,19 +70,12 @@ class Liveness:
             except TimeoutError:
                 self._notice_silence("no heartbeat is acknowledged")
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Beat until `stop`."""
-        self._thread = threading.Thread(target=self._beat_on, name="heartbeats", daemon=True)
-        self._thread.start()
-
-    async def stop(self) -> None:
-        """Beat no more; may be called twice."""
-        self._ending.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+        self._begin(self._beat_on, "heartbeats")
 
     def _beat_on(self) -> None:
-        while not self._ending.wait(self._interval):
+        while not self._stopping.wait(self._interval):
             self.beat()
             if boot_seconds() - self.acknowledged_at > 2 * self._interval + 0.5:
                 self._notice_silence("heartbeats are not acknowledged")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from jobledger.domain.values import Opaque
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.service import StandingService
 from jobledger.workers.attempt import AttemptEnd, failure
 from jobledger.workers.errors import HandlerLoadError
 from jobledger.workers.keeper import Keeper
@@ -60,7 +61,7 @@ class PoolProcess:
         """Whether it can take a call."""
         return not self._killed and self._process.poll() is None
 
-    async def start(self, connection: socket.socket, setup: Setup) -> None:
+    async def set_up(self, connection: socket.socket, setup: Setup) -> None:
         """Send the setup and wait until the handlers are loaded; raises HandlerLoadError."""
         self._reader, self._writer = await asyncio.open_unix_connection(sock=connection)
         try:
@@ -149,7 +150,7 @@ class PoolProcess:
         return decode_for_worker(await self._reader.readexactly(length))
 
 
-class ProcessPool:
+class ProcessPool(StandingService):
     """Up to `size` processes, started when needed and kept; `lease_descriptor` leads to the shared deadline."""
 
     def __init__(self, setup: Setup, lease_descriptor: int, size: int, keeper: Keeper) -> None:
@@ -168,12 +169,14 @@ class ProcessPool:
 
     async def start(self) -> None:
         """Start the first processes, so that the first task needn't wait; raises HandlerLoadError."""
+        self._stand()
         self._idle += await asyncio.gather(*(self._spawn() for _ in range(min(WARM_PROCESSES, self._size))))
 
     async def stop(self) -> None:
-        """Kill all processes; may be called twice."""
+        """Kill all processes."""
         processes, self._all, self._idle = self._all, set(), []
-        await asyncio.gather(*(self._end(process) for process in processes))
+        await asyncio.gather(*(self._put_away(process) for process in processes))
+        await super().stop()
 
     async def acquire(self) -> PoolProcess:
         """A process that is ready for a call, to be given back by `release`; waits while all are taken."""
@@ -201,9 +204,9 @@ class ProcessPool:
 
     async def _discard(self, process: PoolProcess) -> None:
         self._all.discard(process)
-        await self._end(process)
+        await self._put_away(process)
 
-    async def _end(self, process: PoolProcess) -> None:
+    async def _put_away(self, process: PoolProcess) -> None:
         await process.close()
         self._keeper.ended(process.pid)
 
@@ -223,7 +226,7 @@ class ProcessPool:
         process = PoolProcess(popen)
         self._all.add(process)
         try:
-            await process.start(ours, self._setup)
+            await process.set_up(ours, self._setup)
         except BaseException:
             await asyncio.shield(self._discard(process))
             raise

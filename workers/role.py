@@ -18,7 +18,7 @@ from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.listening import ListenError
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.telemetry.metrics import Metrics
-from jobledger.telemetry.service import run_until_signalled
+from jobledger.telemetry.supervision import run_until_signalled
 from jobledger.telemetry.traces import Tracing
 from jobledger.workers.cell_check import CellCheck
 from jobledger.workers.errors import HandlerLoadError

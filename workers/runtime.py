@@ -23,6 +23,7 @@ from jobledger.schemas.topics import TASK_PARTITIONS, Topic, topic_name
 from jobledger.schemas.worker import read_tasks
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.service import CompoundService
 from jobledger.telemetry.traces import Tracing
 from jobledger.workers.attempt import StopReason
 from jobledger.workers.execution import Execution, Surroundings
@@ -89,8 +90,8 @@ class WorkerConfig:
         return {name: share + (1 if index < rest else 0) for index, name in enumerate(names)}
 
 
-class Worker:
-    """A part of a process: `start`, `stop` (drains), `wait` (raises when it can't go on)."""
+class Worker(CompoundService):
+    """The service that runs handlers. What ends its producer, inbox, heartbeats or watchdog ends the worker."""
 
     name = "worker"
 
@@ -109,6 +110,7 @@ class Worker:
                 f"JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS is {config.heartbeat_interval_seconds:g}, but must be at most "
                 f"half of JOBLEDGER_LEASE_SECONDS ({config.lease_seconds:g})."
             )
+        super().__init__()
         self._config = config
         self._credits = config.credits()
         self._kafka = kafka
@@ -124,8 +126,6 @@ class Worker:
         self._stopped = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._failure: asyncio.Future[None] | None = None
         self.incarnation = ""
 
     @property
@@ -147,30 +147,31 @@ class Worker:
 
     async def start(self) -> None:
         """Connect, register, and take tasks; waits for Kafka as long as it takes."""
-        self._failure = asyncio.get_running_loop().create_future()
+        self._stand()
         config = self._config
         self._shared = SharedDeadline()
         self._lease = Lease(config.lease_seconds, self._shared)
-        self._producer = RecordProducer(producer_config(self._kafka, f"{config.worker}-reports"))
-        await self._producer.start()
-        commands = CommandProducer(self._producer, topic_name(config.cell, Topic.COMMANDS), config.partitions)
-        self._reports = Reports(commands, config.worker, self._new_id, self._fail)
         self._journal = self._make_journal()
-        self._keeper = Keeper(self._journal)
-        self._pool = self._make_pool(self._shared)
-        if self._pool is not None:
-            await self._pool.start()
+        keeper = Keeper(self._journal)
+        await self._begin_member(keeper)
+        self._producer = RecordProducer(producer_config(self._kafka, f"{config.worker}-reports"))
+        await self._begin_member(self._producer)
+        commands = CommandProducer(self._producer, topic_name(config.cell, Topic.COMMANDS), config.partitions)
+        self._reports = Reports(commands, config.worker, self._new_id, self._end)
+        pool = self._make_pool(self._shared, keeper)
+        if pool is not None:
+            await self._begin_member(pool)
         self._around = Surroundings(
             worker=config.worker,
             reports=self._reports,
-            pool=self._pool,
+            pool=pool,
             lease=self._lease,
             measures=self._measures,
             tracing=self._tracing,
             journal=self._journal,
             clock=self._clock,
         )
-        self._reader = await self._open_inbox()
+        await self._open_inbox()
         self._liveness = Liveness(
             self._producer,
             topic_name(config.cell, Topic.HEARTBEATS),
@@ -181,13 +182,11 @@ class Worker:
             self._clock,
         )
         await self._register()
-        self._liveness.start()
-        self._watchdog = self._make_watchdog()
-        self._watchdog.start()
-        self._spawn(self._liveness.watch(self._lease_lost))
-        self._spawn(self._reader.wait())
+        await self._begin_member(self._liveness)
+        await self._begin_member(self._make_watchdog())
+        self._follow(self._liveness.watch(self._lease_lost), "lease-watch")
 
-    def _make_pool(self, shared: SharedDeadline) -> ProcessPool | None:
+    def _make_pool(self, shared: SharedDeadline, keeper: Keeper) -> ProcessPool | None:
         if not self._registry.any_in("process"):
             return None
         import sys  # noqa: PLC0415 - what handlers' modules were found with, at this moment
@@ -198,7 +197,7 @@ class Worker:
             instance_id=self._config.worker,
             log_level=self._config.log_level,
         )
-        return ProcessPool(setup, shared.descriptor, self._config.slots, self._keeper)
+        return ProcessPool(setup, shared.descriptor, self._config.slots, keeper)
 
     def _make_journal(self) -> Journal:
         config = self._config
@@ -221,7 +220,7 @@ class Worker:
         )
         return Watchdog(watched, self._config.blocked_limit_seconds)
 
-    async def _open_inbox(self) -> LogReader:
+    async def _open_inbox(self) -> None:
         """Read the inbox from its end, fixed before anybody hears of this incarnation."""
         config = self._config
         inbox = partition_of(config.worker, TASK_PARTITIONS)
@@ -231,11 +230,13 @@ class Worker:
             reader = LogReader(client, topic_name(config.cell, Topic.TASKS), {inbox: OFFSET_END}, self._deliver)
             try:
                 await reader.start()
-                return reader
             except KafkaException as error:
                 if not known_lost:
                     log.error("queue_connection_lost", error=str(error))
                 known_lost = True
+            else:
+                self._add_member(reader)
+                return
             await asyncio.sleep(CONNECT_RETRY_SECONDS)
 
     async def _register(self) -> None:
@@ -355,7 +356,7 @@ class Worker:
             await asyncio.wait_for(self._idle.wait(), STOP_SECONDS)
         except TimeoutError:
             left = ", ".join(sorted({execution.run.handler for execution in self._executions.values()}))
-            self._fail(RuntimeError(f"Handlers don't end after they were stopped: {left}. The worker has to go."))
+            self._end(RuntimeError(f"Handlers don't end after they were stopped: {left}. The worker has to go."))
 
     # -- stop ---------------------------------------------------------------------------------------------------------
 
@@ -366,21 +367,8 @@ class Worker:
         self._stopped = self._draining = True
         if self.incarnation:
             await self._drain()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for name in (
-            "_watchdog",
-            "_liveness",
-            "_reader",
-            "_pool",
-            "_producer",
-        ):  # a start that failed made some of them
-            part = getattr(self, name, None)
-            if part is not None:
-                await part.stop()
-        if hasattr(self, "_keeper"):
-            await asyncio.to_thread(self._keeper.stop)
+        await super().stop()  # the keeper last: it tells of the handlers whose end Kafka does not have by then
+        if hasattr(self, "_journal"):
             self._journal.close()
         if self._shared is not None:
             self._shared.close()
@@ -413,23 +401,3 @@ class Worker:
                 await asyncio.wait_for(self._idle.wait(), min(left, DRAIN_TOLD_SECONDS))
             except TimeoutError:
                 left -= DRAIN_TOLD_SECONDS
-
-    # -- failure ------------------------------------------------------------------------------------------------------
-
-    async def wait(self) -> None:
-        """Raise what keeps the worker from going on."""
-        assert self._failure is not None
-        await asyncio.shield(self._failure)
-
-    def _fail(self, error: BaseException) -> None:
-        if self._failure is not None and not self._failure.done():
-            self._failure.set_exception(error)
-
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._tasks.append(task)
-        task.add_done_callback(self._watch)
-
-    def _watch(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from jobledger.domain.job.commands import FailureKind
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.service import ThreadService
 from jobledger.workers.execution import Execution
 
 LOOK_SECONDS = 0.1
@@ -42,7 +43,7 @@ class Watched:
     exit: Callable[[int], None] = os._exit
 
 
-class Watchdog:
+class Watchdog(ThreadService):
     """A thread that asks the loop for a sign of life while handlers run.
 
     A handler that blocks the loop is named, with its stack, in `loop_blocked`. Meanwhile the starts of all that have
@@ -51,30 +52,25 @@ class Watchdog:
     """
 
     def __init__(self, watched: Watched, limit_seconds: float) -> None:
+        super().__init__()
         self._watched = watched
         self._limit = limit_seconds
-        self._ending = threading.Event()
         self._asked = False
+        self._loop: asyncio.AbstractEventLoop
+        self._loop_thread = 0
+
+    async def start(self) -> None:
+        """Begin; in the thread of the loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-
-    def start(self) -> None:
-        """Begin; in the thread of the loop."""
-        self._thread.start()
-
-    async def stop(self) -> None:
-        """Watch no more; may be called twice."""
-        self._ending.set()
-        if self._thread.ident is not None:
-            await asyncio.to_thread(self._thread.join)
+        self._begin(self._watch, "watchdog")
 
     def _turn(self) -> None:
         self._asked = False
 
     def _watch(self) -> None:
         blocked, told_at, looked = 0.0, -AGAIN_SECONDS, time.monotonic()
-        while not self._ending.wait(LOOK_SECONDS):
+        while not self._stopping.wait(LOOK_SECONDS):
             # A process that was stopped for a while (SIGSTOP, a laptop asleep) did not block its loop meanwhile.
             passed, looked = min(time.monotonic() - looked, 2 * LOOK_SECONDS), time.monotonic()
             if self._asked:
@@ -98,7 +94,7 @@ class Watchdog:
             self._tell(culprit, seconds)
         why = self._has_to_end(culprit, seconds)
         if why is not None:
-            self._end(culprit, why)
+            self._end_worker(culprit, why)
 
     def _tell(self, culprit: Execution | None, seconds: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)
@@ -121,7 +117,7 @@ class Watchdog:
             return f"for more than {self._limit:g} s"
         return None
 
-    def _end(self, culprit: Execution | None, why: str) -> None:
+    def _end_worker(self, culprit: Execution | None, why: str) -> None:
         """The process ends; its keeper tells the jobs of the other handlers that ran."""
         name = culprit.handler_name if culprit else "something"
         message = f"Handler '{name}' blocked the worker's event loop {why}; the worker was ended. {ADVICE}"

@@ -149,7 +149,6 @@ class Owner:
         self._wake.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def wait(self) -> None:
         """Return when the owner has ended; raise what it could not deal with."""

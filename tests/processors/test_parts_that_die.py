@@ -16,7 +16,6 @@ from jobledger.processors.gauges import Gauges
 from jobledger.processors.relay import KafkaRelay
 from jobledger.settings import KafkaSettings
 from jobledger.telemetry.metrics import Metrics
-from jobledger.telemetry.service import SupervisedService
 
 NOWHERE = KafkaSettings(bootstrap_servers="127.0.0.1:9", replication_factor=1, min_insync_replicas=1)
 CONFIG = producer_config(NOWHERE, "test")
@@ -119,9 +118,3 @@ async def test_gauges_that_cannot_look_end_their_process() -> None:
     with pytest.raises(RuntimeError, match="cannot be looked at"):
         await asyncio.wait_for(gauges.wait(), 10)
     await gauges.stop()
-
-
-def test_every_part_that_can_die_is_supervised() -> None:
-    """The process's runner waits for those that have `wait()`."""
-    for part in (RecordProducer, KafkaRelay, Gauges):
-        assert issubclass(part, SupervisedService)

@@ -15,13 +15,14 @@ HEAD = """
 import asyncio, os, signal, sys, threading, time
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.logs import configure_logging
-from jobledger.telemetry.service import run_until_signalled
+from jobledger.telemetry.supervision import run_until_signalled
 
 configure_logging("scheduler", "scheduler-1")
 
 class Part:
     async def start(self): pass
     async def stop(self): pass
+    async def wait(self): await asyncio.Event().wait()
 
 async def deaf(seconds=60):
     "Takes no notice of being cancelled."
