@@ -14,7 +14,7 @@ from strawberry.types.graphql import OperationType
 
 from jobledger.graphql.context import RequestContext
 from jobledger.graphql.document_limits import MAX_TOKENS, Documents, check_document, root_fields, unclear_operation
-from jobledger.graphql.types.errors import HTTP_STATUS, ErrorCode
+from jobledger.graphql.types.errors import HTTP_STATUS
 from jobledger.telemetry.logs import get_logger
 
 MASKED = "Internal error; it is in the api's log."
@@ -131,4 +131,4 @@ class Admission(SchemaExtension):
 
 def _status(error: GraphQLError) -> int:
     code = str((error.extensions or {}).get("code"))
-    return HTTP_STATUS[ErrorCode(code)] if code in ErrorCode.__members__ else 500
+    return HTTP_STATUS.get(code, 500)

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job.state import JobStatus
-from jobledger.domain.values import Code, Rejection
+from jobledger.domain.values import Rejection
 from jobledger.eventlog.positions import encode_position
 from jobledger.graphql.scalars import Position
 from jobledger.graphql.types.errors import Conflict, ErrorCode, UserError, shorten, user_error
+from jobledger.schemas.error_codes import BY_REJECTION
 from jobledger.schemas.outcomes import Outcome
-
-_CODES: dict[Code, ErrorCode] = {
-    Code.ALREADY_ENDED: ErrorCode.ALREADY_ENDED,
-    Code.ALREADY_EXISTS: ErrorCode.ALREADY_EXISTS,
-    Code.IDEMPOTENCY_KEY_REUSED: ErrorCode.IDEMPOTENCY_KEY_REUSED,
-    Code.INVALID: ErrorCode.INVALID,
-    Code.INVALID_STATE: ErrorCode.INVALID_STATE,
-    Code.NOT_FOUND_OR_EXPIRED: ErrorCode.NOT_FOUND,
-    Code.STALE_ASSIGNMENT: ErrorCode.INVALID_STATE,
-    Code.UNDECIDABLE: ErrorCode.UNDECIDABLE,
-}
-
-_REMEDIES: dict[ErrorCode, str] = {
-    ErrorCode.ALREADY_ENDED: "an ended job stays as it is",
-    ErrorCode.ALREADY_EXISTS: "use another name, or update what exists",
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: "submit another job under an id or key of its own",
-    ErrorCode.NOT_FOUND: "check the id",
-    ErrorCode.UNDECIDABLE: "report it: the command was put aside for the operators",
-}
 
 
 def position_of(cell: str, outcome: Outcome) -> Position:
@@ -53,10 +35,10 @@ def error_of(outcome: Outcome, path: list[str], value: str | None) -> UserError:
     rejection: Rejection | None = outcome.rejection
     if rejection is None:
         return user_error(ErrorCode.UNDECIDABLE, "The command was rejected without a reason", path=path)
-    code = _CODES[rejection.code]
-    remedy = _REMEDIES.get(code, "")
+    coded = BY_REJECTION[rejection.code]
+    remedy = coded.what_to_do if coded.told else ""
     problem = rejection.message.rstrip(".").replace(outcome.stream, name_of(outcome))
-    error = user_error(code, problem, "" if ";" in problem else remedy, path)
+    error = user_error(ErrorCode(coded.code), problem, "" if ";" in problem else remedy, path)
     if isinstance(error, Conflict):
         error.status = status_of(outcome)  # type: ignore[assignment]
     shown = rejection.value.replace(outcome.stream, name_of(outcome)) or value

@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import strawberry
 from graphql import GraphQLError
 from strawberry import UNSET
 
 from jobledger.graphql.types.inputs import GraphQLJobStatus
+from jobledger.schemas import error_codes
 
-
-@strawberry.enum(description="What was wrong. Messages are for people, codes for programs.")
-class ErrorCode(StrEnum):
-    """Codes of the errors that a caller can do something about."""
-
-    ALREADY_ENDED = "ALREADY_ENDED"
-    ALREADY_EXISTS = "ALREADY_EXISTS"
-    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-    INVALID = "INVALID"
-    INVALID_CURSOR = "INVALID_CURSOR"
-    INVALID_POSITION = "INVALID_POSITION"
-    INVALID_STATE = "INVALID_STATE"
-    NOT_FOUND = "NOT_FOUND"
-    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
-    POSITION_NOT_REACHED = "POSITION_NOT_REACHED"
-    QUEUE_FULL = "QUEUE_FULL"
-    UNAVAILABLE = "UNAVAILABLE"
-    UNDECIDABLE = "UNDECIDABLE"
-    UNKNOWN_QUEUE = "UNKNOWN_QUEUE"
-
+ErrorCode = error_codes.ErrorCode
+strawberry.enum(ErrorCode, description="What was wrong. Messages are for people, codes for programs.")
 
 #: The outcome as an HTTP status, for metrics and for rejected requests.
-HTTP_STATUS: dict[ErrorCode, int] = {
-    ErrorCode.ALREADY_ENDED: 409,
-    ErrorCode.ALREADY_EXISTS: 409,
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: 409,
-    ErrorCode.INVALID: 400,
-    ErrorCode.INVALID_CURSOR: 400,
-    ErrorCode.INVALID_POSITION: 400,
-    ErrorCode.INVALID_STATE: 409,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.PAYLOAD_TOO_LARGE: 400,
-    ErrorCode.POSITION_NOT_REACHED: 503,
-    ErrorCode.QUEUE_FULL: 429,
-    ErrorCode.UNAVAILABLE: 503,
-    ErrorCode.UNDECIDABLE: 409,
-    ErrorCode.UNKNOWN_QUEUE: 404,
-}
+HTTP_STATUS: dict[str, int] = {coded.code: coded.http for coded in error_codes.CODES}
 
 
 @strawberry.interface(description="Something that the caller can mend; nothing was changed.")
@@ -95,17 +61,9 @@ class Unavailable(UserError):
     """UNAVAILABLE."""
 
 
-_TYPES: dict[ErrorCode, type[UserError]] = {
-    ErrorCode.ALREADY_ENDED: Conflict,
-    ErrorCode.ALREADY_EXISTS: Conflict,
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: IdempotencyKeyReused,
-    ErrorCode.INVALID_STATE: Conflict,
-    ErrorCode.NOT_FOUND: NotFound,
-    ErrorCode.QUEUE_FULL: QueueFull,
-    ErrorCode.UNAVAILABLE: Unavailable,
-    ErrorCode.UNDECIDABLE: Conflict,
-    ErrorCode.UNKNOWN_QUEUE: NotFound,
-}
+_NAMED = (ValidationFailed, NotFound, Conflict, IdempotencyKeyReused, QueueFull, Unavailable)
+_BY_NAME: dict[str, type[UserError]] = {cls.__name__: cls for cls in _NAMED}
+_TYPES = {coded.code: _BY_NAME[coded.answer] for coded in error_codes.CODES if coded.answer}
 
 _LONGEST_VALUE = 120
 
@@ -120,7 +78,7 @@ def user_error(
     code: ErrorCode, problem: str, remedy: str = "", path: list[str] | None = None, value: object = UNSET
 ) -> UserError:
     """The typed error of `code`; its message is the problem and the remedy in one sentence."""
-    cls = _TYPES.get(code, ValidationFailed)
+    cls = _TYPES[code]
     message = f"{problem}; {remedy}." if remedy else f"{problem}."
     shown = None if value is UNSET else shorten(value)
     return cls(code=code, message=message, path=path or [], value=shown, remedy=remedy)

@@ -13,15 +13,12 @@ from typing import Any
 import pytest
 
 import jobledger
-from jobledger.graphql.types.errors import ErrorCode
 from jobledger.testing import inline
 from jobledger.workers import errors as handler_errors
 from jobledger.workers.client import errors
 
 ROOT = Path(__file__).parents[2]
 ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
-#: Codes that no UserError carries: the api answers with them itself.
-OTHER_CODES = {"INTERNAL"}
 
 
 def _examples(page: str) -> list[CodeType]:
@@ -63,15 +60,6 @@ async def test_examples_of_tests_pass(code: CodeType, monkeypatch: pytest.Monkey
         waits = test()
         if inspect.isawaitable(waits):
             await waits
-
-
-def test_every_code_is_explained_with_its_exception() -> None:
-    """INTERNAL too; and each code stands with the class that the client raises for it."""
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \|.*\| `(\w+)` \|$", ERRORS, re.MULTILINE))
-    assert set(rows) == {code.value for code in ErrorCode} | OTHER_CODES
-    for code, name in rows.items():
-        assert errors.BY_CODE[code].__name__ == name, code
-    assert rows.keys() == errors.BY_CODE.keys()
 
 
 @pytest.mark.parametrize("module", [errors, handler_errors], ids=lambda module: module.__name__)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobledger.domain.job.state import JobStatus
+from jobledger.schemas.error_codes import CODES
 
 
 class JobledgerError(Exception):
@@ -168,23 +169,7 @@ class BulkError(JobledgerError):
 
 
 #: By the API's codes.
-BY_CODE: dict[str, type[JobledgerError]] = {
-    "ALREADY_ENDED": AlreadyEnded,
-    "ALREADY_EXISTS": AlreadyExists,
-    "IDEMPOTENCY_KEY_REUSED": IdempotencyKeyReused,
-    "INTERNAL": InternalError,
-    "INVALID": InvalidInput,
-    "INVALID_CURSOR": InvalidInput,
-    "INVALID_POSITION": InvalidInput,
-    "INVALID_STATE": InvalidState,
-    "NOT_FOUND": NotFound,
-    "PAYLOAD_TOO_LARGE": PayloadTooLarge,
-    "POSITION_NOT_REACHED": ReadModelBehind,
-    "QUEUE_FULL": QueueFull,
-    "UNAVAILABLE": Unavailable,
-    "UNDECIDABLE": Undecidable,
-    "UNKNOWN_QUEUE": QueueNotFound,
-}
+BY_CODE: dict[str, type[JobledgerError]] = {coded.code: globals()[coded.exception] for coded in CODES}
 
 
 def error_from(answer: Mapping[str, Any]) -> JobledgerError:

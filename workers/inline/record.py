@@ -13,7 +13,8 @@ from jobledger.domain.job import commands as c
 from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
 from jobledger.domain.job.state import MAIN_TASK, TERMINAL, Job, JobStatus, next_timer_ms
-from jobledger.domain.values import Code, Opaque, Rejection
+from jobledger.domain.values import Opaque, Rejection
+from jobledger.schemas.error_codes import BY_REJECTION
 from jobledger.schemas.events import type_name
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus
 from jobledger.workers.client.errors import error_from
@@ -23,8 +24,6 @@ from jobledger.workers.handler import Handler
 from jobledger.workers.inline.log import InlineLog
 from jobledger.workers.values import error_text
 
-#: Codes of the domain that the API calls otherwise.
-_CODES = {Code.NOT_FOUND_OR_EXPIRED: "NOT_FOUND", Code.STALE_ASSIGNMENT: "INVALID_STATE"}
 TENANT, WORKER = "inline", "inline"
 
 
@@ -85,7 +84,7 @@ class Record:
         """Let the job's own code decide, and evolve by it; raises the JobledgerError for what it rejects."""
         decided: Any = jobs.decide(self.state.id, self.state, command, self._log.now_ms)
         if isinstance(decided, Rejection):
-            code = _CODES.get(decided.code, decided.code.value)
+            code = BY_REJECTION[decided.code].code
             values = {"code": code, "path": ["id"], "value": self.id, "status": self.state.status}
             raise error_from({**values, "message": decided.message.replace(self.state.id, self.id)})
         for event in decided:

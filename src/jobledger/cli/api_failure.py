@@ -13,26 +13,19 @@ if TYPE_CHECKING:  # the client costs most of a command's start
 
 def api_failure(error: BaseException) -> CliError | None:
     """What an error of the client means for the command line."""
-    from jobledger.workers.client import BulkError, JobledgerError, OutcomeUnknown, Unavailable  # noqa: PLC0415
+    from jobledger.schemas.error_codes import EXIT_STATUS  # noqa: PLC0415
+    from jobledger.workers.client import BulkError, JobledgerError, OutcomeUnknown  # noqa: PLC0415
 
+    if not isinstance(error, JobledgerError) or isinstance(error, BulkError):
+        return None
+    status = Exit(EXIT_STATUS.get(error.code, Exit.REFUSED))
     if isinstance(error, OutcomeUnknown):
         return CliError(
             f"Nobody has answered yet, so it is not known whether it was done; ask with "
             f"`jobledger command show {error.command_id}`.",
-            Exit.UNREACHABLE,
+            status,
         )
-    if isinstance(error, Unavailable):
-        return CliError(_sentence(error), Exit.UNREACHABLE)
-    if isinstance(error, JobledgerError) and error.code == "NOT_AN_API":
-        return CliError(_sentence(error), Exit.UNREACHABLE)
-    if isinstance(error, JobledgerError) and error.code.startswith("HTTP_4"):
-        return CliError(
-            f"{_sentence(error).rstrip('.')}; is it the api's own port that --api-url or JOBLEDGER_API_URL names?",
-            Exit.UNREACHABLE,
-        )
-    if isinstance(error, JobledgerError) and not isinstance(error, BulkError):
-        return CliError(_sentence(error), Exit.REFUSED)
-    return None
+    return CliError(_sentence(error), status)
 
 
 _ATTEMPTS = r"--max-attempts is \1, but must be \2"

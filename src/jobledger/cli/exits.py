@@ -6,18 +6,24 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit statuses of the program."""
+    """Exit statuses of the program; `MEANINGS` says what they mean."""
 
     OK = 0
     NO = 1
-    """The work was done and the answer is no, or a running part failed."""
     UNUSABLE = 2
-    """The request, the settings or the start can't work."""
     REFUSED = 3
-    """The api decided against it."""
     UNREACHABLE = 4
-    """The api, Kafka or Postgres can't be reached, or nobody knows yet what became of the command."""
     INTERRUPTED = 130
+
+
+MEANINGS: dict[Exit, str] = {
+    Exit.OK: "Done.",
+    Exit.NO: "Done, and the answer is no: a job did not succeed, a check found a difference. Of a role: a part failed.",
+    Exit.UNUSABLE: "The request, the settings or the start can't work; nothing was done.",
+    Exit.REFUSED: "The api refused, with the reason; nothing was changed.",
+    Exit.UNREACHABLE: "The api, Kafka or Postgres can't be reached, or the outcome is not known yet.",
+    Exit.INTERRUPTED: "Ctrl-C.",
+}
 
 
 class CliError(Exception):

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic_settings import BaseSettings
 
-from jobledger.cli.exits import Exit
+from jobledger.cli.exits import MEANINGS
 from jobledger.cli.program import build
+from jobledger.cli.reference_errors import errors
 from jobledger.schemas.topics import TOPICS
 from jobledger.settings import Settings
 
@@ -32,15 +33,6 @@ Names on the cluster begin with the cell: `jobledger.events`. A scheduler create
 refuses to start when a topic would lose or misplace records; `jobledger topics check` does the same by hand. Only
 `events` is an interface for others: see [consuming events](../how-to/consume-events.md)."""
 
-_EXIT_MEANINGS = {
-    Exit.OK: "Done.",
-    Exit.NO: "Done, and the answer is no: a job did not succeed, a check found a difference. Of a role: a part failed.",
-    Exit.UNUSABLE: "The request, the settings or the start can't work; nothing was done.",
-    Exit.REFUSED: "The api refused, with the reason; nothing was changed.",
-    Exit.UNREACHABLE: "The api, Kafka or Postgres can't be reached, or the outcome is not known yet.",
-    Exit.INTERRUPTED: "Ctrl-C.",
-}
-
 _RECORDS = {
     "commands": ("[records/commands.json](../../schemas/json/records/commands.json)", "by the api, workers, outboxes"),
     "events": ("one file per type in [events/](../../schemas/json/events)", "by the owner of the partition"),
@@ -58,7 +50,7 @@ _RECORDS = {
 
 def pages() -> dict[str, str]:
     """Text by file name."""
-    makers = {"cli.md": _cli, "configuration.md": _configuration, "topics.md": _topics}
+    makers = {"cli.md": _cli, "configuration.md": _configuration, "errors.md": errors, "topics.md": _topics}
     return {name: "\n".join([_MADE, *make()]).rstrip() + "\n" for name, make in makers.items()}
 
 
@@ -69,7 +61,7 @@ def _cli() -> Iterator[str]:
     yield from ("# Command line", "")
     yield _CLI_INTRO
     yield from ("", "| exit status | meaning |", "|--:|---|")
-    yield from (f"| {status.value} | {meaning} |" for status, meaning in _EXIT_MEANINGS.items())
+    yield from (f"| {status.value} | {meaning} |" for status, meaning in MEANINGS.items())
     for path, command in commands():
         yield from _command(path, command)
 
