@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
 
 import psycopg
 import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from jobledger.eventlog.clients import KafkaConnection, consumer_config
+from jobledger.eventlog.clients import consumer_config
 from jobledger.projections.intake import Batch, ProjectionStoppedError
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import DeposedError, Position, Writer, connect
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
+from jobledger.settings import Settings
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import ThreadService
@@ -35,27 +35,11 @@ SEEK_PAUSE_SECONDS = 0.05
 _PASSING = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProjectorConfig:
-    """What a projector has to know. `instance_id` '' : no static membership. `topic_id` '' : not known."""
-
-    kafka: KafkaConnection
-    cell: str
-    dsn: str = field(repr=False)
-    schema: str = "jobledger"
-    instance_id: str = ""
-    session_timeout_seconds: float = 10.0
-    topic_id: str = ""
-    accept_new_topics: bool = False
-
-    @property
-    def group(self) -> str:
-        """The consumer group that all projectors of a cell share."""
-        return f"{self.cell}-projector"
-
-
 class Projector(ThreadService):
     """Reads its share of the partitions in a thread of its own and writes batch after batch.
+
+    `topic_id`: the broker's id of the topic of events; '': not known. Without a configured instance id it is no static
+    member of its group.
 
     Positions stand in Postgres, in the same transaction as the rows; those committed to Kafka are for lag
     tools alone. A Postgres or Kafka that is away is waited for. What can't be projected ends it: `wait()` raises
@@ -64,11 +48,12 @@ class Projector(ThreadService):
 
     name = "projector"
 
-    def __init__(self, config: ProjectorConfig, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, topic_id: str = "") -> None:
         super().__init__()
-        self._config = config
+        self._settings = settings
+        self._topic_id = topic_id
         self._metrics = metrics
-        self._topic = topic_name(config.cell, Topic.EVENTS)
+        self._topic = topic_name(settings.cell, Topic.EVENTS)
         self._reader = EventReader()
         self._consumer: Consumer | None = None
         self._writer: Writer | None = None
@@ -142,12 +127,13 @@ class Projector(ThreadService):
             self._report(consumer)
 
     def _consumer_config(self) -> dict[str, str | int | float | bool]:
-        config = consumer_config(self._config.kafka, self._config.instance_id or "projector", self._config.group)
+        settings = self._settings
+        config = consumer_config(settings.kafka, settings.instance_id or "projector", f"{settings.cell}-projector")
         config["partition.assignment.strategy"] = "cooperative-sticky"
-        config["session.timeout.ms"] = int(self._config.session_timeout_seconds * 1000)
-        config["heartbeat.interval.ms"] = int(self._config.session_timeout_seconds * 1000 / 5)
-        if self._config.instance_id:
-            config["group.instance.id"] = self._config.instance_id
+        config["session.timeout.ms"] = int(settings.session_timeout_seconds * 1000)
+        config["heartbeat.interval.ms"] = int(settings.session_timeout_seconds * 1000 / 5)
+        if settings.instance_id:
+            config["group.instance.id"] = settings.instance_id
         return config
 
     def _poll(self, consumer: Consumer) -> list[Message]:
@@ -215,6 +201,7 @@ class Projector(ThreadService):
 
     def _connect(self) -> Writer:
         """A connection to Postgres, however long it takes; raises _StoppedError when stopped meanwhile."""
+        dsn, schema = self._settings.postgres_dsn.get_secret_value(), self._settings.postgres_schema
         attempts = stamina.retry_context(
             on=_PASSING, attempts=None, timeout=None, wait_initial=0.05, wait_max=2.0, wait_jitter=0.2
         )
@@ -223,7 +210,7 @@ class Projector(ThreadService):
                 if self._stopping.is_set():
                     raise _StoppedError
                 try:
-                    writer = Writer(connect(self._config.dsn, self._config.schema))
+                    writer = Writer(connect(dsn, schema))
                 except _PASSING as error:
                     self._database_lost(error)
                     raise
@@ -261,12 +248,11 @@ class Projector(ThreadService):
                 reconnect = True
 
     def _check_topic(self, writer: Writer, partitions: list[int]) -> None:
-        config = self._config
-        if not config.topic_id:
+        if not self._topic_id:
             return
-        other = writer.take_topic(partitions, config.topic_id, accept=config.accept_new_topics)
+        other = writer.take_topic(partitions, self._topic_id, accept=self._settings.accept_new_topics)
         if other is not None:
-            raise ProjectionStoppedError(changed_sentence(self._topic, other, config.topic_id))
+            raise ProjectionStoppedError(changed_sentence(self._topic, other, self._topic_id))
 
     def _resync(self, *, reconnect: bool = False) -> None:
         """Go on from the positions in the tables, whatever was read or written before."""

@@ -20,7 +20,7 @@ from typing import Any
 MAX_REQUEST_BYTES = 1 << 20
 POLL_SECONDS = 0.01
 #: What a start of any role would import.
-MODULES = ("cli.roles", "processors.role", "projections.role", "graphql.role", "workers.role")
+MODULES = ("cli.roles", "bootstrap.scheduler", "bootstrap.projector", "bootstrap.api", "bootstrap.worker")
 
 
 class ForkedRole:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 from confluent_kafka import OFFSET_END, KafkaException, Message
@@ -16,11 +16,12 @@ from jobledger.domain.job.commands import ReportReturned
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.eventlog.boot_clock import boot_seconds
-from jobledger.eventlog.clients import KafkaConnection, consumer_config, producer_config
+from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import CommandProducer, RecordProducer
 from jobledger.eventlog.reader import LogReader
 from jobledger.schemas.topics import TASK_PARTITIONS, Topic, topic_name
 from jobledger.schemas.worker import read_tasks
+from jobledger.settings import Settings
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import CompoundService
@@ -59,35 +60,23 @@ class WorkerConfigError(ValueError):
     """The worker's settings can't work; the message says which and what to do."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerConfig:
-    """How a worker is set up. `worker` is its stable id; `queues` are names in `tenant`."""
+def worker_id(settings: Settings) -> str:
+    """The stable name of this worker: its slot name, else one made from the host's name."""
+    return settings.instance_id or f"worker-{socket.gethostname().partition('.')[0][:60]}"
 
-    worker: str
-    cell: str
-    tenant: str
-    partitions: int
-    queues: list[str] = field(default_factory=lambda: ["default"])
-    pool: str = "default"
-    slots: int = 8
-    lease_seconds: float = 10.0
-    heartbeat_interval_seconds: float = 2.0
-    drain_seconds: float = DRAIN_SECONDS
-    blocked_limit_seconds: float = BLOCKED_LIMIT_SECONDS
-    log_level: str = "INFO"
 
-    def credits(self) -> dict[str, int]:
-        """Slots divided over the queues: the sum is `slots`, each has at least one."""
-        names = list(dict.fromkeys(self.queues))
-        if not names:
-            raise WorkerConfigError("The worker has no queues; name at least one in JOBLEDGER_WORKER_QUEUES.")
-        if len(names) > self.slots:
-            raise WorkerConfigError(
-                f"The worker has {self.slots} slot(s) for {len(names)} queues, but each queue needs one: "
-                f"raise JOBLEDGER_WORKER_SLOTS to {len(names)} or name fewer queues in JOBLEDGER_WORKER_QUEUES."
-            )
-        share, rest = divmod(self.slots, len(names))
-        return {name: share + (1 if index < rest else 0) for index, name in enumerate(names)}
+def credits_of(settings: Settings) -> dict[str, int]:
+    """Slots divided over the queues: the sum is all slots, each has at least one. Raises WorkerConfigError."""
+    names, slots = list(dict.fromkeys(settings.worker_queues)), settings.worker_slots
+    if not names:
+        raise WorkerConfigError("The worker has no queues; name at least one in JOBLEDGER_WORKER_QUEUES.")
+    if len(names) > slots:
+        raise WorkerConfigError(
+            f"The worker has {slots} slot(s) for {len(names)} queues, but each queue needs one: "
+            f"raise JOBLEDGER_WORKER_SLOTS to {len(names)} or name fewer queues in JOBLEDGER_WORKER_QUEUES."
+        )
+    share, rest = divmod(slots, len(names))
+    return {name: share + (1 if index < rest else 0) for index, name in enumerate(names)}
 
 
 class Worker(CompoundService):
@@ -97,28 +86,32 @@ class Worker(CompoundService):
 
     def __init__(
         self,
-        config: WorkerConfig,
-        kafka: KafkaConnection,
+        settings: Settings,
         registry: Registry,
         metrics: Metrics,
         tracing: Tracing,
+        *,
         new_id: Callable[[], str],
         clock: Callable[[], float] = time.time,
+        drain_seconds: float = DRAIN_SECONDS,
+        blocked_limit_seconds: float = BLOCKED_LIMIT_SECONDS,
     ) -> None:
-        if config.heartbeat_interval_seconds * 2 > config.lease_seconds:
-            raise WorkerConfigError(
-                f"JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS is {config.heartbeat_interval_seconds:g}, but must be at most "
-                f"half of JOBLEDGER_LEASE_SECONDS ({config.lease_seconds:g})."
-            )
         super().__init__()
-        self._config = config
-        self._credits = config.credits()
-        self._kafka = kafka
+        if settings.heartbeat_interval_seconds * 2 > settings.lease_seconds:
+            raise WorkerConfigError(
+                f"JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS is {settings.heartbeat_interval_seconds:g}, but must be at most "
+                f"half of JOBLEDGER_LEASE_SECONDS ({settings.lease_seconds:g})."
+            )
+        self._settings = settings
+        self._id = worker_id(settings)
+        self._credits = credits_of(settings)
+        self._drain_seconds = drain_seconds
+        self._blocked_limit_seconds = blocked_limit_seconds
         self._registry = registry
         self._tracing = tracing
         self._new_id = new_id
         self._clock = clock
-        self._measures = Measures(metrics, config.slots, clock)
+        self._measures = Measures(metrics, settings.worker_slots, clock)
         self._shared: SharedDeadline | None = None
         self._executions: dict[tuple[str, str, int], Execution] = {}
         self._seen = RecentKeys()
@@ -148,21 +141,21 @@ class Worker(CompoundService):
     async def start(self) -> None:
         """Connect, register, and take tasks; waits for Kafka as long as it takes."""
         self._stand()
-        config = self._config
+        settings = self._settings
         self._shared = SharedDeadline()
-        self._lease = Lease(config.lease_seconds, self._shared)
+        self._lease = Lease(settings.lease_seconds, self._shared)
         self._journal = self._make_journal()
         keeper = Keeper(self._journal)
         await self._begin_member(keeper)
-        self._producer = RecordProducer(producer_config(self._kafka, f"{config.worker}-reports"))
+        self._producer = RecordProducer(producer_config(self._settings.kafka, f"{self._id}-reports"))
         await self._begin_member(self._producer)
-        commands = CommandProducer(self._producer, topic_name(config.cell, Topic.COMMANDS), config.partitions)
-        self._reports = Reports(commands, config.worker, self._new_id, self._end)
+        commands = CommandProducer(self._producer, topic_name(settings.cell, Topic.COMMANDS), settings.partitions)
+        self._reports = Reports(commands, self._id, self._new_id, self._end)
         pool = self._make_pool(self._shared, keeper)
         if pool is not None:
             await self._begin_member(pool)
         self._around = Surroundings(
-            worker=config.worker,
+            worker=self._id,
             reports=self._reports,
             pool=pool,
             lease=self._lease,
@@ -174,11 +167,11 @@ class Worker(CompoundService):
         await self._open_inbox()
         self._liveness = Liveness(
             self._producer,
-            topic_name(config.cell, Topic.HEARTBEATS),
-            config.worker,
+            topic_name(settings.cell, Topic.HEARTBEATS),
+            self._id,
             self._lease,
             self._measures,
-            config.heartbeat_interval_seconds,
+            settings.heartbeat_interval_seconds,
             self._clock,
         )
         await self._register()
@@ -194,23 +187,23 @@ class Worker(CompoundService):
         setup = Setup(
             path=list(sys.path),
             modules=self._registry.modules,
-            instance_id=self._config.worker,
-            log_level=self._config.log_level,
+            instance_id=self._id,
+            log_level=self._settings.log_level,
         )
-        return ProcessPool(setup, shared.descriptor, self._config.slots, keeper)
+        return ProcessPool(setup, shared.descriptor, self._settings.worker_slots, keeper)
 
     def _make_journal(self) -> Journal:
-        config = self._config
+        settings = self._settings
         head = Head(
-            worker=config.worker,
-            pool=config.pool,
+            worker=self._id,
+            pool=settings.worker_pool,
             handlers=self._registry.names,
-            queues=[queue_stream(config.tenant, queue) for queue in self._credits],
-            topic=topic_name(config.cell, Topic.COMMANDS),
-            partitions=config.partitions,
-            kafka=self._kafka.client_config(),
+            queues=[queue_stream(settings.tenant, queue) for queue in self._credits],
+            topic=topic_name(settings.cell, Topic.COMMANDS),
+            partitions=settings.partitions,
+            kafka=settings.kafka.client_config(),
         )
-        return Journal(head, config.slots)
+        return Journal(head, settings.worker_slots)
 
     def _make_watchdog(self) -> Watchdog:
         watched = Watched(
@@ -218,16 +211,16 @@ class Worker(CompoundService):
             lease_valid=lambda: self._lease.valid,
             flush=self._producer.flush,
         )
-        return Watchdog(watched, self._config.blocked_limit_seconds)
+        return Watchdog(watched, self._blocked_limit_seconds)
 
     async def _open_inbox(self) -> None:
         """Read the inbox from its end, fixed before anybody hears of this incarnation."""
-        config = self._config
-        inbox = partition_of(config.worker, TASK_PARTITIONS)
-        client = consumer_config(self._kafka, f"{config.worker}-inbox", f"{config.cell}-worker-{config.worker}")
+        settings = self._settings
+        inbox = partition_of(self._id, TASK_PARTITIONS)
+        client = consumer_config(self._settings.kafka, f"{self._id}-inbox", f"{settings.cell}-worker-{self._id}")
         known_lost = False
         while True:
-            reader = LogReader(client, topic_name(config.cell, Topic.TASKS), {inbox: OFFSET_END}, self._deliver)
+            reader = LogReader(client, topic_name(settings.cell, Topic.TASKS), {inbox: OFFSET_END}, self._deliver)
             try:
                 await reader.start()
             except KafkaException as error:
@@ -248,20 +241,20 @@ class Worker(CompoundService):
         self.incarnation = incarnation
         for queue, credits in self._credits.items():
             self._send_credits(queue, credits)
-        log.info("worker_registered", worker_id=self._config.worker, incarnation=incarnation)
+        log.info("worker_registered", worker_id=self._id, incarnation=incarnation)
 
     def _send_credits(self, queue: str, credits: int) -> None:
         body = qc.SetCredits(
-            worker=self._config.worker,
+            worker=self._id,
             incarnation=self.incarnation,
-            pool=self._config.pool,
+            pool=self._settings.worker_pool,
             credits=credits,
             handlers=self._registry.names,
         )
         self._to_queue(queue, body)
 
     def _to_queue(self, queue: str, body: AnyCommand) -> None:
-        self._reports.send(queue_stream(self._config.tenant, queue), body)
+        self._reports.send(queue_stream(self._settings.tenant, queue), body)
 
     # -- inbox --------------------------------------------------------------------------------------------------------
 
@@ -295,7 +288,7 @@ class Worker(CompoundService):
         self._measures.received()
         _, tenant, job_id = split_stream(run.job)
         ids = {"execution_id": run.execution_id, "job_id": job_id, "tenant_id": tenant}
-        log.info("task_received", **ids, worker_id=self._config.worker, traceparent=run.traceparent or "")
+        log.info("task_received", **ids, worker_id=self._id, traceparent=run.traceparent or "")
         handler = self._registry.get(run.handler)
         refusal = self._refusal(run) if handler is not None else f"Handler '{run.handler}' is not in this worker."
         if refusal is not None or handler is None:
@@ -313,8 +306,8 @@ class Worker(CompoundService):
     def _refusal(self, run: RunTask) -> str | None:
         if self._draining:
             return "The worker is stopping."
-        if len(self._executions) >= self._config.slots:
-            return f"All {self._config.slots} slots of the worker are taken."
+        if len(self._executions) >= self._settings.worker_slots:
+            return f"All {self._settings.worker_slots} slots of the worker are taken."
         return None
 
     def _return(self, run: RunTask, reason: str) -> None:
@@ -338,7 +331,7 @@ class Worker(CompoundService):
 
     async def _lease_lost(self) -> None:
         """Stop everything without a report: the tasks are others' now. Then begin anew, once Kafka answers."""
-        log.warning("lease_uncertain", worker_id=self._config.worker, running=self.running)
+        log.warning("lease_uncertain", worker_id=self._id, running=self.running)
         self._lease.revoke()
         before, self.incarnation = self.incarnation, ""
         await self._stop_executions(StopReason.LEASE)
@@ -347,7 +340,7 @@ class Worker(CompoundService):
             return
         await self._register()
         for queue in self._credits:  # takes effect where the old incarnation held nothing; else its lease runs out
-            self._to_queue(queue, qc.RemoveWorker(worker=self._config.worker, incarnation=before))
+            self._to_queue(queue, qc.RemoveWorker(worker=self._id, incarnation=before))
 
     async def _stop_executions(self, reason: StopReason) -> None:
         for execution in list(self._executions.values()):
@@ -372,7 +365,7 @@ class Worker(CompoundService):
             self._journal.close()
         if self._shared is not None:
             self._shared.close()
-        log.info("worker_drained", worker_id=self._config.worker, incarnation=self.incarnation)
+        log.info("worker_drained", worker_id=self._id, incarnation=self.incarnation)
 
     async def _drain(self) -> None:
         for queue in self._credits:
@@ -387,15 +380,15 @@ class Worker(CompoundService):
         for pause in LEAVE_PAUSES:
             await asyncio.sleep(pause)  # the inbox is still read: what was on its way is handed back
             for queue in self._credits:
-                self._to_queue(queue, qc.RemoveWorker(worker=self._config.worker, incarnation=self.incarnation))
+                self._to_queue(queue, qc.RemoveWorker(worker=self._id, incarnation=self.incarnation))
             await self._reports.drained(FLUSH_SECONDS)
 
     async def _wait_for_handlers(self) -> None:
         """Give them the drain time; a line says at once, and every few seconds, what is waited for."""
-        left = self._config.drain_seconds
+        left = self._drain_seconds
         while self._executions and left > 0:
             names = [f"{one.handler_name} of job {one.job_id}" for one in self._executions.values()]
-            worker = self._config.worker
+            worker = self._id
             log.info("worker_draining", worker_id=worker, running=names[:MAX_TOLD], count=len(names), seconds=left)
             try:
                 await asyncio.wait_for(self._idle.wait(), min(left, DRAIN_TOLD_SECONDS))

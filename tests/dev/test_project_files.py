@@ -47,8 +47,8 @@ def test_compose_starts_with_handlers_that_a_worker_can_load(
     compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing set; a worker without any would end, and be started again for ever."""
+    from jobledger.bootstrap.worker import load_registry
     from jobledger.settings import Settings
-    from jobledger.workers.role import load_registry
 
     monkeypatch.setenv("JOBLEDGER_HANDLERS", compose["services"]["worker"]["environment"]["JOBLEDGER_HANDLERS"])
     assert load_registry(Settings()).names == ["echo", "fail", "sleep"]

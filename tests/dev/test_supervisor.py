@@ -247,10 +247,10 @@ def test_handlers_that_run_get_their_30_seconds_and_it_is_said(start: Callable[.
 
 
 def test_no_role_is_killed_before_it_would_end_by_itself() -> None:
+    from jobledger.bootstrap.scheduler import GRACE_SECONDS as SCHEDULER
+    from jobledger.bootstrap.worker import GRACE_SECONDS as WORKER
     from jobledger.dev.supervisor import ROLE_GRACE_SECONDS, WORKER_GRACE_SECONDS
-    from jobledger.processors.role import GRACE_SECONDS as SCHEDULER
     from jobledger.telemetry.ending import GRACE_SECONDS as OTHERS
-    from jobledger.workers.role import GRACE_SECONDS as WORKER
 
     assert WORKER_GRACE_SECONDS > WORKER
     assert max(OTHERS, SCHEDULER) < ROLE_GRACE_SECONDS

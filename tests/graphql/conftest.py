@@ -16,13 +16,13 @@ from cell_owners import CellOwners
 from confluent_kafka import Producer
 from websockets.asyncio.client import connect
 
+from jobledger.bootstrap.api import Api, build_api
 from jobledger.domain.identity import job_stream, partition_of
 from jobledger.domain.job.commands import FailureKind, ReportFailed
 from jobledger.domain.values import Actor, ActorKind, Opaque
-from jobledger.graphql.role import Api, build
 from jobledger.graphql.server import graphql_server
 from jobledger.projections.migrate import migrate
-from jobledger.projections.role import build_projector
+from jobledger.projections.projector import Projector
 from jobledger.schemas.commands import Command, CommandRecord, encode_record
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings, Settings
@@ -108,7 +108,7 @@ class Cell:
         number = len(self.running) + 1
         settings = self.settings.model_copy(update=changes)
         metrics = Metrics("api", instance_id=f"api-{number}", strict=True)
-        api = build(settings, metrics, instance_id=f"api-{number}")
+        api = build_api(settings, metrics, instance_id=f"api-{number}")
         try:
             for service in api.services:
                 await service.start()
@@ -179,7 +179,7 @@ async def _running(settings: Settings) -> AsyncIterator[Cell]:
     owners = CellOwners(settings.kafka, settings.cell, PARTITIONS)
     await owners.start()
     await asyncio.to_thread(migrate, settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
-    projector = build_projector(settings, Metrics("projector", instance_id="projector-1"))
+    projector = Projector(settings, Metrics("projector", instance_id="projector-1"))
     found = Cell(settings, owners)
     await projector.start()
     try:

@@ -13,16 +13,16 @@ import httpx
 import psycopg
 import pytest
 
+from jobledger.bootstrap.api import topic_watch
 from jobledger.dev.ports import free_port
 from jobledger.eventlog import topic_watch as watching
 from jobledger.eventlog.topic_watch import LOOKS_TO_BELIEVE, TopicWatch, topic_ids
 from jobledger.eventlog.topics import TopicError
-from jobledger.graphql.role import topic_watch
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 PROGRAM = """
 import sys
-from jobledger.graphql.role import main
+from jobledger.bootstrap.api import main
 from jobledger.settings import Settings
 sys.exit(main(Settings()))
 """

@@ -16,6 +16,7 @@ import stamina
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from psycopg import sql
+from pydantic import SecretStr
 
 from jobledger.domain import aggregates
 from jobledger.domain.aggregates import AGGREGATES, kind_of
@@ -29,11 +30,11 @@ from jobledger.domain.values import SYSTEM, Actor, ActorKind, Answer, Lineage, O
 from jobledger.domain.worker_messages import CancelTask, RunTask
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.migrate import migrate
-from jobledger.projections.projector import Projector, ProjectorConfig
+from jobledger.projections.projector import Projector
 from jobledger.projections.tables import TABLES
 from jobledger.schemas.events import EventRecord, MsgspecTranscoder, cloudevents_headers
 from jobledger.schemas.topics import Topic, topic_name
-from jobledger.settings import KafkaSettings
+from jobledger.settings import KafkaSettings, Settings
 from jobledger.telemetry.metrics import Metrics
 
 # As the role does: the library's own lines go through whatever logging another test has configured.
@@ -377,9 +378,10 @@ async def start(postgres_dsn: str, log: Any) -> AsyncIterator[Start]:
     migrate(postgres_dsn, "jobledger")
     started: list[Projector] = []
 
-    async def one(instance: str = "", dsn: str = postgres_dsn, **given: Any) -> Projector:
-        config = ProjectorConfig(kafka=log.kafka, cell=log.cell, dsn=dsn, instance_id=instance, **given)
-        projector = Projector(config, Metrics("projector", instance_id=instance or "t", strict=True))
+    async def one(instance: str = "", dsn: str = postgres_dsn, topic_id: str = "", **given: Any) -> Projector:
+        settings = Settings(kafka=log.kafka, cell=log.cell, postgres_dsn=SecretStr(dsn), instance_id=instance, **given)
+        metrics = Metrics("projector", instance_id=instance or "t", strict=True)
+        projector = Projector(settings, metrics, topic_id)
         await projector.start()
         started.append(projector)
         return projector

@@ -62,7 +62,7 @@ async def test_a_restart_of_kafka(
 
 ROLE = """
 import asyncio, sys
-from jobledger.projections.role import run
+from jobledger.bootstrap.projector import run
 from jobledger.settings import Settings
 sys.exit(asyncio.run(run(Settings())))
 """

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobledger.dev.ports import free_port
-from jobledger.projections.role import prepare
+from jobledger.projections.preparing import prepare
 from jobledger.settings import Settings
 
 

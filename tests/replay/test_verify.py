@@ -15,6 +15,7 @@ from confluent_kafka import Message, Producer
 from log_cell import TENANT, LogCell, OwnerAlone, PlayedWorker, submit, until
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 from test_takeover import written_anew
 
 from jobledger.cli.exits import Exit
@@ -33,7 +34,7 @@ from jobledger.processors.core.state_records import (
     stub_key,
 )
 from jobledger.projections.migrate import migrate
-from jobledger.projections.projector import Projector, ProjectorConfig
+from jobledger.projections.projector import Projector
 from jobledger.replay.report import Report, VerifyError
 from jobledger.replay.verify import verify
 from jobledger.schemas.topics import Topic
@@ -129,8 +130,9 @@ async def living(bootstrap_servers: str, cell: str, postgres_dsn: str) -> AsyncI
     owners = [OwnerAlone(log_cell, p) for p in range(2)]
     for owner in owners:
         await owner.start()
-    config = ProjectorConfig(kafka=log_cell.kafka, cell=cell, dsn=postgres_dsn, session_timeout_seconds=2.0)
-    projector = Projector(config, Metrics("projector", instance_id="t"))
+    dsn = SecretStr(postgres_dsn)
+    settings = Settings(kafka=log_cell.kafka, cell=cell, postgres_dsn=dsn, session_timeout_seconds=2.0)
+    projector = Projector(settings, Metrics("projector", instance_id="t"))
     await projector.start()
     one = Whole(log_cell, postgres_dsn)
     await live(one, owners)

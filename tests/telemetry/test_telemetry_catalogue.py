@@ -102,6 +102,8 @@ RUN_BY = {
     "graphql": {"api"},
     "telemetry": {"scheduler", "worker", "projector", "api"},
     "eventlog": {"scheduler", "worker", "projector", "api"},
+    "src/jobledger/bootstrap": {"scheduler", "worker", "projector", "api"},
+    **{f"src/jobledger/bootstrap/{role}.py": {role} for role in ("scheduler", "worker", "projector", "api")},
 }
 
 

@@ -24,10 +24,10 @@ HERE = Path(__file__).parent
 START = "import asyncio; from jobledger.settings import Settings; from jobledger.{role} import run; "
 RUN = "raise SystemExit(asyncio.run(run(Settings())))"
 ROLES = {
-    "scheduler": "processors.role",
-    "projector": "projections.role",
-    "api": "graphql.role",
-    "worker": "workers.role",
+    "scheduler": "bootstrap.scheduler",
+    "projector": "bootstrap.projector",
+    "api": "bootstrap.api",
+    "worker": "bootstrap.worker",
 }
 
 

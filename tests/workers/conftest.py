@@ -15,11 +15,12 @@ import uuid_utils
 
 from jobledger.dev.descendants import Descendants
 from jobledger.dev.ports import free_port
+from jobledger.settings import Settings
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.traces import Tracing
 from jobledger.workers.registry import load_handlers
-from jobledger.workers.runtime import Worker, WorkerConfig
+from jobledger.workers.runtime import BLOCKED_LIMIT_SECONDS, DRAIN_SECONDS, Worker
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
@@ -104,17 +105,31 @@ async def start_worker(
     monkeypatch.setattr("jobledger.workers.runtime.LEAVE_PAUSES", leave_pauses)
     started: list[Worker] = []
 
-    async def start(name: str = "w-1", modules: tuple[str, ...] = ("sample_handlers",), **options: Any) -> Any:
-        config = WorkerConfig(
-            worker=name,
+    async def start(
+        name: str = "w-1",
+        modules: tuple[str, ...] = ("sample_handlers",),
+        drain_seconds: float = DRAIN_SECONDS,
+        blocked_limit_seconds: float = BLOCKED_LIMIT_SECONDS,
+        **options: Any,
+    ) -> Any:
+        given = {"worker_slots": 4, "heartbeat_interval_seconds": 0.5, "lease_seconds": 5.0, **options}
+        settings = Settings(
             cell=owners.cell,
             tenant=owners.tenant,
             partitions=PARTITIONS,
-            **{"slots": 4, "heartbeat_interval_seconds": 0.5, "lease_seconds": 5.0, **options},
+            kafka=owners.kafka,
+            instance_id=name,
+            **given,
         )
-        registry = load_handlers(modules)
-        metrics = Metrics("worker", instance_id=name, strict=True)
-        worker = Worker(config, owners.kafka, registry, metrics, Tracing(), lambda: str(uuid_utils.uuid7()))
+        worker = Worker(
+            settings,
+            load_handlers(modules),
+            Metrics("worker", instance_id=name, strict=True),
+            Tracing(),
+            new_id=lambda: str(uuid_utils.uuid7()),
+            drain_seconds=drain_seconds,
+            blocked_limit_seconds=blocked_limit_seconds,
+        )
         started.append(worker)
         await worker.start()
         return worker, await owners.registered(name)

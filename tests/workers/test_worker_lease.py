@@ -26,7 +26,7 @@ pytestmark = pytest.mark.kafka
 ONCE = RetryPolicy(max_attempts=1)
 HERE = Path(__file__).parent
 RUN = (
-    "import asyncio; from jobledger.settings import Settings; from jobledger.workers.role import run; "
+    "import asyncio; from jobledger.settings import Settings; from jobledger.bootstrap.worker import run; "
     "raise SystemExit(asyncio.run(run(Settings())))"
 )
 

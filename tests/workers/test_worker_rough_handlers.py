@@ -41,7 +41,7 @@ async def test_a_death_is_noticed_though_a_child_of_the_handler_lives(
 
 async def test_a_handler_that_returns_in_a_copy_too_ends_once(owners: Any, start_worker: Any) -> None:
     """The end that the copy would tell must not be taken for that of the next task in the process."""
-    await start_worker(slots=1)
+    await start_worker(worker_slots=1)
     for number in range(1, 5):
         await owners.run(f"j{number}", "doubled", number)
         assert (await owners.report(ReportSucceeded, f"j{number}")).result.data == str(number)

@@ -24,7 +24,8 @@ from jobledger.domain.job.commands import (
 )
 from jobledger.domain.queue.commands import RemoveWorker, SetCredits
 from jobledger.domain.values import RetryPolicy
-from jobledger.workers.runtime import LEAVE_PAUSES, WorkerConfig, WorkerConfigError
+from jobledger.settings import Settings
+from jobledger.workers.runtime import LEAVE_PAUSES, WorkerConfigError, credits_of
 
 pytestmark = pytest.mark.kafka
 AGAIN = RetryPolicy(max_attempts=2, initial_seconds=0.05)
@@ -62,7 +63,7 @@ async def _until_gone(pid: int, seconds: float = 5.0) -> None:
 
 async def test_registers_with_credits_then_runs_and_reports_in_one(owners: Any, start_worker: Any) -> None:
     """A short task yields one report with start and end; the worker registered with its handlers and credits first."""
-    _, incarnation = await start_worker(queues=["default", "mail"], slots=5)
+    _, incarnation = await start_worker(worker_queues=["default", "mail"], worker_slots=5)
 
     def told() -> dict[str, SetCredits]:
         return {c.stream: c.body for c in owners.commands if isinstance(c.body, SetCredits)}
@@ -230,7 +231,7 @@ async def test_drain_that_takes_too_long_fails_the_attempt(owners: Any, start_wo
 
 
 async def test_more_tasks_than_slots_are_handed_back(owners: Any, start_worker: Any) -> None:
-    _, incarnation = await start_worker(slots=1)
+    _, incarnation = await start_worker(worker_slots=1)
     await owners.grant("w-1", incarnation, ["sleepy"], "another")
     await owners.run("j1", "sleepy", 1.0)
     await owners.run("j2", "sleepy", 1.0, queue="another")
@@ -256,6 +257,5 @@ async def test_trace_goes_on_and_metrics_count(owners: Any, start_worker: Any) -
 
 
 def test_more_queues_than_slots_is_a_clear_error() -> None:
-    config = WorkerConfig(worker="w", cell="c", tenant="default", partitions=4, queues=["a", "b"], slots=1)
     with pytest.raises(WorkerConfigError, match="JOBLEDGER_WORKER_SLOTS to 2"):
-        config.credits()
+        credits_of(Settings(worker_queues=["a", "b"], worker_slots=1))

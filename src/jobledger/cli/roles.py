@@ -87,7 +87,7 @@ def api(
     )
     check_free(settings.host, settings.api_port, "JOBLEDGER_API_PORT")
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
-    from jobledger.graphql.role import main  # noqa: PLC0415
+    from jobledger.bootstrap.api import main  # noqa: PLC0415
 
     return main(settings)
 
@@ -98,7 +98,7 @@ def scheduler(
     """Own partitions: decide commands, write events, hand out tasks."""
     settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
-    from jobledger.processors.role import main  # noqa: PLC0415
+    from jobledger.bootstrap.scheduler import main  # noqa: PLC0415
 
     return main(settings)
 
@@ -109,7 +109,7 @@ def projector(
     """Keep the read models in Postgres up to date with the log."""
     settings = settings_with(host=host, health_port=health_port, instance_id=instance_id, log_level=log_level)
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
-    from jobledger.projections.role import main  # noqa: PLC0415
+    from jobledger.bootstrap.projector import main  # noqa: PLC0415
 
     return main(settings)
 
@@ -144,13 +144,13 @@ def worker(  # noqa: PLR0913 - the options, each by its name
     if check:
         return _check_handlers(settings)
     check_free(settings.host, settings.health_port, "JOBLEDGER_HEALTH_PORT")
-    from jobledger.workers.role import main  # noqa: PLC0415
+    from jobledger.bootstrap.worker import main  # noqa: PLC0415
 
     return main(settings)
 
 
 def _check_handlers(settings: Settings) -> int:
-    from jobledger.workers.role import load_registry  # noqa: PLC0415
+    from jobledger.bootstrap.worker import load_registry  # noqa: PLC0415
 
     for name in load_registry(settings).names:
         typer.echo(name)

@@ -1,0 +1,176 @@
+"""The role `jobledger api`: GraphQL, on the log and the read models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uuid_utils
+import uvloop
+from starlette.applications import Starlette
+
+import jobledger
+from jobledger.bootstrap.process import Process
+from jobledger.eventlog.clients import consumer_config, producer_config
+from jobledger.eventlog.producer import CommandProducer, RecordProducer
+from jobledger.eventlog.quarantine import QuarantineBook
+from jobledger.eventlog.topic_watch import TopicWatch
+from jobledger.graphql.app import build_app
+from jobledger.graphql.catch_up import CatchUp
+from jobledger.graphql.changing import Changing
+from jobledger.graphql.directory import QueueDirectory
+from jobledger.graphql.event_stream import EventStreams
+from jobledger.graphql.event_tail import EventTail
+from jobledger.graphql.gateway import Gateway
+from jobledger.graphql.outcomes import OutcomeTail
+from jobledger.graphql.parts import Parts
+from jobledger.graphql.quarantine import Quarantine
+from jobledger.graphql.server import graphql_server
+from jobledger.graphql.submitting import Submitting
+from jobledger.graphql.topic_gate import TopicGate
+from jobledger.projections.read_model import ReadModel
+from jobledger.schemas.topics import Topic, topic_name
+from jobledger.settings import Settings
+from jobledger.telemetry.ending import run_role
+from jobledger.telemetry.health import Checked, Health, HealthStatus
+from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.service import Service
+from jobledger.telemetry.traces import Tracing
+
+DEFAULT_INSTANCE = "api-1"
+
+
+@dataclass(slots=True)
+class Api:
+    """An api put together; start `services` in order, or serve `app` in a test."""
+
+    parts: Parts
+    app: Starlette
+    health: Health
+    metrics: Metrics
+
+    @property
+    def services(self) -> list[Service]:
+        """Everything but the listeners."""
+        return self.parts.services
+
+
+def new_id() -> str:
+    """A UUIDv7."""
+    return str(uuid_utils.uuid7())
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+def build_api(
+    settings: Settings,
+    metrics: Metrics | None = None,
+    tracing: Tracing | None = None,
+    health: Health | None = None,
+    *,
+    clock_ms: Callable[[], int] = now_ms,
+    ids: Callable[[], str] = new_id,
+    instance_id: str = DEFAULT_INSTANCE,
+) -> Api:
+    """Put an api together; nothing is started."""
+    metrics = metrics or Metrics("api", instance_id=instance_id, version=jobledger.__version__)
+    health = health or Health(jobledger.__version__)
+    parts = build_parts(
+        settings,
+        metrics,
+        tracing or Tracing(),
+        clock_ms=clock_ms,
+        monotonic=time.monotonic,
+        new_id=ids,
+        client_id=instance_id,
+    )
+    _add_checks(health, parts)
+    return Api(parts, build_app(parts, health), health, metrics)
+
+
+def build_parts(
+    settings: Settings,
+    metrics: Metrics,
+    tracing: Tracing,
+    *,
+    clock_ms: Callable[[], int],
+    monotonic: Callable[[], float],
+    new_id: Callable[[], str],
+    client_id: str,
+) -> Parts:
+    """Make the parts; nothing is started."""
+    cell, partitions = settings.cell, settings.partitions
+    model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
+    reading = consumer_config(settings.kafka, client_id, f"{cell}.{client_id}")
+    events_topic = topic_name(cell, Topic.EVENTS)
+    outcomes = OutcomeTail(reading, topic_name(cell, Topic.OUTCOMES), partitions, clock_ms)
+    producer = RecordProducer(producer_config(settings.kafka, client_id))
+    commands = CommandProducer(producer, topic_name(cell, Topic.COMMANDS), partitions)
+    topics = [topic_name(cell, topic) for topic in (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES)]
+    gate = TopicGate(reading, topics, partitions)
+    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened)
+    directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
+    tail = EventTail(reading, events_topic, partitions, directory.saw)
+    return Parts(
+        settings=settings,
+        metrics=metrics,
+        tracing=tracing,
+        clock_ms=clock_ms,
+        new_id=new_id,
+        model=model,
+        outcomes=outcomes,
+        tail=tail,
+        gateway=gateway,
+        submitting=Submitting(gateway, directory, cell, partitions, clock_ms, new_id),
+        changing=Changing(gateway, directory, cell, new_id),
+        quarantine=Quarantine(
+            QuarantineBook(reading, topic_name(cell, Topic.QUARANTINE)),
+            producer,
+            (topic_name(cell, Topic.COMMANDS), topic_name(cell, Topic.QUARANTINE)),
+            partitions,
+            clock_ms,
+        ),
+        events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics),
+        services=[gate, model, producer, outcomes, tail, directory],
+    )
+
+
+def _add_checks(health: Health, parts: Parts) -> None:
+    async def queue() -> Checked:
+        if not (parts.tail.running and parts.outcomes.running):
+            return Checked(HealthStatus.UNHEALTHY, {"error": "the tails of the log are not running"})
+        return Checked(details={"events": sum(parts.tail.vector.values()), "subscribers": parts.tail.subscribers})
+
+    async def database() -> dict[str, object]:
+        return await parts.model.ping()
+
+    health.add("queue", queue)
+    # Mutations and subscriptions go on without it, and queries say so themselves.
+    health.add("database", database, timeout=3.0, slow_after=0.5, critical=False)
+
+
+def topic_watch(settings: Settings, parts: Parts) -> TopicWatch:
+    """Sees also what was made anew while this process did not run: the projectors have noted what they read."""
+    remembered = None if settings.accept_new_topics else parts.model.topic_ids
+    return TopicWatch(settings.kafka.client_config(), settings.cell, remembered=remembered)
+
+
+async def run(settings: Settings) -> int:
+    """Run the api until a signal or a failure; the process's exit code."""
+    process = Process.of("api", settings, traced=True)
+    api = build_api(settings, process.metrics, process.tracing, process.health, instance_id=process.instance)
+
+    def end_streams() -> None:
+        api.parts.tail.end_all("This api process is stopping; subscribe again after the position.")
+
+    listener = graphql_server(api.app, settings.host, settings.api_port, end_streams)
+    return await process.run([topic_watch(settings, api.parts), *api.services, listener])
+
+
+def main(settings: Settings) -> int:
+    """`run` on uvloop, to the end of the process."""
+    return run_role(lambda: run(settings), loop_factory=uvloop.new_event_loop)

@@ -1,0 +1,84 @@
+"""The role `jobledger worker`: one process that runs handlers."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import uuid_utils
+import uvloop
+
+from jobledger.bootstrap.process import Process
+from jobledger.eventlog.topic_watch import TopicWatch
+from jobledger.settings import Settings
+from jobledger.telemetry.ending import run_role
+from jobledger.telemetry.health import Checked, Health, HealthStatus
+from jobledger.telemetry.logs import get_logger
+from jobledger.workers.cell_check import CellCheck
+from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.registry import Registry, load_handlers
+from jobledger.workers.runtime import DRAIN_SECONDS, Worker, WorkerConfigError, worker_id
+
+STOP_SECONDS = DRAIN_SECONDS + 30.0
+#: From the signal to the end of the process.
+GRACE_SECONDS = STOP_SECONDS + 5.0
+
+log = get_logger()
+
+
+def load_registry(settings: Settings) -> Registry:
+    """The handlers that the settings name; raises HandlerLoadError.
+
+    Modules in the working directory are found, as with `python -m`.
+    """
+    if not settings.handlers:
+        raise HandlerLoadError(
+            "The worker has no handlers: name the modules that hold them in JOBLEDGER_HANDLERS, "
+            "such as JOBLEDGER_HANDLERS=my_app.handlers."
+        )
+    if os.getcwd() not in sys.path and "" not in sys.path:  # noqa: PTH109 - sys.path holds strings
+        sys.path.append(os.getcwd())  # noqa: PTH109 - at the end: no file here may hide an installed package
+    return load_handlers(settings.handlers)
+
+
+def _add_checks(health: Health, settings: Settings, worker: Worker, registry: Registry) -> None:
+    """The components of a worker: its lease, which stands for Kafka too, and its handlers."""
+
+    async def lease() -> Checked:
+        details = {"heartbeat_age_seconds": round(min(worker.heartbeat_age, 1e6), 3), "running": worker.running}
+        if not worker.lease_valid:
+            return Checked(HealthStatus.UNHEALTHY, details)
+        late = worker.heartbeat_age > 2 * settings.heartbeat_interval_seconds
+        return Checked(HealthStatus.DEGRADED if late else HealthStatus.HEALTHY, details)
+
+    async def handlers() -> dict[str, object]:
+        return {"handlers": registry.names, "slots": settings.worker_slots, "queues": settings.worker_queues}
+
+    health.add("queue", lease)
+    health.add("handlers", handlers, critical=False)
+
+
+async def run(settings: Settings) -> int:
+    """Run a worker until SIGTERM or SIGINT; returns the exit code (2: settings or handlers that can't work)."""
+    process = Process.of("worker", settings, instance=worker_id(settings), traced=True)
+    try:
+        registry = load_registry(settings)
+        worker = Worker(settings, registry, process.metrics, process.tracing, new_id=lambda: str(uuid_utils.uuid7()))
+    except (HandlerLoadError, WorkerConfigError) as error:
+        log.critical("part_failed", part="worker", message=str(error))
+        print(str(error), file=sys.stderr)  # noqa: T201 - the one sentence for the person who started it
+        return 2
+    log.info("handlers_loaded", handlers=registry.names)
+    _add_checks(process.health, settings, worker, registry)
+    kafka = settings.kafka.client_config()
+    cell = CellCheck(kafka, settings.cell, settings.partitions)
+    code = await process.run([cell, TopicWatch(kafka, settings.cell), worker], stop_seconds=STOP_SECONDS)
+    if cell.refusal:
+        print(cell.refusal, file=sys.stderr)  # noqa: T201 - as above
+        return 2
+    return code
+
+
+def main(settings: Settings) -> int:
+    """`run` on uvloop, to the end of the process."""
+    return run_role(lambda: run(settings), loop_factory=uvloop.new_event_loop, grace_seconds=GRACE_SECONDS)
