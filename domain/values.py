@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
+from msgspec.structs import fields
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -23,11 +27,32 @@ class CommandBody(Value, frozen=True, kw_only=True):
     remembered: ClassVar[bool] = False
 
 
+def carrier(base: type[Value], target: type[T], *also: str) -> Callable[..., T]:
+    """A function that makes a `target` of a value of `base`: all fields of the base go along, the rest is named.
+
+        submitted = carrier(JobSpec, JobSubmitted)
+        event = submitted(command, submitted_at_ms=now, due_at_ms=now)
+
+    The rest is what else the target needs, and those of its fields with a default that `also` names. It is one call,
+    compiled once from the names of the fields as dataclasses make their methods: a job goes through six of these on
+    its way, and a loop over the names would cost each of them seven times as much.
+    """
+    taken = base.__struct_fields__
+    rest = [one.name for one in fields(target) if one.required and one.name not in taken] + [*also]
+    given = [f"{name}=value.{name}" for name in taken] + [f"{name}={name}" for name in rest]
+    made: Callable[..., T] = eval(f"lambda value, *, {', '.join(rest)}: target({', '.join(given)})", {"target": target})
+    return made
+
+
 #: Ids of workers, tasks and the like, and names of streams, as a record of somebody else may hold them.
 Id = Annotated[str, msgspec.Meta(max_length=128)]
 StreamId = Annotated[str, msgspec.Meta(max_length=256)]
 #: What is handed on from one record to the next without being read.
 Passed = Annotated[str, msgspec.Meta(max_length=512)]
+#: 1 comes first.
+Priority = Annotated[int, msgspec.Meta(ge=1, le=5)]
+#: Milliseconds since the epoch, up to the end of the year 9999.
+Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
 
 
 class Opaque(msgspec.Struct, frozen=True, omit_defaults=False):

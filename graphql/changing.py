@@ -11,7 +11,7 @@ from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import derived_id, job_stream, queue_stream
 from jobledger.domain.job.commands import CancelJob, DiscardJob, RedriveJob
 from jobledger.domain.queue.commands import CreateQueue, UpdateQueue
-from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.values import Opaque
 from jobledger.graphql.caller import Caller
 from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of

@@ -10,8 +10,8 @@ import msgspec
 
 from jobledger.domain.identity import queue_stream, split_stream
 from jobledger.domain.queue.commands import QueryQueue
-from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.queue.events import QueueCreated, QueueUpdated
+from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.values import Code
 from jobledger.projections.read_model import ReadModelUnavailableError
 from jobledger.projections.rows import QueueRow

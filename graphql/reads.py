@@ -10,7 +10,7 @@ from uuid import UUID
 from strawberry.dataloader import DataLoader
 
 from jobledger.domain.identity import split_stream
-from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.eventlog.positions import Vector, encode_position, reached
 from jobledger.graphql.convert import attempt_of, event_of, job_of, queue_id, queue_of, workers_of
 from jobledger.graphql.cursors import Cursors

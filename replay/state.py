@@ -169,7 +169,7 @@ class StateFold:
     def _compare(self, kind: Kind, stream: str, expected: State | None, found: Any) -> None:
         where = f"{self._where}, {kind.name}"
         if kind.packed:
-            self._report.compare(where, stream, None if expected is None else encode_state(expected.head), found)
+            self._compare_packed(where, stream, None if expected is None else encode_state(expected.head), found)
             found = self._machine.load(stream) if kind.parts else None
         else:
             self._report.compare(where, stream, expected and expected.head, found and found.head)
@@ -180,3 +180,10 @@ class StateFold:
             for key in one.keys() | other.keys():
                 what = f"{self._where}, {part.name.replace('_', ' ')}"
                 self._report.compare(what, f"{stream} {key}", one.get(key), other.get(key))
+
+    def _compare_packed(self, where: str, stream: str, expected: bytes | None, found: bytes | None) -> None:
+        """As bytes, and where these differ as what they mean: another release may order the fields otherwise."""
+        if expected is not None and found is not None and expected != found:
+            self._report.compare(where, stream, decode_state(expected), decode_state(found))
+        else:
+            self._report.compare(where, stream, expected, found)

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from msgspec import Meta
-
-from jobledger.domain.values import CommandBody, Id, Lineage, Opaque, RetryPolicy
-
-Priority = Annotated[int, Meta(ge=1, le=5)]
-Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+from jobledger.domain.spec import JobSpec
+from jobledger.domain.values import CommandBody, Id, Lineage, Millis, Opaque, Priority, RetryPolicy
 
 
 class JobCommand(CommandBody, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=False):
     """Base of the commands that a job decides."""
 
 
-class SubmitJob(JobCommand, frozen=True, kw_only=True, tag="job.submit.v1"):
+class SubmitJob(JobSpec, JobCommand, frozen=True, kw_only=True, tag="job.submit.v1"):
     """Create a job. `due_at_ms` None or in the past: it is due at once."""
 
     creating: ClassVar[bool] = True
 
-    handler: Id
-    queue: Id
-    payload: Opaque
     priority: Priority = 3
-    due_at_ms: Millis | None = None
     retry: RetryPolicy = RetryPolicy()
-    timeout_seconds: float | None = None
+    due_at_ms: Millis | None = None
     lineage: Lineage = Lineage()
-    key_digest: Id | None = None
-    request_digest: Id | None = None
 
 
 class RedriveJob(JobCommand, frozen=True, kw_only=True, tag="job.redrive.v1"):

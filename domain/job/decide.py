@@ -15,7 +15,11 @@ from jobledger.domain.job.retry import MAX_DISPATCHES_WITHOUT_START, gives_up, r
 from jobledger.domain.job.state import MAIN_TASK, OUT, RUN, TERMINAL, Job, JobStatus, next_timer_ms
 from jobledger.domain.queue import commands as q
 from jobledger.domain.queue.commands import ReleaseOutcome
-from jobledger.domain.values import Answer, Code, Opaque, Rejection
+from jobledger.domain.spec import JobSpec, TaskSpec
+from jobledger.domain.values import Answer, Code, Opaque, Rejection, carrier
+
+_submitted = carrier(JobSpec, e.JobSubmitted)
+_enqueue = carrier(TaskSpec, q.EnqueueTask, "traceparent", "correlation_id", "checkpoint", "start_first")
 
 
 def _reject_state(action: str, job: Job) -> Rejection:
@@ -62,18 +66,7 @@ def _submit(stream: str, command: c.SubmitJob, now: int) -> list[e.JobEvent] | R
     if not is_name(command.queue):
         return invalid_name("queue", command.queue)
     due = max(command.due_at_ms or now, now)
-    submitted = e.JobSubmitted(
-        handler=command.handler,
-        queue=command.queue,
-        priority=command.priority,
-        payload=command.payload,
-        submitted_at_ms=now,
-        due_at_ms=due,
-        retry=command.retry,
-        timeout_seconds=command.timeout_seconds,
-        key_digest=command.key_digest,
-        request_digest=command.request_digest,
-    )
+    submitted = _submitted(command, submitted_at_ms=now, due_at_ms=due)
     if due > now:
         return [submitted]
     ready = e.TaskReady(
@@ -463,7 +456,7 @@ def react(job: Job, event: e.JobEvent) -> list[Effect]:
     """What follows from an event; `job` is the state after it."""
     queue = queue_stream(split_stream(job.id)[1], job.queue)
     if isinstance(event, e.TaskReady):
-        return [FollowUp(queue, _enqueue(job, event))]
+        return [FollowUp(queue, _enqueued(job, event))]
     if isinstance(event, e.JobCancelRequested):
         return [FollowUp(queue, q.WithdrawTask(job=job.id, task=MAIN_TASK, assignment=job.main.assignment))]
     outcome = _RELEASE_OUTCOME.get(type(event))
@@ -477,19 +470,17 @@ def react(job: Job, event: e.JobEvent) -> list[Effect]:
     return [FollowUp(queue, release)]
 
 
-def _enqueue(job: Job, event: e.TaskReady) -> q.EnqueueTask:
-    return q.EnqueueTask(
+def _enqueued(job: Job, event: e.TaskReady) -> q.EnqueueTask:
+    return _enqueue(
+        job,
         job=job.id,
         task=event.task,
         execution_id=event.execution_id,
         attempt=event.attempt,
         assignment=event.assignment,
-        handler=job.handler,
         priority=job.priority,
-        payload=job.payload,
         due_at_ms=job.due_at_ms,
         ready_at_ms=event.ready_at_ms,
-        timeout_seconds=job.timeout_seconds,
         traceparent=job.traceparent,
         correlation_id=job.correlation_id,
         checkpoint=job.main.checkpoint,

@@ -5,26 +5,19 @@ from __future__ import annotations
 from enum import StrEnum
 
 from jobledger.domain.job.commands import FailureKind
-from jobledger.domain.values import Opaque, RetryPolicy, Value
+from jobledger.domain.spec import JobSpec
+from jobledger.domain.values import Opaque, Value
 
 
 class JobEvent(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a job."""
 
 
-class JobSubmitted(JobEvent, frozen=True, kw_only=True, tag="job.submitted.v1"):
+class JobSubmitted(JobSpec, JobEvent, frozen=True, kw_only=True, tag="job.submitted.v1"):
     """The job exists. Its lineage and tags stand in the envelope of each of its events."""
 
-    handler: str
-    queue: str
-    priority: int
-    payload: Opaque
     submitted_at_ms: int
     due_at_ms: int
-    retry: RetryPolicy
-    timeout_seconds: float | None = None
-    key_digest: str | None = None
-    request_digest: str | None = None
 
 
 class ReadyCause(StrEnum):

@@ -8,24 +8,20 @@ from typing import Any
 from jobledger.domain.job import events as e
 from jobledger.domain.job.lifecycle import status_after
 from jobledger.domain.job.state import MAIN_TASK, Job, JobStatus, Task
-from jobledger.domain.values import Lineage
+from jobledger.domain.spec import JobSpec
+from jobledger.domain.values import Lineage, carrier
+
+_job = carrier(JobSpec, Job, "lineage", "tasks")
 
 
 def create(stream: str, event: e.JobSubmitted, lineage: Lineage) -> Job:
     """The job after its first event."""
-    return Job(
+    return _job(
+        event,
         id=stream,
         version=1,
-        handler=event.handler,
-        queue=event.queue,
-        priority=event.priority,
-        payload=event.payload,
         submitted_at_ms=event.submitted_at_ms,
         due_at_ms=event.due_at_ms,
-        retry=event.retry,
-        timeout_seconds=event.timeout_seconds,
-        key_digest=event.key_digest,
-        request_digest=event.request_digest,
         status=JobStatus.SCHEDULED,
         lineage=lineage,
         tasks={MAIN_TASK: Task()},

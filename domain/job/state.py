@@ -7,7 +7,8 @@ from enum import StrEnum
 import msgspec
 
 from jobledger.domain.job.retry import unnoted_timeout_at_ms
-from jobledger.domain.values import Lineage, Opaque, RetryPolicy
+from jobledger.domain.spec import JobSpec
+from jobledger.domain.values import Lineage, Opaque
 
 MAIN_TASK = "main"
 RUN = 1
@@ -50,23 +51,15 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     checkpoint: Opaque | None = None
 
 
-class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Job(JobSpec, frozen=False, kw_only=True):  # type: ignore[misc]  # msgspec lets a state change its own
     """State of a job; `version` counts its events."""
 
     id: str
     version: int
-    handler: str
-    queue: str
-    priority: int
-    payload: Opaque
     submitted_at_ms: int
     due_at_ms: int
-    retry: RetryPolicy
     status: JobStatus
     lineage: Lineage = Lineage()
-    timeout_seconds: float | None = None
-    key_digest: str | None = None
-    request_digest: str | None = None
     created_seq: int = 0
     ended_at_ms: int | None = None
     tasks: dict[str, Task] = {}

@@ -5,32 +5,27 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
-from jobledger.domain.job.commands import Millis, Priority
-from jobledger.domain.values import CommandBody, Id, Opaque, Passed, StreamId
+from jobledger.domain.queue.settings import QueueChanges, QueueSettings
+from jobledger.domain.spec import ReadyTask
+from jobledger.domain.values import CommandBody, Id, Passed, StreamId
 
 
 class QueueCommand(CommandBody, frozen=True, kw_only=True, tag_field="type"):
     """Base of the commands that a queue decides."""
 
 
-class CreateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.create.v1"):
+class CreateQueue(QueueSettings, QueueCommand, frozen=True, kw_only=True, tag="queue.create.v1"):
     """Create a queue. `max_waiting_bytes` bounds the payload bytes that wait in it; the api
     refuses submissions over it, by what the read model shows. A task of an accepted job is always taken in."""
 
     creating: ClassVar[bool] = True
     remembered: ClassVar[bool] = True
 
-    max_waiting_bytes: int
-    description: str = ""
 
-
-class UpdateQueue(QueueCommand, frozen=True, kw_only=True, tag="queue.update.v1"):
+class UpdateQueue(QueueChanges, QueueCommand, frozen=True, kw_only=True, tag="queue.update.v1"):
     """Change settings of a queue; None leaves one as it is."""
 
     remembered: ClassVar[bool] = True
-
-    max_waiting_bytes: int | None = None
-    description: str | None = None
 
 
 class TaskRef(QueueCommand, frozen=True, kw_only=True):
@@ -41,21 +36,8 @@ class TaskRef(QueueCommand, frozen=True, kw_only=True):
     assignment: int
 
 
-class EnqueueTask(TaskRef, frozen=True, kw_only=True, tag="queue.enqueue_task.v1"):
+class EnqueueTask(ReadyTask, QueueCommand, frozen=True, kw_only=True, tag="queue.enqueue_task.v1"):
     """From a job: a task is ready and may be handed out once, under this assignment number."""
-
-    execution_id: Id
-    attempt: int
-    handler: Id
-    priority: Priority
-    payload: Opaque
-    due_at_ms: Millis
-    ready_at_ms: Millis
-    timeout_seconds: float | None = None
-    traceparent: Passed | None = None
-    correlation_id: Passed | None = None
-    checkpoint: Opaque | None = None
-    start_first: bool = False
 
 
 class WithdrawTask(TaskRef, frozen=True, kw_only=True, tag="queue.withdraw_task.v1"):

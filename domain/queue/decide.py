@@ -14,12 +14,12 @@ from jobledger.domain.job import commands as jc
 from jobledger.domain.job.state import MAIN_TASK
 from jobledger.domain.queue import commands as c
 from jobledger.domain.queue import events as e
+from jobledger.domain.queue.settings import DEFAULT_SETTINGS, QueueSettings, changed, settings_of
 from jobledger.domain.queue.state import PRIORITIES, QueueState, QueueTask, task_key
-from jobledger.domain.values import Answer, Code, Opaque, Rejection
+from jobledger.domain.spec import Assignment, ReadyTask
+from jobledger.domain.values import Answer, Code, Opaque, Rejection, carrier
 from jobledger.domain.worker_messages import CancelTask, RunTask
 
-DEFAULT_QUEUE = "default"
-DEFAULT_MAX_WAITING_BYTES = 1 << 30
 #: Assignments of one decision; what is over it goes in the next one.
 MAX_ASSIGNMENTS_PER_DISPATCH = 400
 #: Lost tasks of one decision, likewise: each costs its job several events.
@@ -27,25 +27,23 @@ MAX_LOST_PER_DECISION = 100
 #: Payload bytes of one dispatch (the first task may be larger), so that a transaction stays small.
 MAX_BYTES_PER_DISPATCH = 1 << 20
 
+_create = carrier(QueueSettings, e.QueueCreated)
+_updated = carrier(QueueSettings, e.QueueUpdated)
+_enqueued = carrier(ReadyTask, e.TaskEnqueued)
+_run = carrier(Assignment, RunTask)
+
 
 # -- decide -----------------------------------------------------------------------------------------------------------
 
 
 def _created(now: int, command: c.QueueCommand) -> e.QueueCreated:
-    if isinstance(command, c.CreateQueue):
-        return e.QueueCreated(
-            created_at_ms=now, max_waiting_bytes=command.max_waiting_bytes, description=command.description
-        )
-    return e.QueueCreated(created_at_ms=now, max_waiting_bytes=DEFAULT_MAX_WAITING_BYTES)
+    return _create(command if isinstance(command, c.CreateQueue) else DEFAULT_SETTINGS, created_at_ms=now)
 
 
 def _update(state: QueueState, command: c.UpdateQueue, now: int) -> list[e.QueueEvent]:
-    queue = state.queue
-    bound = queue.max_waiting_bytes if command.max_waiting_bytes is None else command.max_waiting_bytes
-    description = queue.description if command.description is None else command.description
-    if (bound, description) == (queue.max_waiting_bytes, queue.description):
-        return []
-    return [e.QueueUpdated(updated_at_ms=now, max_waiting_bytes=bound, description=description)]
+    before = settings_of(state.queue)
+    after = changed(before, command)
+    return [] if after == before else [_updated(after, updated_at_ms=now)]
 
 
 def _enqueue(state: QueueState | None, command: c.EnqueueTask, now: int) -> list[e.QueueEvent] | Rejection:
@@ -53,26 +51,7 @@ def _enqueue(state: QueueState | None, command: c.EnqueueTask, now: int) -> list
         return Rejection(
             code=Code.ALREADY_EXISTS, message=f"Task '{command.task}' of '{command.job}' is in the queue already."
         )
-    return [
-        e.TaskEnqueued(
-            job=command.job,
-            task=command.task,
-            assignment=command.assignment,
-            execution_id=command.execution_id,
-            attempt=command.attempt,
-            handler=command.handler,
-            priority=command.priority,
-            payload=command.payload,
-            due_at_ms=command.due_at_ms,
-            ready_at_ms=command.ready_at_ms,
-            enqueued_at_ms=now,
-            timeout_seconds=command.timeout_seconds,
-            traceparent=command.traceparent,
-            correlation_id=command.correlation_id,
-            checkpoint=command.checkpoint,
-            start_first=command.start_first,
-        )
-    ]
+    return [_enqueued(command, enqueued_at_ms=now)]
 
 
 def _find(state: QueueState, ref: c.TaskRef) -> QueueTask | Rejection:
@@ -367,24 +346,12 @@ def react(state: QueueState, event: e.QueueEvent) -> list[Effect]:
 
 def _run_task(state: QueueState, event: e.TaskAssigned) -> RunTask:
     task = state.lanes.tasks[task_key(event.job, event.task)]
-    return RunTask(
+    return _run(
+        task,
         worker=event.worker,
         incarnation=event.incarnation,
-        job=task.job,
-        task=task.task,
-        execution_id=task.execution_id,
-        attempt=task.attempt,
-        assignment=task.assignment,
-        handler=task.handler,
         queue=split_stream(state.queue.id)[2],
-        payload=task.payload,
-        due_at_ms=task.due_at_ms,
         assigned_at_ms=event.assigned_at_ms,
-        timeout_seconds=task.timeout_seconds,
-        traceparent=task.traceparent,
-        correlation_id=task.correlation_id,
-        checkpoint=task.checkpoint,
-        start_first=task.start_first,
     )
 
 

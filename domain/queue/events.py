@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from jobledger.domain.queue.commands import ReleaseOutcome
-from jobledger.domain.values import Opaque, Value
+from jobledger.domain.queue.settings import QueueSettings
+from jobledger.domain.spec import ReadyTask
+from jobledger.domain.values import Value
 
 
 class QueueEvent(Value, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a queue."""
 
 
-class QueueCreated(QueueEvent, frozen=True, kw_only=True, tag="queue.created.v1"):
+class QueueCreated(QueueSettings, QueueEvent, frozen=True, kw_only=True, tag="queue.created.v1"):
     """The queue exists: created by a user, or by the first task or worker that named it."""
 
     created_at_ms: int
-    max_waiting_bytes: int
-    description: str = ""
 
 
-class QueueUpdated(QueueEvent, frozen=True, kw_only=True, tag="queue.updated.v1"):
+class QueueUpdated(QueueSettings, QueueEvent, frozen=True, kw_only=True, tag="queue.updated.v1"):
     """The settings after the change, all of them."""
 
     updated_at_ms: int
-    max_waiting_bytes: int
-    description: str = ""
 
 
 class QueueTaskEvent(QueueEvent, frozen=True, kw_only=True):
@@ -34,22 +32,10 @@ class QueueTaskEvent(QueueEvent, frozen=True, kw_only=True):
     assignment: int
 
 
-class TaskEnqueued(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_enqueued.v1"):
+class TaskEnqueued(ReadyTask, QueueEvent, frozen=True, kw_only=True, tag="queue.task_enqueued.v1"):
     """The task waits in the queue."""
 
-    execution_id: str
-    attempt: int
-    handler: str
-    priority: int
-    payload: Opaque
-    due_at_ms: int
-    ready_at_ms: int
     enqueued_at_ms: int
-    timeout_seconds: float | None = None
-    traceparent: str | None = None
-    correlation_id: str | None = None
-    checkpoint: Opaque | None = None
-    start_first: bool = False
 
 
 class TaskAssigned(QueueTaskEvent, frozen=True, kw_only=True, tag="queue.task_assigned.v1"):

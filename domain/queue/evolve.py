@@ -6,48 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 from jobledger.domain.queue import events as e
+from jobledger.domain.queue.settings import QueueSettings
 from jobledger.domain.queue.state import Lanes, Queue, QueueState, QueueTask, QueueWorker, task_key
+from jobledger.domain.spec import ReadyTask
+from jobledger.domain.values import carrier
+
+_queue = carrier(QueueSettings, Queue)
+_task = carrier(ReadyTask, QueueTask)
 
 
 def create(stream: str, event: e.QueueCreated) -> QueueState:
     """The queue after its first event."""
-    queue = Queue(
-        id=stream,
-        version=1,
-        created_at_ms=event.created_at_ms,
-        max_waiting_bytes=event.max_waiting_bytes,
-        description=event.description,
-        recent=[],
-    )
+    queue = _queue(event, id=stream, version=1, created_at_ms=event.created_at_ms)
     return QueueState(queue, Lanes(), {})
 
 
 def _on_updated(state: QueueState, event: e.QueueUpdated) -> None:
-    state.queue.max_waiting_bytes, state.queue.description = event.max_waiting_bytes, event.description
+    for name in QueueSettings.__struct_fields__:
+        setattr(state.queue, name, getattr(event, name))
 
 
 def _on_enqueued(state: QueueState, event: e.TaskEnqueued) -> None:
     state.queue.enqueued += 1
-    state.lanes.add(
-        QueueTask(
-            job=event.job,
-            task=event.task,
-            assignment=event.assignment,
-            number=state.queue.enqueued,
-            execution_id=event.execution_id,
-            attempt=event.attempt,
-            handler=event.handler,
-            priority=event.priority,
-            payload=event.payload,
-            due_at_ms=event.due_at_ms,
-            ready_at_ms=event.ready_at_ms,
-            timeout_seconds=event.timeout_seconds,
-            traceparent=event.traceparent,
-            correlation_id=event.correlation_id,
-            checkpoint=event.checkpoint,
-            start_first=event.start_first,
-        )
-    )
+    state.lanes.add(_task(event, number=state.queue.enqueued))
 
 
 def _on_assigned(state: QueueState, event: e.TaskAssigned) -> None:

@@ -28,7 +28,7 @@ def _create(record: Recorded) -> QueueState:
     return evolve.create(record.originator_id, record.data)
 
 
-def _task(event: QueueTaskEvent) -> tuple[str]:
+def _task(event: QueueTaskEvent | TaskEnqueued) -> tuple[str]:
     return (task_key(event.job, event.task),)
 
 

@@ -6,30 +6,16 @@ from collections.abc import MutableMapping
 
 import msgspec
 
-from jobledger.domain.values import Opaque
+from jobledger.domain.queue.settings import QueueSettings
+from jobledger.domain.spec import ReadyTask
 
 PRIORITIES = range(1, 6)
 
 
-class QueueTask(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
-    """A task in the queue; `incarnation` set: a worker holds it."""
+class QueueTask(ReadyTask, frozen=False, kw_only=True, gc=False):  # type: ignore[misc]  # as Job
+    """A task in the queue; `number` counts those that came. `incarnation` set: a worker holds it."""
 
-    job: str
-    task: str
-    assignment: int
     number: int
-    execution_id: str
-    attempt: int
-    handler: str
-    priority: int
-    payload: Opaque
-    due_at_ms: int
-    ready_at_ms: int
-    timeout_seconds: float | None = None
-    traceparent: str | None = None
-    correlation_id: str | None = None
-    checkpoint: Opaque | None = None
-    start_first: bool = False
     worker: str | None = None
     incarnation: str | None = None
     assigned_at_ms: int = 0
@@ -51,14 +37,12 @@ class QueueWorker(msgspec.Struct, kw_only=True, omit_defaults=True):
     lost: bool = False
 
 
-class Queue(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Queue(QueueSettings, frozen=False, kw_only=True):  # type: ignore[misc]  # as Job
     """Snapshot of a queue. Its tasks and workers are stored beside it, one record each."""
 
     id: str
     version: int
     created_at_ms: int
-    max_waiting_bytes: int
-    description: str = ""
     enqueued: int = 0
     created_seq: int = 0
     recent: list[str] = []

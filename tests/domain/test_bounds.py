@@ -10,9 +10,10 @@ import pytest
 
 from jobledger.domain.effects import FollowUp, ToWorker
 from jobledger.domain.identity import is_name, partition_of
-from jobledger.domain.job.commands import CancelJob, Millis, Priority
-from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION
-from jobledger.domain.values import Id, Passed, StreamId
+from jobledger.domain.job.commands import CancelJob
+from jobledger.domain.queue.decide import MAX_LOST_PER_DECISION
+from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES
+from jobledger.domain.values import Id, Millis, Passed, Priority, StreamId
 from jobledger.domain.worker_messages import CancelTask
 
 YEAR_9999_MS = 253_402_300_799_999

@@ -10,7 +10,8 @@ from jobledger.domain.effects import FollowUp, ToWorker
 from jobledger.domain.job import commands as jc
 from jobledger.domain.queue import commands as c
 from jobledger.domain.queue import events as e
-from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, MAX_LOST_PER_DECISION, decide
+from jobledger.domain.queue.decide import MAX_LOST_PER_DECISION, decide
+from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES
 from jobledger.domain.values import Code, Opaque, Rejection
 from jobledger.domain.worker_messages import CancelTask, RunTask
 

@@ -17,6 +17,7 @@ from jobledger.domain.values import Lineage, RetryPolicy
 
 #: What a field means that is not there, where it is not None. A new field adds its own; none of these changes.
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "Assignment": {"start_first": False},
     "CreateQueue": {"description": ""},
     "CreateTenant": {"max_live_jobs": 0},
     "EnqueueTask": {"start_first": False},
@@ -26,9 +27,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Opaque": {"encoding": "json"},
     "Queue": {"description": "", "enqueued": 0, "created_seq": 0, "recent": []},
     "QueueCreated": {"description": ""},
+    "QueueSettings": {"description": ""},
     "QueueTask": {"start_first": False, "assigned_at_ms": 0, "lost": False},
     "QueueUpdated": {"description": ""},
     "QueueWorker": {"lost": False},
+    "ReadyTask": {"start_first": False},
     "Rejection": {"field": "", "value": ""},
     "ReportFailed": {"retryable": True, "error_bases": ()},
     "RetryPolicy": {

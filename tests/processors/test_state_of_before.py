@@ -50,10 +50,18 @@ def test_every_kind_of_record_was_recorded() -> None:
 
 @pytest.mark.parametrize("cell", RECORDED, ids=lambda cell: f"{cell['cell']}-{cell['partition']}-{cell['seq']}")
 def test_what_was_read_is_written_as_it_was(cell: dict[str, Any]) -> None:
-    """Nothing is lost on the way through memory; what is new has a default, which is not written."""
+    """Nothing is lost on the way through memory; what is new has a default, which is not written.
+
+    The order of the fields is no part of the format.
+    """
     for key, value in records(cell).items():
         if not key.startswith(b"o|"):
-            assert encode_state(decode_state(value)) == value
+            assert parsed(encode_state(decode_state(value))) == parsed(value)
+
+
+def parsed(value: bytes) -> tuple[bytes, Any]:
+    head, _, body = value.partition(b"|")
+    return head, json.loads(body)
 
 
 @pytest.mark.parametrize("cell", RECORDED, ids=lambda cell: f"{cell['cell']}-{cell['partition']}-{cell['seq']}")

@@ -16,7 +16,7 @@ from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
 from jobledger.domain.job.evolve import create as create_job
 from jobledger.domain.job.state import JobStatus
-from jobledger.domain.queue.decide import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 from jobledger.workers.client.bulk import Bulk
 from jobledger.workers.client.errors import (
