@@ -19,7 +19,7 @@ from jobledger.projections.fold import APPLY, fold
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.migrate import migrate
 from jobledger.projections.reading import EventReader
-from jobledger.projections.tables import TABLES, WAITING_TASKS
+from jobledger.projections.tables import CURRENT, TABLES, WAITING_TASKS
 from jobledger.projections.writer import Advance, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder
 
@@ -47,6 +47,7 @@ def test_every_column_is_set_by_some_event_and_no_other_is(history: Any) -> None
         named = {name for change in part.rows.values() for name in change}
         assert named == {name for name in part.table.columns if name not in part.table.key}, part.table.name
     assert all(set(change) == set(WAITING_TASKS.fixed) for change in changes.waiting.values())
+    assert {part.table for part in changes.tables} | {WAITING_TASKS} == set(CURRENT)
 
 
 def test_jobs_in_memory_are_as_the_domain_has_them(history: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+import jobledger
 from jobledger.cli.exits import MEANINGS, Exit
 from jobledger.domain.values import Code
 from jobledger.graphql.types import errors as types
@@ -44,6 +45,8 @@ def test_every_exception_of_the_client_names_its_codes() -> None:
         if isinstance(cls, type) and issubclass(cls, client.JobledgerError) and cls is not client.JobledgerError:
             expected = own.get(name) or sorted(one.code for one in CODES if one.exception == name)
             assert expected and _codes_in(cls.__doc__) == expected, name
+    for one in (*CODES, *CLIENT_CODES):
+        assert getattr(jobledger, one.exception) is getattr(client, one.exception), one.exception
     assert {one.code: one.exception for one in CODES} == {c: cls.__name__ for c, cls in client.BY_CODE.items()}
 
 
