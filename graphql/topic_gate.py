@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+import stamina
 from confluent_kafka import KafkaException
 
 from jobledger.eventlog.clients import ClientConfig
@@ -48,12 +49,16 @@ class TopicGate(TaskService):
             task.result()
 
     async def _look_until_seen(self) -> None:
-        while not self._seen.is_set():
-            try:
+        async for attempt in stamina.retry_context(
+            on=KafkaException,
+            attempts=None,
+            timeout=None,
+            wait_initial=PAUSE_SECONDS,
+            wait_max=PAUSE_SECONDS,
+            wait_jitter=0.0,
+        ):
+            with attempt:
                 await asyncio.to_thread(self._check)
-            except KafkaException:
-                await asyncio.sleep(PAUSE_SECONDS)
-            else:
                 self._seen.set()
         await asyncio.Event().wait()  # it has nothing more to do, and a part that ends would end the process
 

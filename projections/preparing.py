@@ -13,12 +13,10 @@ from jobledger.eventlog.topics import Durability, TopicError, check_topics
 from jobledger.projections.migrate import migrate
 from jobledger.schemas.topics import Topic
 from jobledger.settings import Settings
-from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.waiting import told_once
 
 #: How long the start waits for Postgres, Kafka and the topics, which a scheduler makes.
 START_SECONDS = 60.0
-
-log = get_logger()
 
 
 def prepare(settings: Settings, timeout: float = START_SECONDS) -> str:
@@ -28,7 +26,7 @@ def prepare(settings: Settings, timeout: float = START_SECONDS) -> str:
 
     Raises MigrationError, TopicError, psycopg.Error or KafkaException, with a sentence that says what to do.
     """
-    for attempt in _attempts(_told("db_connection_lost", psycopg.OperationalError), timeout):
+    for attempt in _attempts(told_once("db_connection_lost", psycopg.OperationalError), timeout):
         with attempt:
             migrate(settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
     durability = Durability(
@@ -37,7 +35,7 @@ def prepare(settings: Settings, timeout: float = START_SECONDS) -> str:
         dev=settings.dev,
     )
     found: dict[str, str] = {}
-    kafka_lost = _told("queue_connection_lost", KafkaException)
+    kafka_lost = told_once("queue_connection_lost", KafkaException)
     for attempt in _attempts(lambda error: kafka_lost(error) or _is_to_be_made(error), timeout):
         with attempt:
             check_topics(settings.kafka.client_config(), settings.cell, settings.partitions, durability)
@@ -47,20 +45,6 @@ def prepare(settings: Settings, timeout: float = START_SECONDS) -> str:
 
 def _attempts(on: Callable[[Exception], bool], timeout: float) -> Iterator[stamina.Attempt]:
     return iter(stamina.retry_context(on=on, attempts=None, timeout=timeout, wait_initial=0.1, wait_max=2.0))
-
-
-def _told(event: str, kind: type[Exception]) -> Callable[[Exception], bool]:
-    """Whether an error is of a kind that may pass; the first one is logged, for the start waits in silence else."""
-    told = False
-
-    def is_it(error: Exception) -> bool:
-        nonlocal told
-        if isinstance(error, kind) and not told:
-            told = True
-            log.error(event, error=str(error))
-        return isinstance(error, kind)
-
-    return is_it
 
 
 def _is_to_be_made(error: Exception) -> bool:

@@ -263,14 +263,23 @@ class Projector(ThreadService):
     def _seek(self, partition: int, offset: int) -> None:
         """A partition that was assigned a moment ago may not be ready for it yet."""
         assert self._consumer is not None
-        for _ in range(SEEK_ATTEMPTS):
-            try:
-                self._consumer.seek(TopicPartition(self._topic, partition, offset))
-                return
-            except KafkaException as error:
-                if self._stopping.wait(SEEK_PAUSE_SECONDS):
-                    raise _StoppedError from error
-        raise ProjectionStoppedError(f"Partition {partition} of '{self._topic}' can't be read from offset {offset}.")
+        try:
+            for attempt in stamina.retry_context(
+                on=KafkaException,
+                attempts=SEEK_ATTEMPTS,
+                timeout=None,
+                wait_initial=SEEK_PAUSE_SECONDS,
+                wait_max=SEEK_PAUSE_SECONDS,
+                wait_jitter=0.0,
+            ):
+                with attempt:
+                    if self._stopping.is_set():
+                        raise _StoppedError
+                    self._consumer.seek(TopicPartition(self._topic, partition, offset))
+        except KafkaException as error:
+            raise ProjectionStoppedError(
+                f"Partition {partition} of '{self._topic}' can't be read from offset {offset}."
+            ) from error
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         found = self._read_positions([p.partition for p in partitions])

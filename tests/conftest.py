@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+import stamina
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from psycopg import sql
@@ -28,6 +29,8 @@ from jobledger.dev.jars import default_cache_dir
 from jobledger.dev.kafka import KafkaBroker
 from jobledger.dev.ports import free_port
 from jobledger.dev.postgres import EmbeddedPostgres, create_database
+
+stamina.instrumentation.set_on_retry_hooks([])  # as in every role
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:

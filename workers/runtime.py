@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import stamina
 from confluent_kafka import OFFSET_END, KafkaException, Message
 
 from jobledger.domain.commands import AnyCommand
@@ -26,6 +27,7 @@ from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import CompoundService
 from jobledger.telemetry.traces import Tracing
+from jobledger.telemetry.waiting import told_once
 from jobledger.workers.attempt import StopReason
 from jobledger.workers.execution import Execution, Surroundings
 from jobledger.workers.journal import Head, Journal
@@ -218,19 +220,19 @@ class Worker(CompoundService):
         settings = self._settings
         inbox = partition_of(self._id, TASK_PARTITIONS)
         client = consumer_config(self._settings.kafka, f"{self._id}-inbox", f"{settings.cell}-worker-{self._id}")
-        known_lost = False
-        while True:
+        lost = told_once("queue_connection_lost", KafkaException)
+        async for attempt in stamina.retry_context(
+            on=lost,
+            attempts=None,
+            timeout=None,
+            wait_initial=CONNECT_RETRY_SECONDS,
+            wait_max=CONNECT_RETRY_SECONDS,
+            wait_jitter=0.0,
+        ):
             reader = LogReader(client, topic_name(settings.cell, Topic.TASKS), {inbox: OFFSET_END}, self._deliver)
-            try:
+            with attempt:
                 await reader.start()
-            except KafkaException as error:
-                if not known_lost:
-                    log.error("queue_connection_lost", error=str(error))
-                known_lost = True
-            else:
                 self._add_member(reader)
-                return
-            await asyncio.sleep(CONNECT_RETRY_SECONDS)
 
     async def _register(self) -> None:
         """Become a new incarnation: a heartbeat first, so that the lease is valid when the first task comes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import stamina
+
 import jobledger
 from jobledger.settings import Settings
 from jobledger.telemetry.health import Health
@@ -38,6 +40,7 @@ class Process:
         instance = instance or instance_name(role, settings.instance_id)
         version = jobledger.__version__
         configure_logging(role, instance, level=settings.log_level)
+        stamina.instrumentation.set_on_retry_hooks([])  # what is tried again is logged where it is, by a name of ours
         log.info("process_started")
         return cls(
             settings,

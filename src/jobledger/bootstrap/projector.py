@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import psycopg
-import stamina
 import uvloop
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -32,7 +31,6 @@ log = get_logger()
 async def run(settings: Settings) -> int:
     """Run the role until a signal; returns the exit code of the process."""
     process = Process.of("projector", settings)
-    stamina.instrumentation.set_on_retry_hooks([])  # what is retried is logged where it is, by its own name
     try:
         topic_id = await asyncio.to_thread(prepare, settings)
     except (MigrationError, TopicError, psycopg.Error, KafkaException) as error:
