@@ -19,6 +19,11 @@ class KafkaConnection(Protocol):
         """The part of a librdkafka configuration that says where the cluster is and how to enter it."""
 
 
+def look_up_config(config: ClientConfig) -> ClientConfig:
+    """A consumer like that of `config`, for a few records here and there: it fetches little ahead and waits shortly."""
+    return {**config, "queued.max.messages.kbytes": 1024, "fetch.wait.max.ms": 50}
+
+
 def producer_config(kafka: KafkaConnection, client_id: str) -> ClientConfig:
     """A plain idempotent producer that never gives up on a record by itself (no message time-out)."""
     return {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Message
 
 from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.partitions import PartitionReader
 from jobledger.schemas.quarantine import Quarantined, Resolved, decode_quarantine
 
 READ_SECONDS = 10.0
@@ -60,38 +62,31 @@ class QuarantineBook:
 
     def refresh(self) -> None:
         """Read what has come to the topic; raises QuarantineUnreadableError and KafkaException."""
-        consumer = Consumer(self._config)
-        try:
-            self._read(consumer)
-        finally:
-            consumer.close()
+        with PartitionReader(self._config) as reader:
+            self._read(reader)
 
-    def _read(self, consumer: Consumer) -> None:
-        at = TopicPartition(self._topic, 0)
-        low, high = consumer.get_watermark_offsets(at, timeout=READ_SECONDS)
+    def _read(self, reader: PartitionReader) -> None:
+        low, high = reader.bounds(self._topic, 0, READ_SECONDS)
         if self._next > high:  # the topic was made anew
             self._next, self._bytes = low, 0
             self.entries.clear()
         self._next = max(self._next, low)
         if self._next >= high:
             return
-        at.offset = self._next
-        consumer.assign([at])
         deadline = time.monotonic() + READ_SECONDS
-        while self._next < high:
-            if time.monotonic() > deadline:
-                raise QuarantineUnreadableError(f"'{self._topic}' could not be read to its end in {READ_SECONDS:.0f} s")
-            for message in consumer.consume(READ_BATCH, 0.1):
-                self._take(message, high)
+        with closing(reader.to_end(self._topic, 0, self._next, most=READ_BATCH)) as batches:
+            for taken in batches:
+                for message in taken.records:
+                    self._take(message)
+                self._next = max(self._next, taken.ends.get(0, 0))  # marks of transactions stand before the end
+                if self._next >= high:
+                    return
+                if time.monotonic() > deadline:
+                    raise QuarantineUnreadableError(
+                        f"'{self._topic}' could not be read to its end in {READ_SECONDS:.0f} s"
+                    )
 
-    def _take(self, message: Message, high: int) -> None:
-        error = message.error()
-        if error is not None:
-            if error.code() == KafkaError._PARTITION_EOF:
-                self._next = high  # what is left are marks of transactions
-            elif not error.retriable():
-                raise KafkaException(error)
-            return
+    def _take(self, message: Message) -> None:
         offset = message.offset() or 0
         self._next = offset + 1
         try:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message
 
-from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.clients import ClientConfig, look_up_config
+from jobledger.eventlog.event_offsets import LOOK_UP_SECONDS, locate
+from jobledger.eventlog.partitions import PartitionReader
 from jobledger.eventlog.positions import Vector
-from jobledger.eventlog.reader import PASSING
-from jobledger.graphql.offsets import probing
 from jobledger.schemas.events import sequence_in
 
 #: How many subscribers may read the log at once; the others wait for their turn.
@@ -60,48 +61,44 @@ class CatchUp:
 
     def _take_turn(self, behind: Vector, places: Mapping[int, int] | None) -> _Turn:
         turn = _Turn(dict(places) if places is not None else self._locate(behind))
-        consumer = Consumer(self._config)
-        try:
-            consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in turn.places.items()])
-            self._fill(consumer, turn)
-        finally:
-            consumer.close()
+        with PartitionReader(self._config) as reader:
+            self._fill(reader, turn)
         return turn
 
-    def _fill(self, consumer: Consumer, turn: _Turn) -> None:
+    def _fill(self, reader: PartitionReader, turn: _Turn) -> None:
         """Read until there is enough, or nothing more; raises KafkaException."""
         unread = set(turn.places)
         size, deadline = 0, time.monotonic() + TURN_SECONDS
-        while unread and size < TURN_BYTES:
-            batch = consumer.consume(RECORDS_AT_ONCE, 0.1)
-            for message in batch:
-                size += _take(message, turn, unread)
-            if batch and turn.events and time.monotonic() > deadline:
-                return
-            if time.monotonic() > deadline:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{self._topic} does not answer"))
+        with closing(reader.follow(self._topic, turn.places, most=RECORDS_AT_ONCE)) as batches:
+            while unread and size < TURN_BYTES:
+                taken = next(batches)
+                size += sum(_take(message, turn) for message in taken.records)
+                for partition, end in taken.ends.items():
+                    turn.places[partition] = max(turn.places[partition], end)
+                unread -= taken.ends.keys()
+                if taken.records and turn.events and time.monotonic() > deadline:
+                    return
+                if time.monotonic() > deadline:
+                    raise KafkaException(
+                        reader.passing or KafkaError(KafkaError._TIMED_OUT, f"{self._topic} does not answer")
+                    )
 
     def _locate(self, behind: Vector) -> dict[int, int]:
-        with probing(self._config, self._topic) as probe:
-            return {partition: probe.locate(partition, seq) for partition, seq in behind.items()}
+        with PartitionReader(look_up_config(self._config)) as reader:
+            return {
+                partition: locate(reader, self._topic, partition, seq, LOOK_UP_SECONDS)
+                for partition, seq in behind.items()
+            }
 
 
-def _take(message: Message, turn: _Turn, unread: set[int]) -> int:
-    """Take in a record, or the end of a partition; gives the bytes that it adds."""
-    error, partition, offset = message.error(), message.partition() or 0, message.offset() or 0
-    if error is None:
-        key, value = message.key() or b"", message.value() or b""
-        key = key.encode() if isinstance(key, str) else key
-        value = value.encode() if isinstance(value, str) else value
-        turn.places[partition] = offset + 1
-        seq = sequence_in(message.headers())
-        if seq is None or b":" not in key:
-            return 0  # somebody else's bytes: an event names its stream and its number
-        turn.events.append((partition, seq, key, value))
-        return len(value)
-    if error.code() == KafkaError._PARTITION_EOF:
-        turn.places[partition] = max(turn.places[partition], offset)
-        unread.discard(partition)
-    elif not error.retriable() and error.code() not in PASSING:
-        raise KafkaException(error)
-    return 0
+def _take(message: Message, turn: _Turn) -> int:
+    """Take in a record; gives the bytes that it adds."""
+    partition, key, value = message.partition() or 0, message.key() or b"", message.value() or b""
+    key = key.encode() if isinstance(key, str) else key
+    value = value.encode() if isinstance(value, str) else value
+    turn.places[partition] = (message.offset() or 0) + 1
+    seq = sequence_in(message.headers())
+    if seq is None or b":" not in key:
+        return 0  # somebody else's bytes: an event names its stream and its number
+    turn.events.append((partition, seq, key, value))
+    return len(value)

@@ -11,9 +11,10 @@ import msgspec
 from confluent_kafka import Message
 
 from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.event_offsets import LOOK_UP_SECONDS, before_end
+from jobledger.eventlog.partitions import PartitionReader
 from jobledger.eventlog.positions import Vector
-from jobledger.graphql.offsets import probing
-from jobledger.graphql.tailing import Tail
+from jobledger.eventlog.tail import Tail
 from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import TYPE_PREFIX, EventMapper, EventRecord, UnknownEventTypeError, sequence_in
 from jobledger.telemetry.logs import get_logger
@@ -111,8 +112,7 @@ class EventTail(Tail):
     def __init__(
         self, config: ClientConfig, topic: str, partitions: int, on_queue: Callable[[EventRecord], None]
     ) -> None:
-        super().__init__(config, topic)
-        self.partitions = partitions
+        super().__init__(config, topic, partitions)
         self._on_queue = on_queue
         self._kept: list[deque[Kept]] = [deque() for _ in range(partitions)]
         self._bytes = [0] * partitions
@@ -125,11 +125,9 @@ class EventTail(Tail):
         """How many subscriptions are live."""
         return len(self._wide) + sum(map(len, self._by_job.values()))
 
-    def find_starts(self) -> dict[int, int]:
+    def find_starts(self, reader: PartitionReader) -> dict[int, int]:
         """Some records before the end of each partition: they tell how far its `seq` is."""
-        with probing(self._config, self._topic) as probe:
-            probe.check_partitions(self.partitions)
-            return {partition: probe.before_end(partition) for partition in range(self.partitions)}
+        return {p: before_end(reader, self._topic, p, LOOK_UP_SECONDS) for p in range(self.partitions)}
 
     def forget(self) -> None:
         """Begin anew; who was live has to come back, since something may have been missed."""

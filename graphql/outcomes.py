@@ -9,8 +9,9 @@ import msgspec
 from confluent_kafka import Message
 
 from jobledger.eventlog.clients import ClientConfig
-from jobledger.graphql.offsets import probing
-from jobledger.graphql.tailing import Tail
+from jobledger.eventlog.event_offsets import LOOK_UP_SECONDS
+from jobledger.eventlog.partitions import PartitionReader
+from jobledger.eventlog.tail import Tail
 from jobledger.schemas.outcomes import Outcome, decode_outcome
 from jobledger.telemetry.logs import get_logger
 
@@ -51,23 +52,21 @@ class OutcomeTail(Tail):
     name = "outcomes"
 
     def __init__(self, config: ClientConfig, topic: str, partitions: int, clock_ms: Callable[[], int]) -> None:
-        super().__init__(config, topic)
-        self._partitions = partitions
+        super().__init__(config, topic, partitions)
         self._clock_ms = clock_ms
         self._waiting: dict[str, list[tuple[Waiter, int]]] = {}
         self._known: dict[str, Outcome] = {}
 
-    def find_starts(self) -> dict[int, int]:
+    def find_starts(self, reader: PartitionReader) -> dict[int, int]:
         """Ten minutes back, or as many outcomes as are remembered."""
-        each = max(1, MAX_REMEMBERED // self._partitions)
-        with probing(self._config, self._topic) as probe:
-            probe.check_partitions(self._partitions)
-            since = probe.since(dict.fromkeys(range(self._partitions), self._clock_ms() - READ_BACK_MS))
-            starts = {}
-            for partition in range(self._partitions):
-                low, high = probe.bounds(partition)
-                asked = since.get(partition, -1)
-                starts[partition] = max(low, high - each, high if asked < 0 else min(asked, high))
+        each = max(1, MAX_REMEMBERED // self.partitions)
+        began_ms = self._clock_ms() - READ_BACK_MS
+        since = reader.since(self._topic, dict.fromkeys(range(self.partitions), began_ms), LOOK_UP_SECONDS)
+        starts = {}
+        for partition in range(self.partitions):
+            low, high = reader.bounds(self._topic, partition, LOOK_UP_SECONDS)
+            asked = since.get(partition, -1)
+            starts[partition] = max(low, high - each, high if asked < 0 else min(asked, high))
         return starts
 
     def forget(self) -> None:

@@ -10,7 +10,8 @@ import stamina
 from confluent_kafka import KafkaException
 
 from jobledger.eventlog.clients import ClientConfig
-from jobledger.graphql.offsets import probing
+from jobledger.eventlog.partition_counts import TopicMissingError, check_partition_counts
+from jobledger.schemas.topics import Topic
 from jobledger.telemetry.service import TaskService
 
 START_SECONDS = 5.0
@@ -26,8 +27,9 @@ class TopicGate(TaskService):
 
     name = "topic-gate"
 
-    def __init__(self, config: ClientConfig, topics: Sequence[str], partitions: int) -> None:
+    def __init__(self, config: ClientConfig, cell: str, topics: Sequence[Topic], partitions: int) -> None:
         self._config = config
+        self._cell = cell
         self._topics = topics
         self._partitions = partitions
         self._seen = asyncio.Event()
@@ -50,7 +52,7 @@ class TopicGate(TaskService):
 
     async def _look_until_seen(self) -> None:
         async for attempt in stamina.retry_context(
-            on=KafkaException,
+            on=(KafkaException, TopicMissingError),
             attempts=None,
             timeout=None,
             wait_initial=PAUSE_SECONDS,
@@ -58,11 +60,8 @@ class TopicGate(TaskService):
             wait_jitter=0.0,
         ):
             with attempt:
-                await asyncio.to_thread(self._check)
+                await asyncio.to_thread(
+                    check_partition_counts, self._config, self._cell, self._topics, self._partitions
+                )
                 self._seen.set()
         await asyncio.Event().wait()  # it has nothing more to do, and a part that ends would end the process
-
-    def _check(self) -> None:
-        for topic in self._topics:
-            with probing(self._config, topic) as probe:
-                probe.check_partitions(self._partitions)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from jobledger.eventlog.clients import ClientConfig, KafkaConnection, consumer_config, transactional_config
+from jobledger.eventlog.event_offsets import last_event_seq
+from jobledger.eventlog.partitions import PartitionReader, Taken
 from jobledger.processors.calls import call_or_leave
 from jobledger.processors.core.machine import LostCommandError
 from jobledger.processors.core.plan import Plan
@@ -37,10 +39,10 @@ OFFSET_SECONDS = 1.5
 STUCK_OFFSET_SECONDS = OFFSET_SECONDS + 1.0
 OPEN_SECONDS = 300.0
 READ_SECONDS = 30.0
-READ_BATCH = 2_000
 #: The end of a partition is told after an empty fetch: a long one would be waited for at each takeover.
 READ_WAIT_MS = 10
-TAIL_STEP = 64
+#: So often an opening under way looks whether it is still wanted.
+STEP_SECONDS = 0.05
 #: Commands that are read at a time past the feed: they wait in memory until they are decided.
 REFILL_BYTES = 4 * 1024 * 1024
 #: The group's offset is for lag tools and a start near the checkpoint; the checkpoint in `state` is the truth.
@@ -58,10 +60,6 @@ class StuckError(RuntimeError):
 
 class _UnwantedError(Exception):
     """The opening was given up; nobody waits for what it finds."""
-
-
-class LogReadError(RuntimeError):
-    """The log could not be read to its end in time."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class KafkaPartitionLog:
         self._group_config: ClientConfig = consumer_config(kafka, client_id, scheduler_group(cell))
         self._producer: Producer | None = None
         self._group: Consumer | None = None
-        self._reader: Consumer | None = None
+        self._reader: PartitionReader | None = None
         self._group_offset_at = 0.0
         #: Set while somebody waits for the opening under way.
         self._wanted = threading.Event()
@@ -117,16 +115,17 @@ class KafkaPartitionLog:
         _fence(producer, wanted)
         self._producer = producer
         self._group = Consumer(self._group_config)
-        self._reader = Consumer(self._consumer_config)
-        low, _ = self._watermarks(Topic.STATE)
+        reader = self._reader = PartitionReader(self._consumer_config)
         first_time = True
-        for batch in self._batches(Topic.STATE, low):
-            _check_wanted(wanted)
-            first_time = first_time and all(message.key() != CHECKPOINT_KEY for message in batch)
-            take([(message.key() or b"", message.value()) for message in batch])
+        with contextlib.closing(self._to_end(reader, Topic.STATE, self._bounds(reader, Topic.STATE)[0])) as batches:
+            for taken in batches:
+                _check_wanted(wanted)
+                first_time = first_time and all(message.key() != CHECKPOINT_KEY for message in taken.records)
+                take([(message.key() or b"", message.value()) for message in taken.records])
         if first_time:
             self._check_first_time()
-        return RecoveredState(self._last_event_seq(), self._watermarks(Topic.COMMANDS)[1])
+        last = last_event_seq(reader, topic_name(self._cell, Topic.EVENTS), self._partition, READ_SECONDS)
+        return RecoveredState(last, self._bounds(reader, Topic.COMMANDS)[1])
 
     def _check_first_time(self) -> None:
         """Raise LostTailError when the group says that commands were decided, but `state` knows of none."""
@@ -140,54 +139,13 @@ class KafkaPartitionLog:
                 f"Restore the topic from a copy."
             )
 
-    def _watermarks(self, topic: Topic) -> tuple[int, int]:
-        assert self._reader is not None
-        at = TopicPartition(topic_name(self._cell, topic), self._partition)
-        low, high = self._reader.get_watermark_offsets(at, timeout=READ_SECONDS)
-        return low, high
+    def _bounds(self, reader: PartitionReader, topic: Topic) -> tuple[int, int]:
+        return reader.bounds(topic_name(self._cell, topic), self._partition, READ_SECONDS)
 
-    def _read(self, topic: Topic, start: int) -> Generator[Message, None, None]:
-        """Records from `start` to the end of the partition: its last stable offset."""
-        with contextlib.closing(self._batches(topic, start)) as batches:
-            for batch in batches:
-                yield from batch
-
-    def _batches(self, topic: Topic, start: int) -> Generator[list[Message], None, None]:
-        """`_read` by the batch: a million dead records of `state` cost two seconds like this, three one by one."""
-        reader = self._reader  # an opening that was given up must not touch the reader of the next one
-        assert reader is not None
-        reader.assign([TopicPartition(topic_name(self._cell, topic), self._partition, start)])
-        deadline = time.monotonic() + READ_SECONDS
-        self._read_until = 0
-        try:
-            while True:
-                # What is there is taken as it is: a `consume` that may wait does so until the batch is full.
-                first = reader.poll(0.05)
-                batch = [] if first is None else [first, *reader.consume(READ_BATCH, 0)]
-                good = [message for message in batch if message.error() is None]
-                yield good
-                if len(good) < len(batch) and (end := _end(batch)) is not None:
-                    self._read_until = end
-                    return
-                if batch:
-                    deadline = time.monotonic() + READ_SECONDS
-                elif time.monotonic() > deadline:
-                    raise LogReadError(f"'{topic_name(self._cell, topic)}' [{self._partition}] gave nothing for 30 s.")
-        finally:
-            reader.unassign()
-
-    def _last_event_seq(self) -> int:
-        """Number of the last committed event: looks backwards, since transaction markers stand at the end."""
-        low, high = self._watermarks(Topic.EVENTS)
-        step = TAIL_STEP
-        while True:
-            start = max(low, high - step)
-            last = 0
-            for message in self._read(Topic.EVENTS, start):
-                last = _sequence(message) or last
-            if last or start <= low:
-                return last
-            step *= 8
+    def _to_end(self, reader: PartitionReader, topic: Topic, start: int) -> Generator[Taken, None, None]:
+        """By the batch: a million dead records of `state` cost two seconds like this, three one by one."""
+        name = topic_name(self._cell, topic)
+        return reader.to_end(name, self._partition, start, silence_seconds=READ_SECONDS, step_seconds=STEP_SECONDS)
 
     async def _bounded(self, call: Callable[[], T], seconds: float) -> T:
         """A call that may never come back: librdkafka loses the answer to some requests when a broker dies.
@@ -268,7 +226,9 @@ class KafkaPartitionLog:
         return await asyncio.to_thread(self._commands_from, offset, limit)
 
     def _commands_from(self, offset: int, limit: int) -> list[tuple[int, bytes]]:
-        low, high = self._watermarks(Topic.COMMANDS)
+        reader = self._reader
+        assert reader is not None
+        low, high = self._bounds(reader, Topic.COMMANDS)
         if offset < low and low == high:
             raise LostCommandError(
                 f"Partition {self._partition}: command records {offset} to {low - 1} are not in the log any more; "
@@ -279,17 +239,20 @@ class KafkaPartitionLog:
         records: list[tuple[int, bytes]] = []
         size = 0
         expected = max(low, offset)  # whoever decides them sees that some are missing
-        with contextlib.closing(self._read(Topic.COMMANDS, expected)) as messages:
-            for message in messages:
-                at = message.offset() or 0
-                records += [(missing, NO_COMMANDS) for missing in range(expected, min(at, expected + limit))]
-                records.append((at, message.value() or b""))
-                expected = at + 1
-                size += len(message.value() or b"")
-                if len(records) >= limit or size >= REFILL_BYTES:
-                    return records[:limit]
+        read_until = expected
+        with contextlib.closing(self._to_end(reader, Topic.COMMANDS, expected)) as batches:
+            for taken in batches:
+                for message in taken.records:
+                    at, value = message.offset() or 0, message.value() or b""
+                    records += [(missing, NO_COMMANDS) for missing in range(expected, min(at, expected + limit))]
+                    records.append((at, value))
+                    expected = at + 1
+                    size += len(value)
+                    if len(records) >= limit or size >= REFILL_BYTES:
+                        return records[:limit]
+                read_until = taken.ends.get(self._partition, read_until)
         # Up to where the reader has come, not to the watermark: that may be of another leader, which knew of more.
-        records += [(missing, NO_COMMANDS) for missing in range(expected, min(self._read_until, expected + limit))]
+        records += [(missing, NO_COMMANDS) for missing in range(expected, min(read_until, expected + limit))]
         return records[:limit]
 
     async def close(self) -> None:
@@ -337,23 +300,3 @@ def _check_wanted(wanted: threading.Event) -> None:
 def scheduler_group(cell: str) -> str:
     """The consumer group of a cell's schedulers."""
     return f"{cell}-scheduler"
-
-
-def _end(batch: list[Message]) -> int | None:
-    """The end of the partition if it is among what was read; raises KafkaException for an error that stays."""
-    found: int | None = None
-    for message in batch:
-        error = message.error()
-        if error is None:
-            continue
-        if error.code() == KafkaError._PARTITION_EOF:
-            found = message.offset() or 0
-        elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
-            raise KafkaException(error)
-    return found
-
-
-def _sequence(message: Message) -> int:
-    """The event's number; 0 for a record that is no event, such as somebody else's bytes."""
-    found = dict(message.headers() or []).get("ce_sequence")
-    return int(found) if isinstance(found, bytes) and found.isdigit() else 0

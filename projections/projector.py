@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 import psycopg
 import stamina
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from jobledger.eventlog.clients import consumer_config
+from jobledger.eventlog.group_reader import GroupReader
 from jobledger.projections.intake import Batch, ProjectionStoppedError
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import DeposedError, Position, Writer, connect
@@ -28,7 +28,6 @@ PACE_SECONDS = 0.025
 #: A batch of fewer events doesn't count as load: what comes next goes at once.
 PACE_FROM = 20
 REPORT_SECONDS = 1.0
-LEAVE_SECONDS = 2.0
 SEEK_ATTEMPTS = 100
 SEEK_PAUSE_SECONDS = 0.05
 #: Errors of Postgres that pass: the batch is dropped and read again from the log.
@@ -54,12 +53,11 @@ class Projector(ThreadService):
         self._topic_id = topic_id
         self._metrics = metrics
         self._topic = topic_name(settings.cell, Topic.EVENTS)
-        self._reader = EventReader()
-        self._consumer: Consumer | None = None
+        self._events = EventReader()
+        self._reader: GroupReader | None = None
         self._writer: Writer | None = None
         self._at: dict[int, Position] = {}
         self._at_end: set[int] = set()
-        self._committed: dict[int, int] = {}
         self._lags: dict[int, float] = {}
         self._aside: dict[int, int] = {}
         self._reported = 0.0
@@ -101,65 +99,45 @@ class Projector(ThreadService):
         except _StoppedError:
             pass
         finally:
-            with contextlib.suppress(KafkaException, RuntimeError):
-                if self._consumer is not None:
-                    self._leave(self._consumer)
+            if self._reader is not None:
+                self._reader.close()
             if self._writer is not None:
                 self._writer.close()
 
-    def _leave(self, consumer: Consumer) -> None:
-        """Leave the group. Closing alone would keep a static member's partitions until its session ends."""
-        deadline = time.monotonic() + LEAVE_SECONDS
-        consumer.unsubscribe()
-        while self._at and time.monotonic() < deadline:
-            consumer.poll(0.02)
-        consumer.poll(0.05)  # the request to leave goes out
-        consumer.close()
-
     def _project(self) -> None:
         self._writer = self._connect()
-        self._consumer = consumer = Consumer(self._consumer_config())
-        consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        reader = self._reader = GroupReader(self._consumer_config(), self._topic, self._assigned, self._revoked)
         while not self._stopping.is_set():
-            messages = self._poll(consumer)
+            messages = self._take(reader)
             if messages:
                 self._apply(messages)
-            self._report(consumer)
+            self._report(reader)
 
     def _consumer_config(self) -> dict[str, str | int | float | bool]:
         settings = self._settings
         config = consumer_config(settings.kafka, settings.instance_id or "projector", f"{settings.cell}-projector")
-        config["partition.assignment.strategy"] = "cooperative-sticky"
         config["session.timeout.ms"] = int(settings.session_timeout_seconds * 1000)
         config["heartbeat.interval.ms"] = int(settings.session_timeout_seconds * 1000 / 5)
         if settings.instance_id:
             config["group.instance.id"] = settings.instance_id
         return config
 
-    def _poll(self, consumer: Consumer) -> list[Message]:
+    def _take(self, reader: GroupReader) -> list[Message]:
         """What is there, waiting a moment for the first. Never waits for more while the system is idle."""
-        first = consumer.poll(POLL_SECONDS)
-        if first is None:
-            return []
+        taken = reader.take(POLL_SECONDS, MAX_BATCH, self._pace)
+        self._at_end -= {message.partition() or 0 for message in taken.records}
+        self._at_end |= taken.at_end()
+        for partition, error in taken.errors:
+            self._on_error(error, partition)
+        return taken.records
+
+    def _pace(self) -> None:
         rest = self._last_write + PACE_SECONDS - time.monotonic()
         if rest > 0:
             time.sleep(rest)
-        messages = []
-        for message in [first, *consumer.consume(MAX_BATCH - 1, 0)]:
-            error = message.error()
-            if error is None:
-                self._at_end.discard(message.partition() or 0)
-                messages.append(message)
-            else:
-                self._on_error(error, message.partition() or 0)
-        return messages
 
     def _on_error(self, error: KafkaError, partition: int) -> None:
-        code = error.code()
-        if code == KafkaError._PARTITION_EOF:
-            self._at_end.add(partition)
-            return
-        if code == KafkaError._AUTO_OFFSET_RESET:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise ProjectionStoppedError(
                 f"The next event of partition {partition} is not in '{self._topic}' any more, or the topic is another "
                 f"one than the read models were made from ({error.str()}): restore it, or use a new schema."
@@ -172,7 +150,7 @@ class Projector(ThreadService):
         log.error("queue_connection_lost", error=error.str())
 
     def _apply(self, messages: list[Message]) -> None:
-        batch = Batch(self._reader, self._at)
+        batch = Batch(self._events, self._at)
         batch.add(messages)
         advances = batch.advances()
         if not advances:
@@ -262,7 +240,7 @@ class Projector(ThreadService):
 
     def _seek(self, partition: int, offset: int) -> None:
         """A partition that was assigned a moment ago may not be ready for it yet."""
-        assert self._consumer is not None
+        assert self._reader is not None
         try:
             for attempt in stamina.retry_context(
                 on=KafkaException,
@@ -275,42 +253,38 @@ class Projector(ThreadService):
                 with attempt:
                     if self._stopping.is_set():
                         raise _StoppedError
-                    self._consumer.seek(TopicPartition(self._topic, partition, offset))
+                    self._reader.seek(partition, offset)
         except KafkaException as error:
             raise ProjectionStoppedError(
                 f"Partition {partition} of '{self._topic}' can't be read from offset {offset}."
             ) from error
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        found = self._read_positions([p.partition for p in partitions])
-        for partition in partitions:
-            partition.offset = found[partition.partition].next_offset
-        consumer.incremental_assign(partitions)
+    def _assigned(self, partitions: list[int]) -> dict[int, int]:
+        found = self._read_positions(partitions)
         self._at.update(found)
         for number, position in found.items():
             log.info("projection_assigned", partition=number, seq=position.seq)
+        return {partition: position.next_offset for partition, position in found.items()}
 
-    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in (p.partition for p in partitions):
+    def _revoked(self, partitions: list[int]) -> None:
+        for partition in partitions:
             position = self._at.pop(partition, None)
             self._at_end.discard(partition)
-            self._committed.pop(partition, None)
             self._lags.pop(partition, None)
             self._aside.pop(partition, None)
             self._metrics.drop_matching(partition=partition)
             log.info("projection_revoked", partition=partition, seq=position.seq if position else 0)
-        consumer.incremental_unassign(partitions)
 
     # -- what others see ----------------------------------------------------------------------------------------------
 
-    def _report(self, consumer: Consumer) -> None:
+    def _report(self, reader: GroupReader) -> None:
         """Gauges, and the offsets for lag tools; once a second."""
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS:
             return
         self._reported = now
         for partition, position in self._at.items():
-            lag_events, lag_seconds = self._lag(consumer, partition, position)
+            lag_events, lag_seconds = self._lag(reader, partition, position)
             self._lags[partition] = lag_seconds
             self._metrics.set("jobledger_projection_position", position.seq, partition=partition)
             self._metrics.set(
@@ -318,23 +292,15 @@ class Projector(ThreadService):
             )
             self._metrics.set("jobledger_projection_lag_events", lag_events, partition=partition)
             self._metrics.set("jobledger_projection_lag_seconds", lag_seconds, partition=partition)
-        moved = {p: at.next_offset for p, at in self._at.items() if self._committed.get(p, 0) < at.next_offset}
-        if moved:
-            with contextlib.suppress(KafkaException):  # for lag tools only; the next one carries it too
-                offsets = [TopicPartition(self._topic, p, offset) for p, offset in moved.items()]
-                consumer.commit(offsets=offsets, asynchronous=True)
-                self._committed.update(moved)
+        reader.commit({partition: position.next_offset for partition, position in self._at.items()})
 
-    def _lag(self, consumer: Consumer, partition: int, position: Position) -> tuple[int, float]:
+    def _lag(self, reader: GroupReader, partition: int, position: Position) -> tuple[int, float]:
         """Records to the end (transaction markers among them) and the age of the last event applied."""
         if partition in self._at_end:
             return 0, 0.0
-        with contextlib.suppress(KafkaException):
-            watermarks = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
-            behind = max(watermarks[1] - position.next_offset, 0) if watermarks else 0
-            age = time.time() - position.last_event_at_ms / 1000 if behind and position.last_event_at_ms else 0.0
-            return behind, max(age, 0.0)
-        return 0, 0.0
+        behind = reader.behind(partition, position.next_offset)
+        age = time.time() - position.last_event_at_ms / 1000 if behind and position.last_event_at_ms else 0.0
+        return behind, max(age, 0.0)
 
 
 class _StoppedError(Exception):

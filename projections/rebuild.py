@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import psycopg
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message
 from psycopg import sql
 
 from jobledger.eventlog.clients import KafkaConnection, consumer_config
+from jobledger.eventlog.partitions import PartitionReader, Taken
 from jobledger.eventlog.positions import Vector
 from jobledger.projections.compare import Difference, compare_snapshots, schema_snapshot
 from jobledger.projections.intake import Batch, ProjectionStoppedError
@@ -25,7 +27,6 @@ from jobledger.telemetry.logs import get_logger
 log = get_logger()
 
 MAX_BATCH = 5_000
-POLL_SECONDS = 0.2
 #: So long without a new event, though the live tables show that there are more, is an error.
 STALL_SECONDS = 60.0
 LOCK_ATTEMPTS = 20
@@ -110,12 +111,12 @@ def rebuild(config: RebuildConfig, report: Report = lambda progress: None) -> Re
 class Refold:
     """Folds the log from its beginning into the new schema, exactly as far as it is told."""
 
-    def __init__(self, config: RebuildConfig, writer: Writer, consumer: Consumer) -> None:
+    def __init__(self, config: RebuildConfig, writer: Writer, reader: PartitionReader) -> None:
         self._config = config
         self._writer = writer
-        self._consumer = consumer
+        self._reader = reader
         self._topic = topic_name(config.cell, Topic.EVENTS)
-        self._reader = EventReader()
+        self._events = EventReader()
         self.vector: Vector = {}
         self.events = 0
 
@@ -128,39 +129,40 @@ class Refold:
         """Fold up to `wanted` and no event further; waits for events that aren't there yet, 60 s at most."""
         at = self._writer.positions(wanted)
         self.vector = {partition: position.seq for partition, position in at.items()}
-        self._consumer.assign([TopicPartition(self._topic, p, position.next_offset) for p, position in at.items()])
+        starts = {partition: position.next_offset for partition, position in at.items()}
         progressed = time.monotonic()
-        while any(at[partition].seq < seq for partition, seq in wanted.items()):
-            messages = self._poll()
-            batch = Batch(self._reader, at, until=wanted)
-            batch.add(messages)
-            if batch.advances():
-                batch = batch.write(self._writer, messages)
-                at.update(batch.reached)
-                self.vector = {partition: position.seq for partition, position in at.items()}
-                self.events += len(batch.changes.events)
-                progressed = time.monotonic()
-                report(Progress(step="fold", events=sum(self.vector.values()), of=sum(wanted.values())))
-            elif time.monotonic() - progressed > STALL_SECONDS:
-                raise RebuildError(
-                    f"The live read models are at {wanted}, but '{self._topic}' gives nothing beyond {self.vector}: "
-                    f"the log has lost events, or this is another cell's."
-                )
-        self._consumer.unassign()
+        with closing(self._reader.follow(self._topic, starts, most=MAX_BATCH)) as batches:
+            while any(at[partition].seq < seq for partition, seq in wanted.items()):
+                messages = self._next(batches)
+                batch = Batch(self._events, at, until=wanted)
+                batch.add(messages)
+                if batch.advances():
+                    batch = batch.write(self._writer, messages)
+                    at.update(batch.reached)
+                    self.vector = {partition: position.seq for partition, position in at.items()}
+                    self.events += len(batch.changes.events)
+                    progressed = time.monotonic()
+                    report(Progress(step="fold", events=sum(self.vector.values()), of=sum(wanted.values())))
+                elif time.monotonic() - progressed > STALL_SECONDS:
+                    self._stalled(wanted)
 
-    def _poll(self) -> list[Message]:
-        first = self._consumer.poll(POLL_SECONDS)
-        messages = [] if first is None else [first, *self._consumer.consume(MAX_BATCH - 1, 0)]
-        events = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                events.append(message)
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                raise RebuildError(f"'{self._topic}' does not begin with its first event: {error.str()}.")
-            elif error.code() != KafkaError._PARTITION_EOF and not error.retriable():
-                raise KafkaException(error)
-        return events
+    def _next(self, batches: Iterator[Taken]) -> list[Message]:
+        try:
+            return next(batches).records
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._AUTO_OFFSET_RESET:
+                raise
+            raise RebuildError(
+                f"'{self._topic}' does not begin with its first event: {error.args[0].str()}."
+            ) from error
+
+    def _stalled(self, wanted: Vector) -> NoReturn:
+        if self._reader.passing is not None:
+            raise KafkaException(self._reader.passing)
+        raise RebuildError(
+            f"The live read models are at {wanted}, but '{self._topic}' gives nothing beyond {self.vector}: "
+            f"the log has lost events, or this is another cell's."
+        )
 
 
 @contextmanager
@@ -179,13 +181,13 @@ def _only_one(config: RebuildConfig) -> Iterator[None]:
 def _refold(config: RebuildConfig, new: str) -> Iterator[Refold]:
     _drop(config.dsn, new)  # what an earlier rebuild left when it was killed
     migrate(config.dsn, new)
-    consumer = Consumer(consumer_config(config.kafka, "projection-rebuild", f"{config.cell}-rebuild"))
     writer = Writer(connect(config.dsn, new))
     try:
-        yield Refold(config, writer, consumer)
+        with PartitionReader(consumer_config(config.kafka, "projection-rebuild", f"{config.cell}-rebuild")) as reader:
+            reader.partitions(topic_name(config.cell, Topic.EVENTS))  # a Kafka that is away is told of at once
+            yield Refold(config, writer, reader)
     finally:
         writer.close()
-        consumer.close()
 
 
 def _compare(config: RebuildConfig, refold: Refold, new: str, report: Report) -> list[Difference]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from contextlib import closing
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from jobledger.eventlog.clients import KafkaConnection, consumer_config
+from jobledger.eventlog.event_offsets import last_event_seq
+from jobledger.eventlog.partitions import PartitionReader, SilentLogError
 from jobledger.replay.report import VerifyError, VerifySettingsError
 from jobledger.schemas.topics import Topic, topic_name
 
@@ -17,7 +19,6 @@ SILENCE_SECONDS = 20.0
 METADATA_SECONDS = 10.0
 #: How long is waited for what has been committed elsewhere and is not visible here yet.
 CATCH_UP_SECONDS = 15.0
-_PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT}
 
 
 class Log:
@@ -28,31 +29,32 @@ class Log:
         self._where = kafka.client_config().get("bootstrap.servers", "")
         # It goes from partition to partition: a fetch that waits at the end of one would hold the next one up.
         quick = {"fetch.wait.max.ms": 10, "fetch.error.backoff.ms": 10, "log_level": 2}
-        self._consumer = Consumer({**consumer_config(kafka, "replay", f"{cell}-replay"), **quick})
+        self._reader = PartitionReader({**consumer_config(kafka, "replay", f"{cell}-replay"), **quick})
 
     def close(self) -> None:
         """Let go of the client."""
-        self._consumer.close()
+        self._reader.close()
 
     def partitions(self, topic: Topic) -> int:
         """How many partitions a topic has. Raises VerifyError when it doesn't exist or Kafka is away."""
         name = topic_name(self._cell, topic)
         try:
-            found = self._consumer.list_topics(name, timeout=METADATA_SECONDS).topics[name]
+            found = self._reader.partitions(name, METADATA_SECONDS)
         except KafkaException as error:
-            raise VerifyError(
-                f"Kafka at {self._where} can't be reached ({error.args[0].str()}): is it running? Start it, or set "
-                f"JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS."
-            ) from error
-        if found.error is not None or not found.partitions:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                found = 0
+            else:
+                raise VerifyError(
+                    f"Kafka at {self._where} can't be reached ({error.args[0].str()}): is it running? Start it, or set "
+                    f"JOBLEDGER_KAFKA_BOOTSTRAP_SERVERS."
+                ) from error
+        if not found:
             raise VerifySettingsError(f"Topic '{name}' does not exist; set JOBLEDGER_CELL to the cell that is meant.")
-        return len(found.partitions)
+        return found
 
     def watermarks(self, topic: Topic, partition: int) -> tuple[int, int]:
         """First offset, and the one behind the last."""
-        at = TopicPartition(topic_name(self._cell, topic), partition)
-        low, high = self._consumer.get_watermark_offsets(at, timeout=METADATA_SECONDS)
-        return low, high
+        return self._reader.bounds(topic_name(self._cell, topic), partition, METADATA_SECONDS)
 
     def read(self, topic: Topic, partition: int, start: int) -> Iterator[Message | None]:
         """Records from an offset on; None again and again while there is nothing behind. The caller ends it.
@@ -60,51 +62,32 @@ class Log:
         Raises VerifyError when nothing comes for 20 s.
         """
         name = topic_name(self._cell, topic)
-        self._consumer.assign([TopicPartition(name, partition, start)])
-        quiet_since, at_end = time.monotonic(), False
-        while True:
-            first = self._consumer.poll(0.1)
-            if first is None:
-                if at_end:
-                    yield None
-                elif time.monotonic() - quiet_since > SILENCE_SECONDS:
-                    raise VerifyError(f"'{name}' [{partition}] gave nothing for {SILENCE_SECONDS:.0f} s; try again.")
-                continue
-            quiet_since = time.monotonic()
-            for message in [first, *self._consumer.consume(BATCH, 0)]:
-                error = message.error()
-                if error is None:
-                    at_end = False
-                    yield message
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    at_end = True
-                    yield None
-                elif not error.retriable() and error.code() not in _PASSING:
-                    raise VerifyError(f"'{name}' [{partition}] can't be read: {error.str()}")
+        batches = self._reader.follow(name, {partition: start}, silence_seconds=SILENCE_SECONDS, most=BATCH)
+        at_end = False
+        with closing(batches):
+            try:
+                for taken in batches:
+                    yield from taken.records
+                    at_end = partition in taken.at_end() or (at_end and not taken.records)
+                    if at_end:
+                        yield None
+            except SilentLogError:
+                silence = f"gave nothing for {SILENCE_SECONDS:.0f} s"
+                raise VerifyError(f"'{name}' [{partition}] {silence}; try again.") from None
+            except KafkaException as error:
+                raise VerifyError(f"'{name}' [{partition}] can't be read: {error.args[0].str()}") from error
 
     def last_event_seq(self, partition: int) -> int:
         """Number of the last committed event of a partition."""
-        low, high = self.watermarks(Topic.EVENTS, partition)
-        step = 64
-        while True:
-            start, last = max(low, high - step), 0
-            for message in self.read(Topic.EVENTS, partition, start):
-                if message is None:
-                    break
-                last = sequence(message) or last
-            if last or start <= low:
-                return last
-            step *= 8
+        name = topic_name(self._cell, Topic.EVENTS)
+        try:
+            return last_event_seq(self._reader, name, partition, SILENCE_SECONDS)
+        except SilentLogError as error:
+            raise VerifyError(f"{error} Try again.") from None
 
     def state(self, partition: int) -> Iterator[Message | None]:
         """The records of a partition's state, from the first one that is left."""
         return self.read(Topic.STATE, partition, self.watermarks(Topic.STATE, partition)[0])
-
-
-def sequence(message: Message) -> int:
-    """The `seq` in an event's headers; 0 when there is none."""
-    found = _header(message, "ce_sequence")
-    return int(found) if found.isdigit() else 0
 
 
 def type_header(message: Message) -> str:

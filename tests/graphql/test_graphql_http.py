@@ -12,7 +12,7 @@ from graphql import get_introspection_query
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from jobledger.graphql.offsets import PartitionCountError
+from jobledger.eventlog.partition_counts import PartitionCountError
 from jobledger.graphql.server import graphql_server
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.telemetry.listening import ListenError
@@ -188,7 +188,10 @@ async def test_a_taken_port_is_one_sentence(api: Any) -> None:
 
 
 async def test_an_api_with_another_number_of_partitions_does_not_start(system: Any) -> None:
-    with pytest.raises(PartitionCountError, match=r"has 2 partitions, but JOBLEDGER_PARTITIONS is 8; set it"):
+    with pytest.raises(
+        PartitionCountError,
+        match=r"has 2 partitions, but JOBLEDGER_PARTITIONS is 8: what was sent would go astray. Set it to 2",
+    ):
         await system.api(partitions=8)
 
 

@@ -174,13 +174,13 @@ async def test_without_kafka_mutations_are_pending(system: Any) -> None:
     from jobledger.settings import KafkaSettings
 
     away = KafkaSettings(bootstrap_servers="127.0.0.1:9", replication_factor=1, min_insync_replicas=1)
-    from jobledger.graphql import tailing
+    from jobledger.eventlog import tail
 
-    tailing.START_SECONDS, before = 0.2, tailing.START_SECONDS
+    tail.START_SECONDS, before = 0.2, tail.START_SECONDS
     try:
         api = await system.api(kafka=away, mutation_timeout_seconds=0.3)
     finally:
-        tailing.START_SECONDS = before
+        tail.START_SECONDS = before
     assert (await api.submit())["__typename"] == "Pending"
     ready = await api.http.get(api.url.replace("/graphql", "/health/ready"))
     assert ready.status_code == 503

@@ -106,7 +106,7 @@ async def test_a_subscriber_that_moves_between_apis_misses_nothing_and_gets_noth
 
 async def test_what_is_older_than_memory_is_read_from_the_log(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobledger.graphql.event_tail.MAX_KEPT_EVENTS", 40)
-    monkeypatch.setattr("jobledger.graphql.offsets.CLOSE_ENOUGH", 10)
+    monkeypatch.setattr("jobledger.eventlog.event_offsets.CLOSE_ENOUGH", 10)
     api = await system.api()
     await _submit(api, 200)
     start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))

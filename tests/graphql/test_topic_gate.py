@@ -40,7 +40,7 @@ class NoOutcomes:
 
 async def test_commands_wait_for_the_topics_and_are_pending_without_them() -> None:
     """What was not sent is pending, and may be sent again under the same id."""
-    gate, producer = TopicGate({}, [], 4), Sent()
+    gate, producer = TopicGate({}, "c", [], 4), Sent()
     gateway = Gateway(cast("Any", producer), cast("Any", NoOutcomes()), 0.1, gate.opened)
     command = Command(id="c", stream="queue:t:q", actor=SYSTEM, body=QueryQueue(), reply=True)
     assert await gateway.decide([command]) == [None]

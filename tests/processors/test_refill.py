@@ -9,6 +9,7 @@ from log_cell import USER, submit, until
 from owner_in_memory import OwnerInMemory, PartitionInMemory, new_job
 from uuid_utils.compat import uuid7
 
+from jobledger.eventlog.partitions import Taken
 from jobledger.processors.core.machine import LostCommandError
 from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.schemas.commands import NO_COMMANDS, Command, CommandRecord, encode_record
@@ -26,35 +27,35 @@ class Message:
         return b"real%d" % self.at
 
 
-def log_that_holds(
-    offsets: list[int], *, low: int, told_end: int, read_until: int, monkeypatch: Any
-) -> KafkaPartitionLog:
+def log_that_holds(offsets: list[int], *, low: int, told_end: int, read_until: int) -> KafkaPartitionLog:
     """The product's log over a partition as its clients show it: `told_end` by one broker, records by another."""
     log = KafkaPartitionLog(KafkaSettings(), "c", 0, "i")
 
-    def read(topic: Any, start: int) -> Any:
-        yield from (Message(offset) for offset in offsets if offset >= start)
-        log._read_until = read_until
+    class Reader:
+        def bounds(self, topic: str, partition: int, seconds: float) -> tuple[int, int]:
+            return low, told_end
 
-    monkeypatch.setattr(log, "_watermarks", lambda topic: (low, told_end))
-    monkeypatch.setattr(log, "_read", read)
+        def to_end(self, topic: str, partition: int, start: int, **_: Any) -> Any:
+            yield Taken([Message(offset) for offset in offsets if offset >= start], {0: read_until}, [])  # type: ignore[misc]
+
+    log._reader = Reader()  # type: ignore[assignment]
     return log
 
 
-def test_only_between_records_that_were_read_an_offset_counts_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_between_records_that_were_read_an_offset_counts_as_empty() -> None:
     """A leader that is behind the former one ends at 12; what is said to be up to 20 is not there yet, not empty."""
-    log = log_that_holds([8, 10, 11], low=0, told_end=20, read_until=12, monkeypatch=monkeypatch)
+    log = log_that_holds([8, 10, 11], low=0, told_end=20, read_until=12)
     assert log._commands_from(8, 100) == [(8, b"real8"), (9, NO_COMMANDS), (10, b"real10"), (11, b"real11")]
     assert log._commands_from(12, 100) == []
 
 
-def test_marks_of_transactions_at_the_end_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = log_that_holds([8], low=0, told_end=11, read_until=11, monkeypatch=monkeypatch)
+def test_marks_of_transactions_at_the_end_are_passed() -> None:
+    log = log_that_holds([8], low=0, told_end=11, read_until=11)
     assert log._commands_from(8, 100) == [(8, b"real8"), (9, NO_COMMANDS), (10, NO_COMMANDS)]
 
 
-def test_what_is_gone_from_the_beginning_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = log_that_holds([], low=9, told_end=9, read_until=0, monkeypatch=monkeypatch)
+def test_what_is_gone_from_the_beginning_is_lost() -> None:
+    log = log_that_holds([], low=9, told_end=9, read_until=0)
     with pytest.raises(LostCommandError, match="8 to 8 are not in the log any more"):
         log._commands_from(8, 100)
 

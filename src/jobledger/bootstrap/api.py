@@ -110,8 +110,7 @@ def build_parts(
     outcomes = OutcomeTail(reading, topic_name(cell, Topic.OUTCOMES), partitions, clock_ms)
     producer = RecordProducer(producer_config(settings.kafka, client_id))
     commands = CommandProducer(producer, topic_name(cell, Topic.COMMANDS), partitions)
-    topics = [topic_name(cell, topic) for topic in (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES)]
-    gate = TopicGate(reading, topics, partitions)
+    gate = TopicGate(reading, cell, (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES), partitions)
     gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened)
     directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw)

@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 
 from confluent_kafka import KafkaException, Message
 
-from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.clients import ClientConfig, look_up_config
+from jobledger.eventlog.event_offsets import LOOK_UP_SECONDS
+from jobledger.eventlog.partition_counts import PartitionCountError, check_partition_count
+from jobledger.eventlog.partitions import PartitionReader
 from jobledger.eventlog.reader import LogReader
-from jobledger.graphql.offsets import PartitionCountError
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.service import TaskService
 
@@ -21,11 +23,12 @@ log = get_logger()
 
 
 class Tail(TaskService, ABC):
-    """Base of the api's two tails. `start` waits a while for the topic's end, not for an absent broker."""
+    """Base of the api's two tails, each of a whole topic. `start` waits a while for its end."""
 
-    def __init__(self, config: ClientConfig, topic: str) -> None:
+    def __init__(self, config: ClientConfig, topic: str, partitions: int) -> None:
         self._config = config
         self._topic = topic
+        self.partitions = partitions
         self._caught_up = asyncio.Event()
 
     @property
@@ -34,7 +37,7 @@ class Tail(TaskService, ABC):
         return self._caught_up.is_set()
 
     @abstractmethod
-    def find_starts(self) -> dict[int, int]:
+    def find_starts(self, reader: PartitionReader) -> dict[int, int]:
         """The offset to begin at for each partition; runs in a thread, may raise KafkaException."""
 
     @abstractmethod
@@ -67,8 +70,14 @@ class Tail(TaskService, ABC):
             self._caught_up.clear()
             await asyncio.sleep(PAUSE_SECONDS)
 
+    def _look_up(self) -> dict[int, int]:
+        with PartitionReader(look_up_config(self._config)) as reader:
+            count = reader.partitions(self._topic, LOOK_UP_SECONDS)
+            check_partition_count(self._topic, count, self.partitions, self.partitions)
+            return self.find_starts(reader)
+
     async def _run_once(self) -> None:
-        starts = await asyncio.to_thread(self.find_starts)
+        starts = await asyncio.to_thread(self._look_up)
         self.forget()
         reader = LogReader(self._config, self._topic, starts, self.deliver)
         try:
