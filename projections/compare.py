@@ -14,6 +14,7 @@ from psycopg import sql
 from jobledger.eventlog.positions import Vector
 from jobledger.projections.columns import Key, Table
 from jobledger.projections.memory import MemoryTables
+from jobledger.projections.snapshot import snapshot_of
 from jobledger.projections.tables import TABLES
 
 KeyedRow = tuple[Key, dict[str, Any]]
@@ -52,14 +53,12 @@ class SchemaSnapshot:
     """A schema as it is at one instant; `vector` says how far the log is applied in it."""
 
     connection: psycopg.Connection = field(repr=False)
-    schema: str
     vector: Vector
 
     def rows(self, table: Table) -> Iterator[KeyedRow]:
         """All rows by key, in the order of the key."""
-        statement = sql.SQL("SELECT {} FROM {}.{} ORDER BY {}").format(
+        statement = sql.SQL("SELECT {} FROM {} ORDER BY {}").format(
             sql.SQL(", ").join(map(sql.Identifier, table.columns)),
-            sql.Identifier(self.schema),
             sql.Identifier(table.name),
             sql.SQL(", ").join(map(sql.Identifier, table.key)),
         )
@@ -72,12 +71,8 @@ class SchemaSnapshot:
     def digest(self, table: Table) -> tuple[int, int]:
         """Number of rows and a sum over hashes of them: equal tables have equal digests, whatever their order."""
         statement = sql.SQL(
-            "SELECT count(*), coalesce(sum(hashtextextended(ROW({})::text, 0)::numeric), 0) FROM {}.{}"
-        ).format(
-            sql.SQL(", ").join(map(sql.Identifier, table.columns)),
-            sql.Identifier(self.schema),
-            sql.Identifier(table.name),
-        )
+            "SELECT count(*), coalesce(sum(hashtextextended(ROW({})::text, 0)::numeric), 0) FROM {}"
+        ).format(sql.SQL(", ").join(map(sql.Identifier, table.columns)), sql.Identifier(table.name))
         count, total = self.connection.execute(statement).fetchall()[0]
         return int(count), int(total)
 
@@ -85,13 +80,8 @@ class SchemaSnapshot:
 @contextmanager
 def schema_snapshot(dsn: str, schema: str) -> Iterator[SchemaSnapshot]:
     """One repeatable-read snapshot of a schema; raises psycopg.Error, UndefinedTable when it isn't there."""
-    with psycopg.connect(dsn, autocommit=True, application_name="jobledger-compare") as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        with connection.transaction():
-            # Positions first: their lock keeps a switch to rebuilt tables out.
-            statement = sql.SQL("SELECT partition, seq FROM {}.positions").format(sql.Identifier(schema))
-            yield SchemaSnapshot(connection, schema, dict(connection.execute(statement).fetchall()))
+    with snapshot_of(dsn, schema, "jobledger-compare") as (connection, vector):
+        yield SchemaSnapshot(connection, vector)
 
 
 class MemoryRows:

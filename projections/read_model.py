@@ -19,6 +19,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from jobledger.eventlog.positions import Vector, reached
 from jobledger.projections.queries import Params, Queries
+from jobledger.projections.snapshot import snapshot_over
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.service import StandingService
@@ -129,12 +130,8 @@ class ReadModel(StandingService, Queries):
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """Queries that all see the same instant, and the position of that instant. Leave it soon: 30 s at most."""
-        async with self._connection() as connection, connection.transaction():
-            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            # Positions first: their lock keeps a switch to rebuilt tables out until the snapshot is left.
-            view = Snapshot(connection)
-            view.vector = await view.position()
-            yield view
+        async with self._connection() as connection, snapshot_over(connection) as vector:
+            yield Snapshot(connection, vector)
 
     async def wait_for(self, vector: Vector, timeout: float) -> bool:
         """Wait until the read models show everything up to `vector`; False when they don't within `timeout` s.
@@ -212,9 +209,9 @@ class ReadModel(StandingService, Queries):
 class Snapshot(Queries):
     """Queries over one connection, in one snapshot. `vector`: how far the log is applied in what they show."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, vector: Vector) -> None:
         self._snapshot_connection = connection
-        self.vector: Vector = {}
+        self.vector = vector
 
     async def _fetch(self, statement: LiteralString, params: Params) -> list[dict[str, Any]]:
         return await (await self._snapshot_connection.execute(statement, params)).fetchall()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import sql
 
 from jobledger.domain.identity import partition_of, split_stream
 from jobledger.projections.columns import Key, Table
 from jobledger.projections.fold import attempt_key, event_values
 from jobledger.projections.lives import ends_job
 from jobledger.projections.memory import MemoryTables
+from jobledger.projections.snapshot import snapshot_of
 from jobledger.projections.tables import ATTEMPTS, CURRENT, EVENTS, JOBS
 from jobledger.replay.report import Report, VerifyError
 from jobledger.schemas.events import EventRecord
@@ -28,29 +29,17 @@ class ReadModels:
 
     def __init__(self, dsn: str, schema: str) -> None:
         """Raises VerifyError when Postgres can't be reached or the schema isn't there."""
+        self._stack = ExitStack()
         try:
-            self._connection = psycopg.connect(dsn, connect_timeout=10, application_name="jobledger-verify")
-        except psycopg.Error as error:
-            raise _unreadable(error) from error
-        try:
-            self.vector = self._begin(schema)
+            self._connection, self.vector = self._stack.enter_context(snapshot_of(dsn, schema, "jobledger-verify"))
         except psycopg.errors.UndefinedTable as error:
-            self.close()
             raise VerifyError(f"Schema '{schema}' holds no read models: start a projector first.") from error
         except psycopg.Error as error:
-            self.close()
-            raise _unreadable(error) from error
-
-    def _begin(self, schema: str) -> dict[int, int]:
-        """Begin the snapshot; gives the vector that it shows."""
-        self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        self._connection.read_only = True
-        self._connection.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
-        return dict(self._connection.execute("SELECT partition, seq FROM positions").fetchall())
+            raise VerifyError(f"Postgres can't be read: {str(error).strip()}. Check JOBLEDGER_POSTGRES_DSN.") from error
 
     def close(self) -> None:
         """End the snapshot."""
-        self._connection.close()
+        self._stack.close()
 
     def lookup(self, table: Table, keys: list[Key]) -> dict[Key, Row]:
         """Rows by their whole keys."""
@@ -87,10 +76,6 @@ class ReadModels:
         with self._connection.cursor(f"verify_{table.name}") as cursor:
             cursor.itersize = CHUNK
             yield from cursor.execute(query.encode())
-
-
-def _unreadable(error: psycopg.Error) -> VerifyError:
-    return VerifyError(f"Postgres can't be read: {str(error).strip()}. Check JOBLEDGER_POSTGRES_DSN.")
 
 
 class ReadModelFold:
