@@ -15,6 +15,8 @@ import mode
 import pytest
 
 import jobledger
+from jobledger.dev.server import Server
+from jobledger.dev.stack import make_stack
 from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.graphql.directory import QueueDirectory
@@ -164,3 +166,17 @@ async def test_what_breaks_a_thread_or_a_member_is_told_by_wait_and_not_by_stop(
     for _ in range(2):
         with pytest.raises(ValueError, match="its limits"):
             await whole.wait()
+
+
+def test_the_servers_of_the_stack_keep_one_contract(tmp_path: Path) -> None:
+    """They have `kill` in place of `wait`, for they are processes, and may be started again."""
+    stack = make_stack(tmp_path, 1, 2, 3)
+    for server in (stack, stack.broker, stack.postgres):
+        assert isinstance(server, Server)
+        for name in ("start", "stop", "kill"):
+            promised = inspect.signature(getattr(Server, name)).parameters
+            assert list(inspect.signature(getattr(type(server), name)).parameters) == list(promised)
+        assert not server.running
+        for _ in range(2):
+            server.stop()
+            server.kill()

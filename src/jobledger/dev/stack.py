@@ -25,10 +25,15 @@ class Stack:
     broker: KafkaBroker
     postgres: EmbeddedPostgres
 
-    def start(self) -> None:
+    @property
+    def running(self) -> bool:
+        """Whether both live."""
+        return self.broker.running and self.postgres.running
+
+    def start(self, timeout_seconds: float = 60.0) -> None:
         """Starts both at once; when one fails, the other is stopped too and the error raised."""
         with ThreadPoolExecutor(max_workers=2) as pool:
-            starts = [pool.submit(self.broker.start), pool.submit(self.postgres.start)]
+            starts = [pool.submit(server.start, timeout_seconds) for server in (self.broker, self.postgres)]
         try:
             for start in starts:
                 start.result()
@@ -85,7 +90,7 @@ def main() -> int:
         return 1
     sys.stdout.write(f"Kafka    {stack.broker.bootstrap_servers}\nPostgres {stack.postgres.dsn}\n")
     sys.stdout.flush()
-    while not done.wait(0.5) and stack.broker.running and stack.postgres.running:
+    while not done.wait(0.5) and stack.running:
         pass
     stack.stop()
     return 0 if done.is_set() else 1

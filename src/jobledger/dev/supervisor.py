@@ -23,6 +23,7 @@ from jobledger.dev.options import PARTITIONS, BadOptionError, DevOptions, layout
 from jobledger.dev.ports import wait_until_free
 from jobledger.dev.ready import RunningRole, RunningStack, write_ready_file
 from jobledger.dev.roles import RoleProcess, role_environment, sentence_in
+from jobledger.dev.server import Server
 from jobledger.dev.stack import Stack, make_stack
 from jobledger.dev.stopping import StopRequest, stop_requests
 
@@ -228,7 +229,8 @@ class Supervisor:
     def _revive_servers(self) -> None:
         if self._stack is None:
             return
-        for name, server in (("Kafka", self._stack.broker), ("Postgres", self._stack.postgres)):
+        servers: dict[str, Server] = {"Kafka": self._stack.broker, "Postgres": self._stack.postgres}
+        for name, server in servers.items():
             if not server.running:
                 self._report(f"{name} ended; it is started again.")
                 server.start()
