@@ -93,7 +93,7 @@ def test_every_log_call_in_the_source_names_a_declared_event_at_its_declared_lev
     assert not wrong, "declare these in telemetry/log_table.py"
 
 
-#: Which roles run the modules below a folder; telemetry and eventlog run in all. `read_model` answers queries.
+#: Which roles run the modules below a folder; telemetry and eventlog run in all, but for what the api alone uses.
 RUN_BY = {
     "processors": {"scheduler"},
     "workers": {"worker"},
@@ -102,6 +102,7 @@ RUN_BY = {
     "graphql": {"api"},
     "telemetry": {"scheduler", "worker", "projector", "api"},
     "eventlog": {"scheduler", "worker", "projector", "api"},
+    "eventlog/tail.py": {"api"},
     "src/jobledger/bootstrap": {"scheduler", "worker", "projector", "api"},
     **{f"src/jobledger/bootstrap/{role}.py": {role} for role in ("scheduler", "worker", "projector", "api")},
 }
