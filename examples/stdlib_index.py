@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jobledger import Client, Context, handler
-from jobledger.workers.client import JobView
+from jobledger.client import JobView
 
 PATIENCE_SECONDS = 60.0
 

@@ -17,6 +17,7 @@ from jobledger.domain.aggregates import AGGREGATES
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "jobledger"
 LINKED = (
+    "client",
     "dashboard",
     "domain",
     "eventlog",

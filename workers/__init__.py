@@ -1,1 +1,1 @@
-"""What runs handlers: the handler API, the worker, the inline mode for tests, and the Python client."""
+"""What runs handlers: the handler API and the worker."""

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobledger.workers.client import (
+    from jobledger.client import (
         NO_PAYLOAD,
         AlreadyEnded,
         AlreadyExists,
@@ -113,18 +113,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CheckpointError": "errors",
-    "Context": "context",
-    "Handler": "handler",
-    "HandlerLoadError": "errors",
-    "NonRetryable": "errors",
-    "PayloadError": "errors",
-    "ResultError": "errors",
-    "Retry": "errors",
-    "TaskCancelled": "errors",
-    "handler": "handler",
+    "CheckpointError": "jobledger.workers.errors",
+    "Context": "jobledger.workers.context",
+    "Handler": "jobledger.workers.handler",
+    "HandlerLoadError": "jobledger.workers.errors",
+    "NonRetryable": "jobledger.workers.errors",
+    "PayloadError": "jobledger.workers.errors",
+    "ResultError": "jobledger.workers.errors",
+    "Retry": "jobledger.workers.errors",
+    "TaskCancelled": "jobledger.workers.errors",
+    "handler": "jobledger.workers.handler",
 }
-"""Modules of `jobledger.workers`; whatever is not named here comes from its client."""
+"""Whatever is not named here comes from the client."""
 
 
 def __getattr__(name: str) -> object:
@@ -133,7 +133,7 @@ def __getattr__(name: str) -> object:
 
         value: object = version("jobledger")
     elif name in __all__:
-        value = getattr(importlib.import_module(f"jobledger.workers.{_HOMES.get(name, 'client')}"), name)
+        value = getattr(importlib.import_module(_HOMES.get(name, "jobledger.client")), name)
     else:
         raise AttributeError(f"module 'jobledger' has no attribute '{name}'")
     globals()[name] = value

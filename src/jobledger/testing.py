@@ -7,8 +7,8 @@ time, with workers, crashes and takeovers as the test wants them; ViolationError
 from __future__ import annotations
 
 try:
+    from jobledger.client.inline import AsyncInlineClient, AsyncInlineJob, InlineClient, InlineJob, inline
     from jobledger.simulator import NewJob, ViolationError, World, WorldOptions
-    from jobledger.workers.inline import AsyncInlineClient, AsyncInlineJob, InlineClient, InlineJob, inline
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"jobledger.testing needs the extra 'server', of which {error.name} is not installed: "

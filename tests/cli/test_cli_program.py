@@ -11,7 +11,7 @@ import pytest
 
 import jobledger
 from jobledger.cli import calls
-from jobledger.workers.client import DEFAULT_URL
+from jobledger.client import DEFAULT_URL
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_")}
 LIBRARIES = {"faust", "confluent_kafka", "psycopg", "strawberry", "starlette", "uvicorn", "eventsourcing"}
@@ -75,7 +75,7 @@ def test_a_command_imports_nothing_that_it_does_not_need(arguments: list[str]) -
 
 def test_the_client_imports_no_library_of_a_server() -> None:
     """So that a command that asks the api starts fast."""
-    code = f"import sys, jobledger.workers.client; sys.exit(str(set(sys.modules) & {LIBRARIES}).removeprefix('set()'))"
+    code = f"import sys, jobledger.client; sys.exit(str(set(sys.modules) & {LIBRARIES}).removeprefix('set()'))"
     done = started(sys.executable, "-c", code)
     assert "imported" not in done.stderr and done.stderr.strip() == "", done.stderr
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import jobledger
+from jobledger.client import errors
 from jobledger.testing import inline
 from jobledger.workers import errors as handler_errors
-from jobledger.workers.client import errors
 
 ROOT = Path(__file__).parents[2]
 ERRORS = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")

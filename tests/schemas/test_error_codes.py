@@ -7,10 +7,10 @@ from collections import Counter
 
 import jobledger
 from jobledger.cli.exits import MEANINGS, Exit
+from jobledger.client import errors as client
 from jobledger.domain.values import Code
 from jobledger.graphql.types import errors as types
 from jobledger.schemas.error_codes import BY_REJECTION, CLIENT_CODES, CODES, INTERNAL, REFUSED, UNREACHABLE, ErrorCode
-from jobledger.workers.client import errors as client
 
 
 def _codes_in(text: str | None) -> list[str]:

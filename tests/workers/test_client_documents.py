@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from graphql import build_schema, parse, validate
 
+from jobledger.client import documents
 from jobledger.graphql.export import export_schema
-from jobledger.workers.client import documents
 
 DOCUMENTS = {name: text for name, text in vars(documents).items() if name.isupper() and isinstance(text, str)}
 DOCUMENTS = {name: text for name, text in DOCUMENTS.items() if "{" in text and not name.startswith("_") and "(" in text}

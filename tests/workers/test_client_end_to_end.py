@@ -9,9 +9,7 @@ import pytest
 from client_stack import Stack
 
 from jobledger import AsyncClient, Client, JobCancelled, JobFailed
-from jobledger.dev.ports import free_port
-from jobledger.domain.job.state import JobStatus
-from jobledger.workers.client import (
+from jobledger.client import (
     AlreadyEnded,
     AlreadyExists,
     BulkError,
@@ -23,6 +21,8 @@ from jobledger.workers.client import (
     QueueNotFound,
     Unavailable,
 )
+from jobledger.dev.ports import free_port
+from jobledger.domain.job.state import JobStatus
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 

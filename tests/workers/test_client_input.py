@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from jobledger import AsyncClient, Client, InvalidInput, JobledgerError, JobSpec, NotAnApi, RetryPolicy
+from jobledger.client import PayloadTooLarge
 from jobledger.dev.ports import free_port
 from jobledger.testing import inline
-from jobledger.workers.client import PayloadTooLarge
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from jobledger.client.positions import Positions, earliest
 from jobledger.eventlog.positions import encode_position
-from jobledger.workers.client.positions import Positions, earliest
 
 
 def test_the_highest_of_each_partition_is_kept() -> None:

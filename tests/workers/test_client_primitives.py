@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from jobledger import AsyncClient, Client, Unavailable
+from jobledger.client.deadline import Deadline, Pauses
+from jobledger.client.primitives import MAX_ITEMS_AHEAD, AsyncInbox, Inbox, Reading
 from jobledger.dev.ports import free_port
-from jobledger.workers.client.deadline import Deadline, Pauses
-from jobledger.workers.client.primitives import MAX_ITEMS_AHEAD, AsyncInbox, Inbox, Reading
 
 JOB = "01990000-0000-7000-8000-000000000000"
 

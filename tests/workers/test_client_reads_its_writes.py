@@ -13,7 +13,7 @@ import pytest
 from client_stack import Stack
 
 from jobledger import AsyncClient, BulkError, Client, JobSpec, JobStatus, WaitTimeout
-from jobledger.workers.client import ReadModelBehind
+from jobledger.client import ReadModelBehind
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from jobledger import JobSpec, RetryPolicy, handler
-from jobledger.workers.client.bulk import MAX_BULK_BYTES, Bulk
-from jobledger.workers.client.errors import InvalidInput
+from jobledger.client.bulk import MAX_BULK_BYTES, Bulk
+from jobledger.client.errors import InvalidInput
 
 
 @handler("declared", timeout="90s")

@@ -12,9 +12,9 @@ import pytest
 
 import jobledger
 from jobledger import AsyncClient, AsyncJob, Client, Job, JobledgerError
+from jobledger.client import errors
 from jobledger.testing import AsyncInlineClient, AsyncInlineJob, InlineClient, InlineJob
 from jobledger.workers import errors as handler_errors
-from jobledger.workers.client import errors
 
 ROOT = Path(__file__).parents[2]
 #: What one form has for itself: the way to the API, and the virtual clock.

@@ -25,9 +25,9 @@ from jobledger import (
     RetryPolicy,
     handler,
 )
+from jobledger.client import AlreadyEnded, AlreadyExists, IdempotencyKeyReused, InvalidInput, JobSpec
 from jobledger.domain.job.state import JobStatus
 from jobledger.testing import inline
-from jobledger.workers.client import AlreadyEnded, AlreadyExists, IdempotencyKeyReused, InvalidInput, JobSpec
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from jobledger.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:  # the client costs most of a command's start
-    from jobledger.workers.client import JobledgerError
+    from jobledger.client import JobledgerError
 
 
 def api_failure(error: BaseException) -> CliError | None:
     """What an error of the client means for the command line."""
+    from jobledger.client import BulkError, JobledgerError, OutcomeUnknown  # noqa: PLC0415
     from jobledger.schemas.error_codes import EXIT_STATUS  # noqa: PLC0415
-    from jobledger.workers.client import BulkError, JobledgerError, OutcomeUnknown  # noqa: PLC0415
 
     if not isinstance(error, JobledgerError) or isinstance(error, BulkError):
         return None

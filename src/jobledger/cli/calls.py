@@ -15,7 +15,7 @@ import typer
 from jobledger.cli.exits import CliError, Exit
 
 if TYPE_CHECKING:  # the client costs most of a command's start, so it is imported when there is something to ask
-    from jobledger.workers.client import AsyncClient
+    from jobledger.client import AsyncClient
 
 T = TypeVar("T")
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -34,7 +34,7 @@ def call(url: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     """Run `work` with a client; CliError when the api can't be reached or refuses."""
     address = url or os.environ.get("JOBLEDGER_API_URL") or DEFAULT_URL
     _check_reachable(address)
-    from jobledger.workers.client import AsyncClient  # noqa: PLC0415 - as above
+    from jobledger.client import AsyncClient  # noqa: PLC0415 - as above
 
     async def run() -> T:
         async with AsyncClient(address, timeout=CALL_SECONDS) as client:

@@ -118,7 +118,7 @@ def _ours(error: BaseException) -> CliError | None:
     status = _START_ERRORS.get(type(error).__name__)
     if status is not None:
         return CliError(str(error), status)
-    if type(error).__module__.startswith("jobledger.workers.client"):
+    if type(error).__module__.startswith("jobledger.client"):
         from jobledger.cli.api_failure import api_failure  # noqa: PLC0415
 
         return api_failure(error)

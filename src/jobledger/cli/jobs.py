@@ -30,7 +30,7 @@ from jobledger.cli.submit import parse_tags
 from jobledger.domain.job.state import TERMINAL, JobStatus
 
 if TYPE_CHECKING:
-    from jobledger.workers.client import AsyncClient, JobEvent
+    from jobledger.client import AsyncClient, JobEvent
 
 #: What one page of the api holds.
 PAGE = 100

@@ -14,7 +14,7 @@ from jobledger.cli.exits import CliError, Exit
 from jobledger.cli.output import Format, Output, moment, print_fields, print_rows, print_thing, print_things, say
 
 if TYPE_CHECKING:
-    from jobledger.workers.client import AsyncClient
+    from jobledger.client import AsyncClient
 
 PAGE = 100
 
@@ -129,7 +129,7 @@ def _resolve(mutation: str, identity: str, note: str, output: Format, api_url: s
     document = documents.RESOLVE_QUARANTINED.replace("MUTATION", mutation)
 
     async def work(client: AsyncClient) -> dict[str, Any]:
-        from jobledger.workers.client.errors import error_from  # noqa: PLC0415 - the client is imported when needed
+        from jobledger.client.errors import error_from  # noqa: PLC0415 - the client is imported when needed
 
         answer = (await client.execute(document, {"id": identity, "note": note}))[mutation]
         if answer["__typename"] != "QuarantineResolved":

@@ -20,7 +20,7 @@ from jobledger.domain.job.state import JobStatus
 from jobledger.workers.durations import seconds_of
 
 if TYPE_CHECKING:
-    from jobledger.workers.client import AsyncClient, AsyncJob, JobView
+    from jobledger.client import AsyncClient, AsyncJob, JobView
 
 #: A courtesy may take this long, and no longer.
 COURTESY_SECONDS = 1.0
@@ -78,7 +78,7 @@ def _print_submitted(job: AsyncJob[Any]) -> None:
 
 async def _say_if_unserved(client: AsyncClient, handler: str, queue: str) -> None:
     """A misspelt name would wait for ever in silence; without an answer at once nothing is said."""
-    from jobledger.workers.client import JobledgerError  # noqa: PLC0415
+    from jobledger.client import JobledgerError  # noqa: PLC0415
 
     try:
         async with asyncio.timeout(COURTESY_SECONDS):
@@ -106,7 +106,7 @@ async def _wait(job: AsyncJob[Any], patience: float | None, output: Format) -> i
 
 
 async def _not_ended(job: AsyncJob[Any], patience: float) -> str:
-    from jobledger.workers.client import JobledgerError  # noqa: PLC0415
+    from jobledger.client import JobledgerError  # noqa: PLC0415
 
     try:
         async with asyncio.timeout(COURTESY_SECONDS):

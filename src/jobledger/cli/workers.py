@@ -12,7 +12,7 @@ from jobledger.cli.exits import Exit
 from jobledger.cli.output import Format, Output, moment, print_rows, print_things
 
 if TYPE_CHECKING:
-    from jobledger.workers.client import AsyncClient
+    from jobledger.client import AsyncClient
 
 app = typer.Typer(help="Look at workers.", no_args_is_help=True)
 

@@ -19,6 +19,8 @@ from typing import Any
 import uuid_utils
 
 import jobledger
+from jobledger.client import AsyncClient, JobledgerError, JobSpec
+from jobledger.client.errors import Unavailable
 from jobledger.dev.child import ChildFailedError
 from jobledger.dev.datadir import data_dir
 from jobledger.dev.demo_progress import Tally, View, tell
@@ -35,8 +37,6 @@ from jobledger.dev.supervisor import PortTakenError, RoleFailedError, RoleRefuse
 from jobledger.replay.report import VerifyError
 from jobledger.replay.verify import verify
 from jobledger.settings import KafkaSettings, Settings
-from jobledger.workers.client import AsyncClient, JobledgerError, JobSpec
-from jobledger.workers.client.errors import Unavailable
 
 REPORT = "demo-report.md"
 HANDLERS = "stdlib_index"

@@ -1,0 +1,149 @@
+"""What every call of the asynchronous client goes through: repeats, positions, and what is done to one job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+
+import uuid_utils
+
+from jobledger.client import documents
+from jobledger.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout
+from jobledger.client.asynchronous.transport import AsyncTransport
+from jobledger.client.deadline import Deadline, Pauses
+from jobledger.client.errors import (
+    ConnectionDropped,
+    JobledgerError,
+    NotFound,
+    OutcomeUnknown,
+    ReadModelBehind,
+    Unavailable,
+    error_from,
+)
+from jobledger.client.models import JobView, job_view
+from jobledger.client.positions import Positions
+from jobledger.client.primitives import AsyncCall, sleep_async
+from jobledger.client.questions import checked_text
+from jobledger.domain.job.state import JobStatus
+
+T = TypeVar("T")
+
+
+class AsyncCalls:
+    """The connections to one API, and what this client has seen of the log; AsyncClient has the words for users."""
+
+    def __init__(
+        self, url: str | None = None, *, timeout: float = 30.0, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.url = api_address(url or os.environ.get("JOBLEDGER_API_URL") or DEFAULT_URL)
+        self.timeout = checked_timeout(timeout)
+        self.positions = Positions()
+        self.transport = AsyncTransport(self.url, checked_headers(headers), self.timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; may be called twice."""
+        await self.transport.close()
+
+    # -- one job ------------------------------------------------------------------------------------------------------
+
+    async def job_view(self, job_id: str, after: str | None = None, *, deadline: Deadline | None = None) -> JobView:
+        """What the read model shows of a job, once it has seen position `after` too; raises NotFound."""
+        self.positions.note(checked_text("after", after))
+        node = (await self.ask(documents.JOB, {"id": checked_text("job_id", job_id)}, "after", deadline))["job"]
+        if node is None:
+            raise NotFound(f"There is no job {job_id}.", "NOT_FOUND", ["id"], job_id)
+        return job_view(node)
+
+    async def cancel(
+        self, job_id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobStatus | None:
+        """Cancel a job; its status after the decision. Raises AlreadyEnded, NotFound, OutcomeUnknown."""
+        return await self._changed(documents.CANCEL, "cancelJob", job_id, reason, command_id)
+
+    async def redrive(
+        self, job_id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobStatus | None:
+        """Run a dead-lettered job again, with all its attempts; its status after the decision.
+
+        Raises AlreadyEnded when it ended otherwise, InvalidState when it has not ended, NotFound, OutcomeUnknown.
+        """
+        return await self._changed(documents.REDRIVE, "redriveJob", job_id, reason, command_id)
+
+    async def discard(
+        self, job_id: str, reason: str | None = None, *, command_id: str | None = None
+    ) -> JobStatus | None:
+        """Close a dead-lettered job; its status after the decision. Raises as `redrive`."""
+        return await self._changed(documents.DISCARD, "discardJob", job_id, reason, command_id)
+
+    async def _changed(
+        self, document: str, field: str, job_id: str, reason: str | None, command_id: str | None
+    ) -> JobStatus | None:
+        given = {"id": checked_text("job_id", job_id), "reason": checked_text("reason", reason)}
+        given["commandId"] = checked_text("command_id", command_id) or str(uuid_utils.uuid7())
+        answer = await self._decided(document, given, field)
+        status = answer["job"]["status"]
+        return None if status is None else JobStatus(status)
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    async def execute(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Any GraphQL query or mutation; its `data`. Sent once."""
+        return await self.transport.execute(query, variables or {})
+
+    async def ask(
+        self, query: str, variables: Mapping[str, Any], position: str, deadline: Deadline | None = None
+    ) -> dict[str, Any]:
+        """A query's `data`, not older than what this client has seen: that goes along as the variable `position`."""
+
+        async def once() -> dict[str, Any]:
+            given = {**variables, position: self.positions.to_read()}
+            return await self.transport.execute(query, given, deadline)
+
+        left = None if deadline is None else deadline.left()
+        return await self.retrying(once, self.timeout if left is None else min(left, self.timeout))
+
+    async def retrying(self, call: AsyncCall[T], timeout: float | None = None) -> T:
+        """Repeat a call that may be repeated while the API is away or the read model is behind, up to the time-out."""
+        deadline, pauses = Deadline(self.timeout if timeout is None else timeout), Pauses()
+        while True:
+            try:
+                return await call()
+            except JobledgerError as error:
+                passing = isinstance(error, Unavailable | ReadModelBehind)
+                if not passing or deadline.within(pauses.next):
+                    raise
+            await self.pause(pauses)
+
+    async def pause(self, pauses: Pauses) -> None:
+        """Wait before the next try."""
+        await sleep_async(pauses.take())
+
+    async def _decided(self, document: str, given: dict[str, Any], field: str) -> dict[str, Any]:
+        """Send a command until it is decided: the same command id, so it takes effect once."""
+        deadline, pauses = Deadline(self.timeout), Pauses()
+        job_id: str | None = None
+        unknown = False
+        while True:
+            try:
+                answer: dict[str, Any] = (await self.transport.execute(document, {"input": given}, deadline))[field]
+                if answer["__typename"] == "Pending":
+                    unknown, job_id = True, answer.get("jobId") or job_id
+                elif "code" not in answer:
+                    self.positions.note(answer["position"])
+                    return answer
+                else:
+                    raise error_from(answer)
+            except Unavailable as error:
+                unknown = unknown or isinstance(error, ConnectionDropped)
+                if deadline.within(pauses.next) and not unknown:
+                    raise
+            if deadline.within(pauses.next):
+                raise OutcomeUnknown(given["commandId"], job_id)
+            await self.pause(pauses)

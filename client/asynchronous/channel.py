@@ -1,0 +1,123 @@
+"""A WebSocket with many subscriptions on it, over graphql-transport-ws."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from websockets.exceptions import InvalidStatus, WebSocketException
+
+from jobledger.client.answers import graphql_error, not_an_api
+from jobledger.client.deadline import Deadline
+from jobledger.client.errors import ConnectionDropped, Unavailable
+from jobledger.client.primitives import (
+    AsyncInbox,
+    AsyncReading,
+    AsyncSocket,
+    open_socket_async,
+    receive_async,
+)
+
+
+class AsyncChannel:
+    """One WebSocket. Subscribers have an inbox each, which one reader fills."""
+
+    def __init__(self, socket: AsyncSocket) -> None:
+        self._socket = socket
+        self._ids = itertools.count(1)
+        self._inboxes: dict[str, AsyncInbox] = {}
+        self._reading = AsyncReading(self._read)
+
+    @property
+    def active(self) -> int:
+        """Subscriptions on it."""
+        return len(self._inboxes)
+
+    @property
+    def open(self) -> bool:
+        """Whether it can take another."""
+        return not self._reading.done
+
+    @classmethod
+    async def connect(cls, url: str, headers: Mapping[str, str], timeout: float) -> AsyncChannel:
+        """Open one within `timeout` seconds; raises Unavailable, and NotAnApi."""
+        try:
+            socket = await open_socket_async(url, headers, timeout)
+        except InvalidStatus as error:
+            status = error.response.status_code
+            if status < 500:
+                raise not_an_api(url, f"it answered {status} to a subscription") from error
+            raise Unavailable(f"No subscription at {url}: it answered {status}.", "UNAVAILABLE") from error
+        except (OSError, TimeoutError, WebSocketException) as error:
+            raise Unavailable(f"No subscription at {url}: {type(error).__name__} {error}", "UNAVAILABLE") from error
+        try:
+            await socket.send(json.dumps({"type": "connection_init", "payload": dict(headers)}))
+            answer = json.loads(await receive_async(socket, timeout))
+        except (OSError, TimeoutError, ValueError, WebSocketException) as error:
+            await socket.close()
+            raise Unavailable(f"No subscription at {url}: {type(error).__name__} {error}", "UNAVAILABLE") from error
+        if answer.get("type") != "connection_ack":
+            await socket.close()
+            raise Unavailable(f"No subscription at {url}: it answered {answer.get('type')!r}.", "UNAVAILABLE")
+        return cls(socket)
+
+    async def close(self) -> None:
+        """Close it; its subscriptions end with ConnectionDropped."""
+        await self._socket.close()
+        await self._reading.wait()
+
+    def reserve(self) -> str:
+        """The name of a subscription to come, which counts from now on."""
+        name = str(next(self._ids))
+        self._inboxes[name] = AsyncInbox()
+        return name
+
+    async def subscribe(
+        self, name: str, query: str, variables: Mapping[str, Any], deadline: Deadline
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Items of the subscription that was reserved as `name`; raises ConnectionDropped, and TimeoutError."""
+        inbox = self._inboxes[name]
+        try:
+            await self._send({"id": name, "type": "subscribe", "payload": {"query": query, "variables": variables}})
+            while True:
+                message = await inbox.get(deadline.left())
+                if message["type"] == "complete":
+                    return
+                if message["type"] == "error":
+                    raise graphql_error(message["payload"])
+                if message["type"] == "dropped":
+                    raise ConnectionDropped("The connection to the API broke.", "UNAVAILABLE")
+                payload = message["payload"]
+                if payload.get("errors"):
+                    raise graphql_error(payload["errors"])
+                yield payload["data"]
+        finally:
+            del self._inboxes[name]
+            if self.open:
+                with contextlib.suppress(ConnectionDropped):  # then there is nothing to end
+                    await self._send({"id": name, "type": "complete"})
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            await self._socket.send(json.dumps(message))
+        except WebSocketException as error:
+            raise ConnectionDropped("The connection to the API broke.", "UNAVAILABLE") from error
+
+    async def _read(self) -> None:
+        try:
+            async for text in self._socket:
+                message = json.loads(text)
+                if message["type"] == "ping":
+                    await self._send({"type": "pong"})
+                elif inbox := self._inboxes.get(message.get("id")):
+                    inbox.put(message)
+        except (WebSocketException, ConnectionDropped):
+            pass  # the subscribers are told below
+        except (ValueError, KeyError):  # no message of the protocol: nothing after it can be trusted
+            await self._socket.close()
+        finally:
+            for inbox in list(self._inboxes.values()):
+                inbox.end()

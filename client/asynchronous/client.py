@@ -1,0 +1,307 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import Any, Concatenate, TypeVar, Unpack, overload
+
+import uuid_utils
+
+from jobledger.client import documents
+from jobledger.client.answers import checked_timeout
+from jobledger.client.asynchronous.calls import AsyncCalls
+from jobledger.client.asynchronous.completing import as_completed
+from jobledger.client.asynchronous.jobs import AsyncJob
+from jobledger.client.bulk import Bulk, Part
+from jobledger.client.deadline import Deadline, Pauses
+from jobledger.client.errors import (
+    BulkError,
+    ConnectionDropped,
+    JobledgerError,
+    Unavailable,
+    error_from,
+)
+from jobledger.client.models import (
+    JobPage,
+    QueueView,
+    WorkerView,
+    job_view,
+    queue_view,
+    worker_view,
+)
+from jobledger.client.questions import change_of, checked_first, checked_text, wanted_jobs
+from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec
+from jobledger.domain.job.state import JobStatus
+from jobledger.workers.context import Context
+from jobledger.workers.handler import Handler
+from jobledger.workers.retrying import RetryPolicy
+
+T = TypeVar("T")
+Payload = TypeVar("Payload")
+Result = TypeVar("Result")
+
+
+class AsyncClient(AsyncCalls):
+    """Talks to one API.
+
+        async with AsyncClient("http://127.0.0.1:8080") as client:
+            job = await client.submit(send_email, {"to": "a@b"})
+            print(await job.result(timeout=30))
+
+    `url`: else JOBLEDGER_API_URL. `timeout`: seconds that a call may take, with all its repeats: a command without an
+    outcome is sent again under the same id until then, and OutcomeUnknown carries that id afterwards.
+
+    Every read waits for what this client has seen of the log in any answer before, whichever job it was about.
+    Raises InvalidInput for an address, time-out or header that can't be.
+    """
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    @overload
+    async def submit(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Coroutine[Any, Any, Result]],
+        payload: Payload | Mapping[str, Any],
+        **options: Unpack[JobOptions],
+    ) -> AsyncJob[Result]: ...
+    @overload
+    async def submit(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Result],
+        payload: Payload | Mapping[str, Any],
+        **options: Unpack[JobOptions],
+    ) -> AsyncJob[Result]: ...
+    @overload
+    async def submit(
+        self,
+        handler: Handler[[], Coroutine[Any, Any, Result]] | Handler[[Context], Coroutine[Any, Any, Result]],
+        payload: object = ...,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJob[Result]: ...
+    @overload
+    async def submit(
+        self,
+        handler: Handler[[], Result] | Handler[[Context], Result],
+        payload: object = ...,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJob[Result]: ...
+    @overload
+    async def submit(self, handler: str, payload: object = ..., **options: Unpack[JobOptions]) -> AsyncJob[Any]: ...
+    async def submit(  # noqa: PLR0913 - the options of a job, each by its name
+        self,
+        handler: str | Handler[..., Any],
+        payload: object = NO_PAYLOAD,
+        *,
+        at: datetime | None = None,
+        in_: str | float | timedelta | None = None,
+        queue: str = "default",
+        priority: int = 3,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        retry: RetryPolicy | int | None = None,
+        timeout: str | float | timedelta | None = None,
+        parent: str | None = None,
+        command_id: str | None = None,
+    ) -> AsyncJob[Any]:
+        """Submit a job; its parameters are those of JobSpec. Raises the API's errors, and OutcomeUnknown."""
+        spec = JobSpec(
+            handler=handler,
+            payload=payload,
+            at=at,
+            in_=in_,
+            queue=queue,
+            priority=priority,
+            tags={} if tags is None else tags,
+            idempotency_key=idempotency_key,
+            retry=retry,
+            timeout=timeout,
+            parent=parent,
+            command_id=str(uuid_utils.uuid7()) if command_id is None else command_id,
+        )
+        answer = await self._decided(documents.SUBMIT, spec.as_input(), "submitJob")
+        return self._job_of(spec, answer["job"]["id"], answer["position"], answer["duplicate"])
+
+    def _job_of(self, spec: JobSpec, job_id: str, position: str, duplicate: bool) -> AsyncJob[Any]:
+        handler = spec.handler if isinstance(spec.handler, Handler) else None
+        return AsyncJob(self, job_id, position, duplicate, handler)
+
+    @overload
+    async def run(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Coroutine[Any, Any, Result]],
+        payload: Payload | Mapping[str, Any],
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    async def run(
+        self,
+        handler: Handler[Concatenate[Payload, ...], Result],
+        payload: Payload | Mapping[str, Any],
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    async def run(
+        self,
+        handler: Handler[[], Coroutine[Any, Any, Result]] | Handler[[Context], Coroutine[Any, Any, Result]],
+        payload: object = ...,
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    async def run(
+        self,
+        handler: Handler[[], Result] | Handler[[Context], Result],
+        payload: object = ...,
+        *,
+        wait_timeout: float | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> Result: ...
+    @overload
+    async def run(
+        self, handler: str, payload: object = ..., *, wait_timeout: float | None = ..., **options: Unpack[JobOptions]
+    ) -> Any: ...
+    async def run(
+        self,
+        handler: Any,
+        payload: Any = NO_PAYLOAD,
+        *,
+        wait_timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Any:
+        """Submit a job as `submit` does, wait for its end and return its result as `job.result` does.
+
+        WaitTimeout after `wait_timeout` seconds names the job, which goes on.
+        """
+        job: AsyncJob[Any] = await self.submit(handler, payload, **options)
+        return await job.result(wait_timeout)
+
+    async def submit_many(self, specs: Iterable[JobSpec]) -> list[AsyncJob[Any]]:
+        """Submit many jobs, a thousand to a request; their handles in order, `duplicate` among them.
+
+        Raises BulkError when some were not accepted, or are not known to be: it has the handles of all others. A part
+        that finds no API ends it: what comes after it is not sent.
+        """
+        bulk = Bulk(specs)
+        lost: JobledgerError | None = None
+        for part in bulk.parts():
+            if lost is None:
+                lost = await self._submit_part(bulk, part)
+            else:
+                bulk.not_sent(part, lost)
+        if bulk.errors:
+            raise BulkError(bulk.jobs, bulk.errors)
+        return bulk.jobs
+
+    async def _submit_part(self, bulk: Bulk, part: Part) -> JobledgerError | None:
+        """Send a part until each item is decided; the error when the API was away to the end."""
+        left = list(range(len(part.inputs)))
+        deadline, pauses = Deadline(self.timeout), Pauses()
+        sent = False
+        while True:
+            lost: JobledgerError | None = None
+            try:
+                inputs = [part.inputs[index] for index in left]
+                data = await self.transport.execute(documents.SUBMIT_MANY, {"input": inputs}, deadline)
+                answer = data["submitJobs"]
+                if "code" in answer:
+                    raise error_from(answer)
+                sent = True
+                left = self._settle(bulk, part, left, answer)
+            except Unavailable as error:
+                lost = error
+                sent = sent or isinstance(error, ConnectionDropped)
+            except JobledgerError as error:
+                bulk.failed(part, left, error, sent=sent)
+                return None
+            if not left:
+                return None
+            if deadline.within(pauses.next):
+                unknown = lost or Unavailable("no outcome in time", "UNAVAILABLE")
+                bulk.failed(part, left, unknown, sent=sent)
+                return lost
+            await self.pause(pauses)
+
+    def _settle(self, bulk: Bulk, part: Part, left: list[int], answer: Mapping[str, Any]) -> list[int]:
+        """Note handles and errors of those that are decided; the others."""
+        self.positions.note(answer["position"])
+        problems = {problem["index"]: problem["error"] for problem in answer["problems"]}
+        duplicates = set(answer["duplicateIndexes"])
+        pending: list[int] = []
+        for index, place in enumerate(left):
+            at = part.places[place]
+            if index not in problems:
+                job_id = answer["jobIds"][index]
+                bulk.jobs[at] = self._job_of(part.specs[place], job_id, answer["position"], index in duplicates)
+            elif problems[index] is not None:
+                bulk.errors[at] = error_from(problems[index])
+            else:
+                pending.append(place)
+        return pending
+
+    def job(self, job_id: str) -> AsyncJob[Any]:
+        """A job that was submitted before; asks nobody."""
+        return AsyncJob(self, job_id)
+
+    async def jobs(
+        self,
+        *,
+        status: Sequence[JobStatus | str] = (),
+        queue: str | None = None,
+        handler: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        first: int = 50,
+        after: str | None = None,
+    ) -> JobPage:
+        """A page of jobs, newest first; with all that this client has submitted or changed."""
+        wanted = wanted_jobs(status, queue, handler, tags)
+        variables = {"filter": wanted, "first": checked_first(first), "after": checked_text("after", after)}
+        page = (await self.ask(documents.JOBS, variables, "position"))["jobs"]
+        more = page["pageInfo"]["hasNextPage"]
+        return JobPage(
+            jobs=[job_view(edge["node"]) for edge in page["edges"]],
+            cursor=page["pageInfo"]["endCursor"] if more else None,
+            position=page["position"],
+        )
+
+    async def as_completed(
+        self, jobs: Iterable[AsyncJob[Result]], timeout: float | None = None
+    ) -> AsyncGenerator[AsyncJob[Result], None]:
+        """The jobs as they end, however they end: those that have ended first. One subscription serves them all.
+
+        Raises WaitTimeout after `timeout` seconds in all, and NotFound.
+        """
+        deadline = Deadline(None if timeout is None else checked_timeout(timeout))
+        async with aclosing(as_completed(self, list(jobs), timeout, deadline)) as ended:
+            async for job in ended:
+                yield job
+
+    # -- queues and workers -------------------------------------------------------------------------------------------
+
+    async def create_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str = "") -> str:
+        """Create a queue; the position at which it is there. Raises AlreadyExists, InvalidInput."""
+        given = {**change_of(name, max_waiting_bytes, description), "commandId": str(uuid_utils.uuid7())}
+        return str((await self._decided(documents.CREATE_QUEUE, given, "createQueue"))["position"])
+
+    async def update_queue(
+        self, name: str, *, max_waiting_bytes: int | None = None, description: str | None = None
+    ) -> str:
+        """Change what is given; the position at which it holds. Raises NotFound, InvalidInput."""
+        given = {**change_of(name, max_waiting_bytes, description), "commandId": str(uuid_utils.uuid7())}
+        return str((await self._decided(documents.UPDATE_QUEUE, given, "updateQueue"))["position"])
+
+    async def queues(self, after: str | None = None) -> list[QueueView]:
+        """All queues."""
+        self.positions.note(checked_text("after", after))
+        return [queue_view(node) for node in (await self.ask(documents.QUEUES, {}, "after"))["queues"]]
+
+    async def workers(self, queue: str | None = None) -> list[WorkerView]:
+        """Workers that are registered."""
+        variables = {"queue": checked_text("queue", queue)}
+        return [worker_view(node) for node in (await self.ask(documents.WORKERS, variables, "after"))["workers"]]
