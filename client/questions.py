@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from jobledger.client.spec import checked_name, checked_tags, is_text, wrong
 from jobledger.domain.job.state import JobStatus
@@ -51,7 +51,14 @@ def checked_text(name: str, text: object) -> str | None:
     raise wrong(name, text, "text")
 
 
-def change_of(name: object, max_waiting_bytes: object, description: object) -> Mapping[str, Any]:
+class QueueOptions(TypedDict, total=False):
+    """The settings of a queue, as `create_queue` and `update_queue` take them; None leaves one as it is."""
+
+    max_waiting_bytes: int | None
+    description: str | None
+
+
+def change_of(name: object, *, max_waiting_bytes: object = None, description: object = None) -> Mapping[str, Any]:
     """What a queue is given: its name, and what is not None of the rest; raises InvalidInput."""
     given: dict[str, Any] = {"name": checked_name("name", name)}
     if max_waiting_bytes is not None:

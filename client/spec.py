@@ -123,6 +123,13 @@ class JobSpec:
         return msgspec.structs.replace(declared or RetryPolicy(), max_attempts=self.retry)
 
 
+def spec_of(handler: str | Handler[..., Any], payload: object, options: JobOptions) -> JobSpec:
+    """The spec of `submit`'s parameters; None stands for no tags, and for a command id that is made here."""
+    omitted = [name for name in ("tags", "command_id") if options.get(name, "") is None]
+    given: dict[str, Any] = {name: value for name, value in options.items() if name not in omitted}
+    return JobSpec(handler=handler, payload=payload, **given)
+
+
 def wrong(name: str, value: object, right: str) -> InvalidInput:
     """The refusal of one value: a sentence with its name, itself, and what it must be."""
     shown = f"{value!r:.80}"

@@ -40,7 +40,8 @@ def carrier(base: type[Value], target: type[T], *also: str) -> Callable[..., T]:
     taken = base.__struct_fields__
     rest = [one.name for one in fields(target) if one.required and one.name not in taken] + [*also]
     given = [f"{name}=value.{name}" for name in taken] + [f"{name}={name}" for name in rest]
-    made: Callable[..., T] = eval(f"lambda value, *, {', '.join(rest)}: target({', '.join(given)})", {"target": target})
+    parameters = ["value", *(["*"] if rest else []), *rest]
+    made: Callable[..., T] = eval(f"lambda {', '.join(parameters)}: target({', '.join(given)})", {"target": target})
     return made
 
 

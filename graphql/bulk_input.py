@@ -6,53 +6,49 @@ thousand jobs that is most of the work of the api, so `submitJobs` takes graphql
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from functools import partial
+from typing import Any, cast
 
 import msgspec
 import strawberry
 from graphql import GraphQLResolveInfo
+from strawberry import UNSET
+from strawberry.types import get_object_definition, has_object_definition
+from strawberry.types.base import StrawberryList, StrawberryOptional
 
 from jobledger.graphql.mutations import submit_jobs
+from jobledger.graphql.types.inputs import SubmitJobInput
 
 
-class TagFields(msgspec.Struct, rename="camel"):
-    """As TagInput."""
+def fields_of(inputs: type[Any]) -> type[msgspec.Struct]:
+    """A struct with the fields of an input type, and of those in it; what was not given is None.
 
-    name: str
-    value: str
-
-
-class RetryPolicyFields(msgspec.Struct, rename="camel"):
-    """As RetryPolicyInput."""
-
-    max_attempts: int | None = None
-    initial_seconds: float | None = None
-    factor: float | None = None
-    max_seconds: float | None = None
-    jitter_ratio: float | None = None
-    give_up_on: list[str] | None = None
+    What the fields may hold has been checked.
+    """
+    fields = []
+    for one in get_object_definition(inputs, strict=True).fields:
+        default = None if one.default is UNSET else one.default
+        required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+        kind = _kind_of(one.type)
+        fields.append((one.python_name, kind) if required else (one.python_name, kind, default))
+    return msgspec.defstruct(inputs.__name__.replace("Input", "Fields"), fields, rename="camel", kw_only=True)
 
 
-class SubmitJobFields(msgspec.Struct, rename="camel"):
-    """As SubmitJobInput."""
+def _kind_of(declared: Any) -> Any:
+    if isinstance(declared, StrawberryOptional):
+        return _kind_of(declared.of_type) | None
+    if isinstance(declared, StrawberryList):
+        return list[_kind_of(declared.of_type)]  # type: ignore[misc]
+    return fields_of(declared) if has_object_definition(declared) else Any
 
-    handler: str
-    payload: Any = None
-    payload_text: str | None = None
-    queue: str = "default"
-    priority: int = 3
-    at: Any = None
-    delay_seconds: float | None = None
-    retry: RetryPolicyFields | None = None
-    timeout_seconds: float | None = None
-    tags: list[TagFields] | None = None
-    parent_id: str | None = None
-    idempotency_key: str | None = None
-    command_id: str | None = None
+
+SubmitJobFields = fields_of(SubmitJobInput)
+_read = partial(msgspec.convert, type=list[SubmitJobFields])  # type: ignore[valid-type]
 
 
 async def _resolve(root: object, info: GraphQLResolveInfo[Any], *, input: list[dict[str, Any]]) -> object:
-    return await submit_jobs(info.context, msgspec.convert(input, list[SubmitJobFields]))
+    return await submit_jobs(info.context, cast(list[SubmitJobInput], _read(input)))
 
 
 def take_bulks_directly(schema: strawberry.Schema) -> None:

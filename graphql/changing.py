@@ -11,8 +11,8 @@ from jobledger.domain.commands import AnyCommand
 from jobledger.domain.identity import derived_id, job_stream, queue_stream
 from jobledger.domain.job.commands import CancelJob, DiscardJob, RedriveJob
 from jobledger.domain.queue.commands import CreateQueue, UpdateQueue
-from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
-from jobledger.domain.values import Opaque
+from jobledger.domain.queue.settings import DEFAULT_QUEUE, DEFAULT_SETTINGS, QueueChanges, QueueSettings, changed
+from jobledger.domain.values import Opaque, carrier
 from jobledger.graphql.caller import Caller
 from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of
 from jobledger.graphql.directory import QueueDirectory
@@ -49,6 +49,8 @@ from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 
 MAX_WAITING_BYTES = 1 << 50
+_create = carrier(QueueSettings, CreateQueue)
+_update = carrier(QueueChanges, UpdateQueue)
 JobSuccess = TypeVar("JobSuccess", CancelJobSuccess, RedriveJobSuccess, DiscardJobSuccess)
 
 
@@ -103,12 +105,7 @@ class Changing:
     async def create_queue(self, caller: Caller, item: CreateQueueInput) -> QueueSuccess | Pending | UserError:
         """Create a queue."""
         try:
-            bound = _bytes(item.max_waiting_bytes)
-            body = CreateQueue(
-                max_waiting_bytes=DEFAULT_MAX_WAITING_BYTES if bound is None else bound,
-                description=check_text("description", item.description or "", MAX_REASON_LENGTH),
-            )
-            command = self._to_queue(caller, item, body)
+            command = self._to_queue(caller, item, _create(changed(DEFAULT_SETTINGS, _changes(item))))
         except Refused as refused:
             return _at_input(refused)
         return await self._queue_answer(caller, command, item.name)
@@ -116,10 +113,7 @@ class Changing:
     async def update_queue(self, caller: Caller, item: UpdateQueueInput) -> QueueSuccess | Pending | UserError:
         """Change a queue."""
         try:
-            text = None
-            if given(item.description):
-                text = check_text("description", str(item.description), MAX_REASON_LENGTH)
-            body = UpdateQueue(max_waiting_bytes=_bytes(item.max_waiting_bytes), description=text)
+            body = _update(_changes(item))
             if body == UpdateQueue():
                 raise refuse("Nothing is to be changed", "give maxWaitingBytes or description", "name", item.name)
             command = self._to_queue(caller, item, body)
@@ -174,9 +168,16 @@ class Changing:
 
 def _first_settings(command: Command, body: UpdateQueue) -> Command:
     """The queue `default` exists without having been created: its first change creates it."""
-    bound = DEFAULT_MAX_WAITING_BYTES if body.max_waiting_bytes is None else body.max_waiting_bytes
-    create = CreateQueue(max_waiting_bytes=bound, description=body.description or "")
+    create = _create(changed(DEFAULT_SETTINGS, body))
     return msgspec.structs.replace(command, id=derived_id(command.id, "create"), body=create)
+
+
+def _changes(item: CreateQueueInput | UpdateQueueInput) -> QueueChanges:
+    """The settings that are given; raises Refused."""
+    text = None
+    if given(item.description):
+        text = check_text("description", str(item.description), MAX_REASON_LENGTH)
+    return QueueChanges(max_waiting_bytes=_bytes(item.max_waiting_bytes), description=text)
 
 
 def _bytes(value: object) -> int | None:

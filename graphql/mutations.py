@@ -8,7 +8,6 @@ from typing import cast
 import strawberry
 
 from jobledger.graphql.context import Info, RequestContext, context_of
-from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import HTTP_STATUS, UserError
 from jobledger.graphql.types.inputs import (
     CancelJobInput,
@@ -39,7 +38,7 @@ def _accounted(context: RequestContext, field: str, answer: object) -> object:
     return answer
 
 
-async def submit_jobs(context: RequestContext, items: Sequence[SubmitItem]) -> object:
+async def submit_jobs(context: RequestContext, items: Sequence[SubmitJobInput]) -> object:
     """Resolve `submitJobs`."""
     return _accounted(context, "submitJobs", await context.parts.submitting.submit_many(context, items))
 

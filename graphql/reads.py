@@ -7,18 +7,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from strawberry.dataloader import DataLoader
 
 from jobledger.domain.identity import split_stream
-from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.queue.settings import DEFAULT_QUEUE, DEFAULT_SETTINGS
+from jobledger.domain.spec import JobSpec
 from jobledger.eventlog.positions import Vector, encode_position, reached
 from jobledger.graphql.convert import attempt_of, event_of, job_of, queue_id, queue_of, workers_of
 from jobledger.graphql.cursors import Cursors
 from jobledger.graphql.decided import error_of
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.filters import job_filter
+from jobledger.graphql.options import shown_options
 from jobledger.graphql.outcomes import OutcomeTail
-from jobledger.graphql.scalars import Cursor, Position
+from jobledger.graphql.scalars import Cursor, Json, Position
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error
 from jobledger.graphql.types.inputs import JobFilter, JobOrder
 from jobledger.graphql.types.jobs import (
@@ -74,6 +77,7 @@ class Reads:
         self._attempts: DataLoader[str, list[Attempt]] = DataLoader(
             self._load_attempts, max_batch_size=MAX_PAGE, cache=False
         )
+        self._options: DataLoader[str, Json] = DataLoader(self._load_options, max_batch_size=MAX_PAGE, cache=False)
         self._queues: DataLoader[str, Queue | None] = DataLoader(
             self._load_queues, max_batch_size=MAX_PAGE, cache=False
         )
@@ -166,6 +170,16 @@ class Reads:
         with read_model_errors():
             found = await self._model.attempts_of(self._tenant, ids)
         return [[attempt_of(row) for row in found.get(job_id, ())] for job_id in ids]
+
+    async def options(self, job_id: str) -> Json:
+        """What the submission of a job asked for beyond what its type shows."""
+        return await self._options.load(job_id)
+
+    async def _load_options(self, ids: list[str]) -> list[Json]:
+        with read_model_errors():
+            found = await self._model.submissions_of(self._tenant, ids)
+        submitted = {one: row.record().data for one, row in found.items()}
+        return [Json(shown_options(spec) if isinstance(spec := submitted.get(one), JobSpec) else {}) for one in ids]
 
     async def job_events(self, job_id: str, first: int, after: Cursor | None) -> JobEventConnection:
         """A page of a job's events."""
@@ -288,8 +302,8 @@ def _uuid(text: str) -> str | None:
 def _uncreated(name: str) -> Queue | None:
     if name != DEFAULT_QUEUE:
         return None
-    values: dict[str, Any] = {"id": queue_id(name), "name": name, "description": "", "created_at": None}
-    values |= {"max_waiting_bytes": DEFAULT_MAX_WAITING_BYTES, "updated_at": None}
+    values: dict[str, Any] = {"id": queue_id(name), "name": name, **msgspec.structs.asdict(DEFAULT_SETTINGS)}
+    values |= {"created_at": None, "updated_at": None}
     return Queue(**values, waiting=0, waiting_bytes=0, held=0)  # type: ignore[arg-type]
 
 

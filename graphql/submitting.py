@@ -15,8 +15,8 @@ from jobledger.graphql.directory import KnownQueue, QueueDirectory, QueueUnknown
 from jobledger.graphql.gateway import Decided, Gateway, NotSent
 from jobledger.graphql.scalars import Position
 from jobledger.graphql.served import ServedHandlers
-from jobledger.graphql.submit_item import SubmitItem
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
+from jobledger.graphql.types.inputs import SubmitJobInput
 from jobledger.graphql.types.results import JobRef, Pending, SubmitJobsProblem, SubmitJobsSuccess, SubmitJobSuccess
 from jobledger.graphql.validation import Refused, check_new_job_id, check_uuid, given, refuse, submit_body
 from jobledger.schemas import limits
@@ -57,7 +57,7 @@ class Submitting:
         self._clock_ms = clock_ms
         self._new_id = new_id
 
-    async def submit(self, caller: Caller, item: SubmitItem) -> SubmitAnswer:
+    async def submit(self, caller: Caller, item: SubmitJobInput) -> SubmitAnswer:
         """One job."""
         (ready,) = await self._prepare(caller, [item], ["input"])
         if isinstance(ready, UserError):
@@ -71,7 +71,7 @@ class Submitting:
             answer.warning = await self._served.warning(caller.tenant, body.queue, body.handler)
         return answer
 
-    async def submit_many(self, caller: Caller, items: Sequence[SubmitItem]) -> SubmitJobsSuccess | UserError:
+    async def submit_many(self, caller: Caller, items: Sequence[SubmitJobInput]) -> SubmitJobsSuccess | UserError:
         """A bulk; the answer to each item is made when it is asked for."""
         count = len(items)
         if not 1 <= count <= limits.MAX_JOBS_PER_SUBMIT:
@@ -96,7 +96,7 @@ class Submitting:
         return _Bulk(self, caller, prepared, outcomes).success(self._cell)
 
     async def _prepare(
-        self, caller: Caller, items: Sequence[SubmitItem], path: list[str], *, bulk: bool = False
+        self, caller: Caller, items: Sequence[SubmitJobInput], path: list[str], *, bulk: bool = False
     ) -> list[Ready | UserError]:
         now = self._clock_ms()
         queues: dict[str, KnownQueue | UserError] = {}
@@ -137,7 +137,7 @@ class Submitting:
             )
         return known
 
-    def _command(self, caller: Caller, item: SubmitItem, body: SubmitJob) -> Ready:
+    def _command(self, caller: Caller, item: SubmitJobInput, body: SubmitJob) -> Ready:
         """Without a key, command and job have one id: the same command id is the same job."""
         command_id = self._new_id()
         if given(item.command_id) and body.key_digest is None:

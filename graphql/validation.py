@@ -16,8 +16,9 @@ from strawberry import UNSET
 from jobledger.domain.identity import fault_of_new_job_id
 from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
-from jobledger.graphql.submit_item import SubmitItem, TagItem
+from jobledger.graphql.options import later_options
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
+from jobledger.graphql.types.inputs import SubmitJobInput, TagInput
 from jobledger.schemas import limits
 
 _NAME = re.compile(limits.NAME_PATTERN)
@@ -128,7 +129,7 @@ def given(value: object) -> bool:
     return value is not None and value is not UNSET
 
 
-def check_tags(tags: Sequence[TagItem] | None, prefix: str = "tags") -> dict[str, str]:
+def check_tags(tags: Sequence[TagInput] | None, prefix: str = "tags") -> dict[str, str]:
     """Tags by name."""
     if not tags:
         return {}
@@ -145,7 +146,7 @@ def check_tags(tags: Sequence[TagItem] | None, prefix: str = "tags") -> dict[str
     return found
 
 
-def check_payload(item: SubmitItem) -> Opaque:
+def check_payload(item: SubmitJobInput) -> Opaque:
     """The payload as JSON text."""
     if given(item.payload_text):
         return Opaque(_payload_text(item))
@@ -162,7 +163,7 @@ def check_payload(item: SubmitItem) -> Opaque:
     return Opaque(text)
 
 
-def _payload_text(item: SubmitItem) -> str:
+def _payload_text(item: SubmitJobInput) -> str:
     text = item.payload_text
     assert text is not None
     if given(item.payload):
@@ -193,7 +194,7 @@ def _check_size(field: str, size: int) -> None:
         )
 
 
-def check_due(item: SubmitItem, now_ms: int) -> int | None:
+def check_due(item: SubmitJobInput, now_ms: int) -> int | None:
     """When the job may start, ms since the epoch; None: at once."""
     if given(item.delay_seconds):
         if given(item.at):
@@ -241,7 +242,7 @@ def digest(text: str | bytes) -> str:
     return hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def submit_body(item: SubmitItem, now_ms: int) -> SubmitJob:
+def submit_body(item: SubmitJobInput, now_ms: int) -> SubmitJob:
     """The command body of a submission; raises Refused."""
     handler = check_name("Handler", "handler", item.handler)
     queue = item.queue if item.queue == "default" else check_name("Queue", "queue", item.queue)
@@ -271,7 +272,7 @@ def submit_body(item: SubmitItem, now_ms: int) -> SubmitJob:
     return body
 
 
-def _with_key(item: SubmitItem, body: SubmitJob) -> SubmitJob:
+def _with_key(item: SubmitJobInput, body: SubmitJob) -> SubmitJob:
     key = item.idempotency_key
     assert key is not None
     if not 1 <= len(key) <= limits.MAX_KEY_LENGTH:
@@ -284,10 +285,10 @@ def _with_key(item: SubmitItem, body: SubmitJob) -> SubmitJob:
     return msgspec.structs.replace(body, key_digest=digest(key), request_digest=_request_digest(item, body))
 
 
-def _request_digest(item: SubmitItem, body: SubmitJob) -> str:
+def _request_digest(item: SubmitJobInput, body: SubmitJob) -> str:
     """Over what makes two requests the same: times as they were asked for, the payload's value."""
     when = ["at", item.at] if given(item.at) else ["delay", item.delay_seconds] if given(item.delay_seconds) else None
-    asked = [
+    asked: list[object] = [
         body.handler,
         body.queue,
         msgspec.json.decode(body.payload.data),
@@ -297,4 +298,6 @@ def _request_digest(item: SubmitItem, body: SubmitJob) -> str:
         body.timeout_seconds,
         body.lineage,
     ]
+    if later := later_options(body):
+        asked.append(later)
     return digest(_encode_sorted(asked))

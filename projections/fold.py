@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job import events as je
 from jobledger.domain.queue import events as qe
+from jobledger.domain.queue.settings import settings_of
 from jobledger.domain.tenant.events import TenantCreated, TenantUpdated
 from jobledger.projections.changes import Changes, EventValues, add, set_opaque
 from jobledger.projections.columns import Change, Key
@@ -241,8 +243,7 @@ def _queue_created(changes: Changes, record: EventRecord, key: Key, event: qe.Qu
     row = {
         "created_at_ms": event.created_at_ms,
         "updated_at_ms": event.created_at_ms,
-        "max_waiting_bytes": event.max_waiting_bytes,
-        "description": event.description,
+        **asdict(settings_of(event)),
         "partition": partition,
     }
     changes.queues.make(key, row)
@@ -251,8 +252,8 @@ def _queue_created(changes: Changes, record: EventRecord, key: Key, event: qe.Qu
 
 def _queue_updated(changes: Changes, record: EventRecord, key: Key, event: qe.QueueUpdated, partition: int) -> None:
     queue = _count(changes, record, key)
-    queue["updated_at_ms"], queue["max_waiting_bytes"] = event.updated_at_ms, event.max_waiting_bytes
-    queue["description"] = event.description
+    queue["updated_at_ms"] = event.updated_at_ms
+    queue.update(asdict(settings_of(event)))
 
 
 def _enqueued(changes: Changes, record: EventRecord, key: Key, event: qe.TaskEnqueued, partition: int) -> None:

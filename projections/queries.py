@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar
 
-from jobledger.domain.identity import job_stream
+from jobledger.domain.identity import job_stream, split_stream
 from jobledger.projections.columns import RowStruct, reader, selected
 from jobledger.projections.conditions import conditions
 from jobledger.projections.pages import JobCursor, JobFilter, JobOrder, Overdue, Page
@@ -155,6 +155,16 @@ class Queries:
     async def job_events(self, tenant: str, job_id: str, *, after: int = 0, first: int = 100) -> Page[EventRow]:
         """The history of a job from version `after` + 1 on."""
         return await self.stream_events(job_stream(tenant, job_id), after=after, first=first)
+
+    async def submissions_of(self, tenant: str, ids: Sequence[str]) -> dict[str, EventRow]:
+        """The first event of those of up to 1,000 jobs that exist."""
+        found = await self._fetch(
+            f"SELECT DISTINCT ON (stream) {_EVENT} FROM events WHERE stream = ANY(%(streams)s) AND version = 1"
+            " ORDER BY stream, seq",
+            {"streams": [job_stream(tenant, job_id) for job_id in _ids(ids)]},
+        )
+        rows = map(_event, found)
+        return {split_stream(row.stream)[2]: row for row in rows}
 
     async def stream_events(self, stream: str, *, after: int = 0, first: int = 100) -> Page[EventRow]:
         """The history of any stream from version `after` + 1 on."""

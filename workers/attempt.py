@@ -59,7 +59,6 @@ class Attempt:
 
     handler: Handler[Any, Any]
     info: TaskInfo
-    payload: Opaque
     checkpoint: Opaque | None
     cancel: CancelFlag
     save: Callable[[Opaque], None]
@@ -67,9 +66,9 @@ class Attempt:
     def arguments(self) -> list[object]:
         """Validated arguments of the call; raises PayloadError."""
         context = Context(self.info, last_checkpoint=self.checkpoint, cancel=self.cancel, save=self.save)
-        payload = (
-            read_payload(self.handler.adapter, self.payload, self.info.handler) if self.handler.takes_payload else None
-        )
+        spec, payload = self.info.spec, None
+        if self.handler.takes_payload:
+            payload = read_payload(self.handler.adapter, spec.payload, spec.handler)
         return self.handler.arguments(payload, context)
 
     def with_save(self, save: Callable[[Opaque], None]) -> Attempt:

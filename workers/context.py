@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque
 from jobledger.telemetry.logs import get_logger
 from jobledger.workers.errors import TaskCancelled
@@ -26,11 +27,16 @@ class TaskInfo:
     execution_id: str
     attempt: int
     assignment: int
-    handler: str
+    spec: TaskSpec
     queue: str
     worker: str
     deadline_ms: int | None = None
     traceparent: str | None = None
+
+    @property
+    def handler(self) -> str:
+        """Name of the handler."""
+        return self.spec.handler
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job import commands as jc
-from jobledger.domain.values import Opaque
+from jobledger.domain.spec import TaskSpec
+from jobledger.domain.values import Opaque, carrier
 from jobledger.domain.worker_messages import RunTask
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.traces import Tracing
@@ -36,6 +37,7 @@ CANCEL_GRACE_SECONDS = 2.0
 CANCEL_AGAIN_SECONDS = 1.0
 
 log = get_logger()
+_spec = carrier(TaskSpec, TaskSpec)
 
 
 class Stage(Enum):
@@ -228,7 +230,7 @@ class Execution:
                 return None
             self._process = process
             with execution_span(self._around.tracing, self.run, self._around.worker) as trace:
-                run = Run(info=self._info(trace), payload=self.run.payload, checkpoint=self.run.checkpoint)
+                run = Run(info=self._info(trace), checkpoint=self.run.checkpoint)
                 return marked(trace, await process.run(run, self._save))
         finally:
             self._process = None
@@ -292,7 +294,7 @@ class Execution:
             execution_id=self.run.execution_id,
             attempt=self.run.attempt,
             assignment=self.run.assignment,
-            handler=self.run.handler,
+            spec=_spec(self.run),
             queue=self.run.queue,
             worker=self._around.worker,
             deadline_ms=None if limit is None else self._started_ms + round(limit * 1000),
@@ -303,7 +305,6 @@ class Execution:
         return Attempt(
             handler=self._handler,
             info=self._info(trace),
-            payload=self.run.payload,
             checkpoint=self.run.checkpoint,
             cancel=self._cancel,
             save=self._save,

@@ -107,7 +107,6 @@ class _Child:
         attempt = Attempt(
             handler=handler,
             info=run.info,
-            payload=run.payload,
             checkpoint=run.checkpoint,
             cancel=self._flag,
             save=self._save,

@@ -31,7 +31,6 @@ class Run(PoolMessage, frozen=True, kw_only=True):
     """Call a handler; answered by one Ended."""
 
     info: TaskInfo
-    payload: Opaque
     checkpoint: Opaque | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -21,7 +22,7 @@ from jobledger.client.errors import (
 from jobledger.client.inline.log import InlineLog
 from jobledger.client.inline.record import TENANT, Record
 from jobledger.client.models import JobPage, QueueView
-from jobledger.client.questions import change_of, checked_first, wanted_jobs
+from jobledger.client.questions import QueueOptions, change_of, checked_first, wanted_jobs
 from jobledger.client.spec import JobSpec
 from jobledger.domain.identity import fault_of_new_job_id, job_stream, minted_ms
 from jobledger.domain.job import commands as c
@@ -29,12 +30,14 @@ from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
 from jobledger.domain.job.evolve import create as create_job
 from jobledger.domain.job.state import JobStatus
-from jobledger.domain.queue.settings import DEFAULT_MAX_WAITING_BYTES, DEFAULT_QUEUE
+from jobledger.domain.queue.settings import DEFAULT_QUEUE, DEFAULT_SETTINGS, QueueChanges, changed
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.handler import Handler
 
 MAX_ATTEMPTS_RUN = 10_000
+#: Fields of a submission, and what the API's input calls them.
+_OPTIONS = {name: re.sub("_(.)", lambda found: found[1].upper(), name) for name in c.SubmitJob.__struct_fields__}
 
 
 class Book:
@@ -44,7 +47,7 @@ class Book:
         self._handlers = {one.name: one for one in handlers}
         self._records: dict[str, Record] = {}
         self._digests: dict[str, tuple[str, Record]] = {}
-        self._queues: dict[str, tuple[str, int]] = {DEFAULT_QUEUE: ("", DEFAULT_MAX_WAITING_BYTES)}
+        self._queues = {DEFAULT_QUEUE: DEFAULT_SETTINGS}
         self.log = InlineLog(start)
 
     # -- submitting ---------------------------------------------------------------------------------------------------
@@ -114,15 +117,9 @@ class Book:
         elif "delaySeconds" in given:
             due = self.log.now_ms + round(given["delaySeconds"] * 1000)
         policy = spec.policy()
-        return c.SubmitJob(
-            handler=given["handler"],
-            queue=spec.queue,
-            payload=Opaque(given["payloadText"]),
-            priority=spec.priority,
-            due_at_ms=due,
-            retry=RetryPolicy() if policy is None else policy,
-            timeout_seconds=given.get("timeoutSeconds"),
-        )
+        options = {name: given[key] for name, key in _OPTIONS.items() if key in given}
+        options |= {"payload": Opaque(given["payloadText"]), "retry": RetryPolicy() if policy is None else policy}
+        return c.SubmitJob(**options, due_at_ms=due)
 
     # -- running ------------------------------------------------------------------------------------------------------
 
@@ -193,25 +190,21 @@ class Book:
 
     # -- queues -------------------------------------------------------------------------------------------------------
 
-    def create_queue(self, name: str, max_waiting_bytes: int | None, description: str) -> str:
+    def create_queue(self, name: str, settings: QueueOptions) -> str:
         """Note a queue; raises AlreadyExists."""
-        change_of(name, max_waiting_bytes, description)
+        change_of(name, **settings)
         if name in self._queues:
             problem = f"Queue '{name}' exists already; use another name, or update what exists."
             raise AlreadyExists(problem, "ALREADY_EXISTS", ["name"], name)
-        self._queues[name] = (description, max_waiting_bytes or DEFAULT_MAX_WAITING_BYTES)
+        self._queues[name] = changed(DEFAULT_SETTINGS, QueueChanges(**settings))
         return self.log.position()
 
-    def update_queue(self, name: str, max_waiting_bytes: int | None, description: str | None) -> str:
+    def update_queue(self, name: str, settings: QueueOptions) -> str:
         """Change it; raises NotFound."""
-        change_of(name, max_waiting_bytes, description)
+        change_of(name, **settings)
         if name not in self._queues:
             raise NotFound(f"There is no queue '{name}'.", "NOT_FOUND", ["name"], name)
-        text, bound = self._queues[name]
-        self._queues[name] = (
-            text if description is None else description,
-            bound if max_waiting_bytes is None else max_waiting_bytes,
-        )
+        self._queues[name] = changed(self._queues[name], QueueChanges(**settings))
         return self.log.position()
 
     def queues(self) -> list[QueueView]:
@@ -224,8 +217,8 @@ class Book:
         return [
             QueueView(
                 name=name,
-                description=self._queues.get(name, ("", 0))[0],
-                max_waiting_bytes=self._queues.get(name, ("", DEFAULT_MAX_WAITING_BYTES))[1],
+                description=self._queues.get(name, DEFAULT_SETTINGS).description,
+                max_waiting_bytes=self._queues.get(name, DEFAULT_SETTINGS).max_waiting_bytes,
                 waiting=len(sizes),
                 waiting_bytes=sum(sizes),
                 held=0,

@@ -16,7 +16,8 @@ from jobledger.domain.job import commands as c
 from jobledger.domain.job import decide as jobs
 from jobledger.domain.job import events as e
 from jobledger.domain.job.state import MAIN_TASK, TERMINAL, Job, JobStatus, next_timer_ms
-from jobledger.domain.values import Opaque, Rejection
+from jobledger.domain.spec import TaskSpec
+from jobledger.domain.values import Opaque, Rejection, carrier
 from jobledger.schemas.error_codes import BY_REJECTION
 from jobledger.schemas.events import type_name
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus
@@ -25,6 +26,7 @@ from jobledger.workers.handler import Handler
 from jobledger.workers.values import error_text
 
 TENANT, WORKER = "inline", "inline"
+_spec = carrier(TaskSpec, TaskSpec)
 
 
 class Record:
@@ -168,8 +170,7 @@ class Record:
         limit = self.state.timeout_seconds if self.state.timeout_seconds is not None else handler.timeout_seconds
         attempt = Attempt(
             handler=handler,
-            info=self._info(handler, limit),
-            payload=self.state.payload,
+            info=self._info(limit),
             checkpoint=self.state.main.checkpoint,
             cancel=self._flag,
             save=save,
@@ -214,7 +215,7 @@ class Record:
             "incarnation": WORKER,
         }
 
-    def _info(self, handler: Handler[..., Any], limit: float | None) -> TaskInfo:
+    def _info(self, limit: float | None) -> TaskInfo:
         ready = self._ready
         assert ready is not None
         return TaskInfo(
@@ -224,7 +225,7 @@ class Record:
             execution_id=ready.execution_id,
             attempt=ready.attempt,
             assignment=ready.assignment,
-            handler=handler.name,
+            spec=_spec(self.state),
             queue=self.state.queue,
             worker=WORKER,
             deadline_ms=None if limit is None else self._log.now_ms + round(limit * 1000),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta
 from typing import Any, Concatenate, TypeVar, Unpack, overload
 
 import uuid_utils
@@ -29,15 +28,14 @@ from jobledger.client.models import (
     queue_view,
     worker_view,
 )
-from jobledger.client.questions import change_of, checked_first, checked_text, wanted_jobs
-from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec
+from jobledger.client.questions import QueueOptions, change_of, checked_first, checked_text, wanted_jobs
+from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec, spec_of
 from jobledger.client.synchronous.calls import Calls
 from jobledger.client.synchronous.completing import as_completed
 from jobledger.client.synchronous.jobs import Job
 from jobledger.domain.job.state import JobStatus
 from jobledger.workers.context import Context
 from jobledger.workers.handler import Handler
-from jobledger.workers.retrying import RetryPolicy
 
 T = TypeVar("T")
 Payload = TypeVar("Payload")
@@ -90,37 +88,11 @@ class Client(Calls):
     ) -> Job[Result]: ...
     @overload
     def submit(self, handler: str, payload: object = ..., **options: Unpack[JobOptions]) -> Job[Any]: ...
-    def submit(  # noqa: PLR0913 - the options of a job, each by its name
-        self,
-        handler: str | Handler[..., Any],
-        payload: object = NO_PAYLOAD,
-        *,
-        at: datetime | None = None,
-        in_: str | float | timedelta | None = None,
-        queue: str = "default",
-        priority: int = 3,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        retry: RetryPolicy | int | None = None,
-        timeout: str | float | timedelta | None = None,
-        parent: str | None = None,
-        command_id: str | None = None,
+    def submit(
+        self, handler: str | Handler[..., Any], payload: object = NO_PAYLOAD, **options: Unpack[JobOptions]
     ) -> Job[Any]:
         """Submit a job; its parameters are those of JobSpec. Raises the API's errors, and OutcomeUnknown."""
-        spec = JobSpec(
-            handler=handler,
-            payload=payload,
-            at=at,
-            in_=in_,
-            queue=queue,
-            priority=priority,
-            tags={} if tags is None else tags,
-            idempotency_key=idempotency_key,
-            retry=retry,
-            timeout=timeout,
-            parent=parent,
-            command_id=str(uuid_utils.uuid7()) if command_id is None else command_id,
-        )
+        spec = spec_of(handler, payload, options)
         answer = self._decided(documents.SUBMIT, spec.as_input(), "submitJob")
         return self._job_of(spec, answer["job"]["id"], answer["position"], answer["duplicate"])
 
@@ -283,14 +255,14 @@ class Client(Calls):
 
     # -- queues and workers -------------------------------------------------------------------------------------------
 
-    def create_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str = "") -> str:
+    def create_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Create a queue; the position at which it is there. Raises AlreadyExists, InvalidInput."""
-        given = {**change_of(name, max_waiting_bytes, description), "commandId": str(uuid_utils.uuid7())}
+        given = {**change_of(name, **settings), "commandId": str(uuid_utils.uuid7())}
         return str((self._decided(documents.CREATE_QUEUE, given, "createQueue"))["position"])
 
-    def update_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str | None = None) -> str:
+    def update_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Change what is given; the position at which it holds. Raises NotFound, InvalidInput."""
-        given = {**change_of(name, max_waiting_bytes, description), "commandId": str(uuid_utils.uuid7())}
+        given = {**change_of(name, **settings), "commandId": str(uuid_utils.uuid7())}
         return str((self._decided(documents.UPDATE_QUEUE, given, "updateQueue"))["position"])
 
     def queues(self, after: str | None = None) -> list[QueueView]:

@@ -115,6 +115,10 @@ class JobReads(Protocol):
         """The hand-outs of a job."""
         ...
 
+    async def options(self, job_id: str) -> Json:
+        """What its submission asked for beyond what its type shows."""
+        ...
+
     async def job_events(self, job_id: str, first: int, after: Cursor | None) -> JobEventConnection:
         """A page of a job's events."""
         ...
@@ -184,6 +188,11 @@ class Job(Node):
     async def attempts(self, info: strawberry.Info) -> list[Attempt]:
         """From the read model; at most 1,000."""
         return await _context(info).reads.attempts(self.id)
+
+    @strawberry.field(description="What its submission asked for beyond what has a field here.")
+    async def options(self, info: strawberry.Info) -> Json:
+        """From the read model's history."""
+        return await _context(info).reads.options(self.id)
 
     @strawberry.field(description="The job's events, oldest first.")
     async def events(self, info: strawberry.Info, first: int = 50, after: Cursor | None = UNSET) -> JobEventConnection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import jobledger
-from jobledger.client import errors
+from jobledger.client import JobOptions, JobSpec, errors
 from jobledger.testing import inline
 from jobledger.workers import errors as handler_errors
 
@@ -73,5 +74,7 @@ def test_parameters_of_submit_are_those_of_the_page() -> None:
     text = (ROOT / "docs" / "how-to" / "client.md").read_text(encoding="utf-8")
     listed = re.search(r"^`submit\((.*)\)`$", text, re.MULTILINE)
     assert listed is not None
-    parameters = list(inspect.signature(jobledger.AsyncClient.submit).parameters)
-    assert listed[1].replace("*, ", "").split(", ") == parameters[1:]
+    _, *parameters, options = inspect.signature(jobledger.AsyncClient.submit).parameters
+    assert options == "options"
+    assert listed[1].replace("*, ", "").split(", ") == [*parameters, *JobOptions.__annotations__]
+    assert {*parameters, *JobOptions.__annotations__} == {field.name for field in dataclasses.fields(JobSpec)}

@@ -16,7 +16,7 @@ from jobledger.domain.job import commands as c
 from jobledger.domain.job import decide as jobs
 from jobledger.domain.job.state import JobStatus
 from jobledger.domain.values import SYSTEM, Opaque, RetryPolicy
-from jobledger.graphql.bulk_input import RetryPolicyFields, SubmitJobFields, TagFields
+from jobledger.graphql.bulk_input import SubmitJobFields, fields_of
 from jobledger.graphql.convert import event_of
 from jobledger.graphql.export import default_path, export_schema
 from jobledger.graphql.types.inputs import RetryPolicyInput, SubmitJobInput, TagInput
@@ -31,15 +31,21 @@ def test_the_committed_schema_is_the_one_that_is_served() -> None:
     assert default_path().resolve() == ROOT / "schemas" / "schema.graphql"
 
 
-@pytest.mark.parametrize(
-    ("fields", "inputs"),
-    [(SubmitJobFields, SubmitJobInput), (RetryPolicyFields, RetryPolicyInput), (TagFields, TagInput)],
-)
-def test_items_of_a_bulk_have_the_fields_of_the_input(fields: type[msgspec.Struct], inputs: type) -> None:
+@pytest.mark.parametrize("inputs", [SubmitJobInput, RetryPolicyInput, TagInput])
+def test_items_of_a_bulk_have_the_fields_of_the_input(inputs: type) -> None:
     definition = inputs.__strawberry_definition__  # type: ignore[attr-defined]
-    assert [field.name for field in msgspec.structs.fields(fields)] == [
-        field.python_name for field in definition.fields
-    ]
+    fields = msgspec.structs.fields(fields_of(inputs))
+    assert [field.name for field in fields] == [field.python_name for field in definition.fields]
+
+
+def test_an_item_of_a_bulk_is_read_as_the_input_is() -> None:
+    """Nested inputs too; what is not given is what the input has by default, or None."""
+    retry, tags = {"maxAttempts": 2, "giveUpOn": ["KeyError"]}, [{"name": "a", "value": "b"}]
+    item = msgspec.convert({"handler": "h", "delaySeconds": 1.5, "retry": retry, "tags": tags}, SubmitJobFields)
+    assert (item.handler, item.queue, item.priority, item.delay_seconds) == ("h", "default", 3, 1.5)
+    assert (item.retry.max_attempts, item.retry.give_up_on, item.retry.factor) == (2, ["KeyError"], None)
+    assert [(tag.name, tag.value) for tag in item.tags] == [("a", "b")]
+    assert item.payload is item.at is item.command_id is None
 
 
 def _fields(text: str) -> set[str]:

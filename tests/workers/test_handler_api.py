@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from jobledger import Context, handler
+from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus, call
 from jobledger.workers.context import CancelFlag, TaskInfo
@@ -29,7 +30,7 @@ INFO = TaskInfo(
     execution_id="e",
     attempt=2,
     assignment=3,
-    handler="h",
+    spec=TaskSpec(handler="h", payload=Opaque("{}")),
     queue="default",
     worker="w",
     deadline_ms=1_700_000_000_000,
@@ -56,8 +57,7 @@ def _call(function: Any, payload: str, saved: list[Opaque] | None = None, checkp
     one: Handler[Any, Any] = handler("h")(function)
     attempt = Attempt(
         handler=one,
-        info=INFO,
-        payload=Opaque(payload),
+        info=replace(INFO, spec=TaskSpec(handler="h", payload=Opaque(payload))),
         checkpoint=None if checkpoint is None else Opaque(checkpoint),
         cancel=CancelFlag(),
         save=(saved if saved is not None else []).append,

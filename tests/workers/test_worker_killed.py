@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from jobledger.dev.descendants import Descendants
+from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque
 from jobledger.workers.context import TaskInfo
 from jobledger.workers.lease import SharedDeadline
@@ -111,6 +112,7 @@ def test_a_process_ends_with_its_connection(
     connection, process = child
     connection.sendall(frame(Setup(path=sys.path, modules=["sample_handlers"], instance_id="w", log_level="INFO")))
     _read_until(connection, b"Ready")
+    written = tmp_path / "child"
     info = TaskInfo(
         job_id="j",
         tenant="t",
@@ -118,12 +120,11 @@ def test_a_process_ends_with_its_connection(
         execution_id="e",
         attempt=1,
         assignment=1,
-        handler="family",
+        spec=TaskSpec(handler="family", payload=Opaque(json.dumps(str(written)))),
         queue="q",
         worker="w",
     )
-    written = tmp_path / "child"
-    connection.sendall(frame(Run(info=info, payload=Opaque(json.dumps(str(written))))))
+    connection.sendall(frame(Run(info=info)))
     _until(written.exists)
     cut(connection)
     process.wait(10)

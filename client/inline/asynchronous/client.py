@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequen
 from datetime import UTC, datetime, timedelta
 from typing import Any, Concatenate, Generic, NoReturn, Self, TypeVar, Unpack, overload
 
-import uuid_utils
-
 from jobledger.client.answers import checked_timeout
 from jobledger.client.errors import BulkError, InvalidInput, JobCancelled, JobFailed
 from jobledger.client.inline.book import MAX_ATTEMPTS_RUN, Book
@@ -15,12 +13,12 @@ from jobledger.client.inline.record import Record
 from jobledger.client.inline.running import run_attempt_async
 from jobledger.client.models import JobEvent, JobPage, JobView, QueueView, WorkerView
 from jobledger.client.primitives import AsyncLock
+from jobledger.client.questions import QueueOptions
 from jobledger.client.results import read_result
-from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec
+from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec, spec_of
 from jobledger.domain.job.state import JobStatus
 from jobledger.workers.context import Context
 from jobledger.workers.handler import Handler
-from jobledger.workers.retrying import RetryPolicy
 
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
@@ -178,37 +176,11 @@ class AsyncInlineClient:
     async def submit(
         self, handler: str, payload: object = ..., **options: Unpack[JobOptions]
     ) -> AsyncInlineJob[Any]: ...
-    async def submit(  # noqa: PLR0913 - the options of a job, each by its name
-        self,
-        handler: str | Handler[..., Any],
-        payload: object = NO_PAYLOAD,
-        *,
-        at: datetime | None = None,
-        in_: str | float | timedelta | None = None,
-        queue: str = "default",
-        priority: int = 3,
-        tags: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-        retry: RetryPolicy | int | None = None,
-        timeout: str | float | timedelta | None = None,
-        parent: str | None = None,
-        command_id: str | None = None,
+    async def submit(
+        self, handler: str | Handler[..., Any], payload: object = NO_PAYLOAD, **options: Unpack[JobOptions]
     ) -> AsyncInlineJob[Any]:
         """Take a job in; it runs when its result is asked for, or by `run_due` and `advance`. Raises InvalidInput."""
-        spec = JobSpec(
-            handler=handler,
-            payload=payload,
-            at=at,
-            in_=in_,
-            queue=queue,
-            priority=priority,
-            tags={} if tags is None else tags,
-            idempotency_key=idempotency_key,
-            retry=retry,
-            timeout=timeout,
-            parent=parent,
-            command_id=str(uuid_utils.uuid7()) if command_id is None else command_id,
-        )
+        spec = spec_of(handler, payload, options)
         record, duplicate = self._book.submit(spec)
         return self._job_of(spec, record, duplicate)
 
@@ -333,15 +305,13 @@ class AsyncInlineClient:
 
     # -- queues and workers -------------------------------------------------------------------------------------------
 
-    async def create_queue(self, name: str, *, max_waiting_bytes: int | None = None, description: str = "") -> str:
+    async def create_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Note a queue; jobs may go to any name here. Raises AlreadyExists."""
-        return self._book.create_queue(name, max_waiting_bytes, description)
+        return self._book.create_queue(name, settings)
 
-    async def update_queue(
-        self, name: str, *, max_waiting_bytes: int | None = None, description: str | None = None
-    ) -> str:
+    async def update_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Change what is given; raises NotFound."""
-        return self._book.update_queue(name, max_waiting_bytes, description)
+        return self._book.update_queue(name, settings)
 
     async def queues(self, after: str | None = None) -> list[QueueView]:
         """All queues that were created or used."""
