@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
+from cachetools import LRUCache, TTLCache
 
 from jobledger.domain.identity import queue_stream, split_stream
 from jobledger.domain.queue.commands import QueryQueue
@@ -82,8 +83,9 @@ class QueueDirectory(StandingService):
         self._ask = ask
         self._new_id = new_id
         self._monotonic = monotonic
-        self._queues: dict[_Name, KnownQueue] = {}
-        self._missed: dict[_Name, float] = {}
+        self._queues: LRUCache[_Name, KnownQueue] = LRUCache(MAX_QUEUES)
+        #: Names that no queue had a moment ago.
+        self._missed: TTLCache[_Name, None] = TTLCache(MAX_MISSES, MISS_SECONDS, monotonic)
         self._read_again_at = -1_000.0
         self._looking: dict[_Name, asyncio.Task[KnownQueue | None]] = {}
 
@@ -108,8 +110,6 @@ class QueueDirectory(StandingService):
     def _put(self, name: _Name, max_waiting_bytes: int) -> KnownQueue:
         known = self._queues.get(name)
         if known is None:
-            while len(self._queues) >= MAX_QUEUES:
-                del self._queues[next(iter(self._queues))]
             known = self._queues[name] = KnownQueue(max_waiting_bytes)
         known.max_waiting_bytes = max_waiting_bytes
         return known
@@ -124,7 +124,7 @@ class QueueDirectory(StandingService):
             if self._monotonic() - known.looked_at >= FRESH_SECONDS:
                 self._look_up(key)
             return known
-        if self._monotonic() - self._missed.get(key, -1_000.0) < MISS_SECONDS:
+        if key in self._missed:
             return None
         return await asyncio.shield(self._look_up(key))
 
@@ -161,9 +161,7 @@ class QueueDirectory(StandingService):
         if before is not None:
             before.looked_at = now  # the read model is behind, or a default queue that nobody has used yet
             return before
-        if len(self._missed) >= MAX_MISSES:
-            self._missed.clear()
-        self._missed[key] = now
+        self._missed[key] = None
         return None
 
     async def _see(self, key: _Name) -> _Seen | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cachetools import LRUCache
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -99,22 +100,16 @@ class Documents:
     """Documents that were parsed and found valid, by their text; the least recently used go first."""
 
     def __init__(self) -> None:
-        self._known: dict[str, DocumentNode] = {}
+        self._known: LRUCache[str, DocumentNode] = LRUCache(MAX_CACHED)
 
     def get(self, text: str) -> DocumentNode | None:
         """A document that passed."""
-        found = self._known.pop(text, None)
-        if found is not None:
-            self._known[text] = found
-        return found
+        return self._known.get(text)
 
     def put(self, text: str, document: DocumentNode) -> None:
         """Keep a document that passed."""
-        if len(text) > MAX_CACHED_LENGTH:
-            return
-        self._known[text] = document
-        if len(self._known) > MAX_CACHED:
-            del self._known[next(iter(self._known))]
+        if len(text) <= MAX_CACHED_LENGTH:
+            self._known[text] = document
 
 
 def root_fields(document: DocumentNode, operation: OperationDefinitionNode) -> dict[str, str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from cachetools import LRUCache
 from confluent_kafka import KafkaException
 
 from jobledger.domain.identity import split_stream
@@ -48,7 +49,7 @@ class EventStreams:
         self._cell = cell
         self._metrics = metrics
         self._open = 0
-        self._queue_of: dict[str, str] = {}
+        self._queue_of: LRUCache[str, str] = LRUCache(MAX_JOBS_REMEMBERED)
 
     async def stream(
         self, cursors: Cursors, wanted: JobEventFilter | None, after: Position | None, from_start: bool
@@ -176,9 +177,9 @@ class EventStreams:
             return True
         job_id = split_stream(record.originator_id)[2]
         if isinstance(record.data, JobSubmitted):
-            self._remember(job_id, record.data.queue)
+            self._queue_of[job_id] = record.data.queue
         elif job_id not in self._queue_of:
-            self._remember(job_id, await self._look_up(want.tenant, job_id))
+            self._queue_of[job_id] = await self._look_up(want.tenant, job_id)
         return self._queue_of[job_id] == want.queue
 
     async def _look_up(self, tenant: str, job_id: str) -> str:
@@ -192,8 +193,3 @@ class EventStreams:
                 problem = f"The read model does not know job '{job_id}' yet, so its queue can't be told"
                 raise QueryError(user_error(ErrorCode.UNAVAILABLE, problem, "subscribe again later"))
             await asyncio.sleep(0.1)
-
-    def _remember(self, job_id: str, queue: str) -> None:
-        if len(self._queue_of) >= MAX_JOBS_REMEMBERED:
-            del self._queue_of[next(iter(self._queue_of))]
-        self._queue_of[job_id] = queue

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
+from cachetools import FIFOCache
 from confluent_kafka import Message
 
 from jobledger.eventlog.clients import ClientConfig
@@ -55,7 +56,7 @@ class OutcomeTail(Tail):
         super().__init__(config, topic, partitions)
         self._clock_ms = clock_ms
         self._waiting: dict[str, list[tuple[Waiter, int]]] = {}
-        self._known: dict[str, Outcome] = {}
+        self._known: FIFOCache[str, Outcome] = FIFOCache(MAX_REMEMBERED)
 
     def find_starts(self, reader: PartitionReader) -> dict[int, int]:
         """Ten minutes back, or as many outcomes as are remembered."""
@@ -103,12 +104,5 @@ class OutcomeTail(Tail):
                 continue
             for waiter, index in self._waiting.pop(outcome.command_id, ()):
                 waiter.settle(index, outcome)
-            if outcome.answer is None:
-                self._remember(outcome)
-
-    def _remember(self, outcome: Outcome) -> None:
-        known = self._known
-        if outcome.command_id not in known:
-            known[outcome.command_id] = outcome
-            if len(known) > MAX_REMEMBERED:
-                del known[next(iter(known))]
+            if outcome.answer is None and outcome.command_id not in self._known:
+                self._known[outcome.command_id] = outcome

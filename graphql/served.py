@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
+from cachetools import TLRUCache
 
 from jobledger.domain.identity import queue_stream
 from jobledger.domain.queue.commands import QueryQueue
@@ -36,20 +37,24 @@ class _Seen(msgspec.Struct):
 _decode_seen = decoder(_Seen)
 
 
+def _fresh_until(_key: _Key, served: bool, now: float) -> float:
+    return now + (SERVED_SECONDS if served else UNSERVED_SECONDS)
+
+
 class ServedHandlers:
     """Asks the queue's owner, at most once at a time for each handler; Postgres is never asked."""
 
     def __init__(self, ask: Ask, new_id: Callable[[], str], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._ask = ask
         self._new_id = new_id
-        self._monotonic = monotonic
-        self._known: dict[_Key, tuple[bool, float]] = {}
+        #: Whether a worker serves a handler.
+        self._known: TLRUCache[_Key, bool] = TLRUCache(MAX_KNOWN, _fresh_until, monotonic)
         self._asking: dict[_Key, asyncio.Task[None]] = {}
 
     def look(self, tenant: str, queue: str, handler: str) -> None:
         """Begin to find out, unless it is known."""
         key = (tenant, queue, handler)
-        if self._fresh(key) is None and key not in self._asking:
+        if key not in self._known and key not in self._asking:
             task = self._asking[key] = asyncio.create_task(self._find_out(key), name="served-handlers")
             task.add_done_callback(lambda _done: self._asking.pop(key, None))
 
@@ -58,17 +63,12 @@ class ServedHandlers:
         key = (tenant, queue, handler)
         if key in self._asking:
             await asyncio.wait({self._asking[key]}, timeout=PATIENCE_SECONDS)
-        if self._fresh(key) is not False:
+        if self._known.get(key) is not False:
             return None
         return (
             f"No worker serves handler '{handler}' on queue '{queue}' now: the job waits until one does. "
             f"Is the name right?"
         )
-
-    def _fresh(self, key: _Key) -> bool | None:
-        """Whether it is served, as far as that is known and not too old."""
-        served, at = self._known.get(key, (False, -1e9))
-        return served if self._monotonic() - at < (SERVED_SECONDS if served else UNSERVED_SECONDS) else None
 
     async def _find_out(self, key: _Key) -> None:
         tenant, queue, handler = key
@@ -83,6 +83,4 @@ class ServedHandlers:
             serving = 0 if absent else None
         if serving is None:
             return
-        while len(self._known) >= MAX_KNOWN:
-            del self._known[next(iter(self._known))]
-        self._known[key] = (serving > 0, self._monotonic())
+        self._known[key] = serving > 0

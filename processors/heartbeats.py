@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
+from cachetools import FIFOCache
 from confluent_kafka import OFFSET_END, KafkaException, Message
 
 from jobledger.domain.worker_messages import Heartbeat
@@ -19,6 +20,8 @@ from jobledger.telemetry.service import CompoundService
 PROBE_SECONDS = 0.5
 #: While Kafka is away, more of them would only wait in line.
 MAX_PROBES_ON_THEIR_WAY = 10
+#: Probes that may still come back.
+MAX_PROBES = 1_000
 MAX_WORKERS = 100_000
 PROBE_WORKER = "-"
 #: A probe has come back: monotonic seconds when it was sent and read, and the broker's time in ms in between.
@@ -60,8 +63,9 @@ class HeartbeatBook(CompoundService):
         self._announce = announce
         self._tell_heard = heard
         self._reader = LogReader(config, topic, {0: OFFSET_END}, self._read)
+        #: The last heard of at the end: no cache, since to ask for a worker is not to hear of it.
         self._heard: OrderedDict[str, float] = OrderedDict()
-        self._probes: OrderedDict[int, float] = OrderedDict()
+        self._probes: FIFOCache[int, float] = FIFOCache(MAX_PROBES)
         self._probe_number = 0
         self._seen_until = 0.0
         self._first = asyncio.Event()
@@ -89,8 +93,6 @@ class HeartbeatBook(CompoundService):
                 # Told apart by a number in the place of a time: the wall clock may say the same time twice.
                 number = self._probe_number = self._probe_number + 1
                 self._probes[number] = self._clock.monotonic()
-                while len(self._probes) > 1000:
-                    self._probes.popitem(last=False)
                 serves, holds = self._announce()
                 probe = Heartbeat(
                     worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=number, serves=serves, holds=holds
