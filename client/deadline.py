@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+
+from jobledger.client.errors import Unavailable
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
@@ -42,3 +45,26 @@ class Pauses:
     def reset(self) -> None:
         """It went well: begin anew."""
         self.next = FIRST_PAUSE
+
+
+class NotDecided(Unavailable):
+    """The API has taken a command, but nobody knows yet what became of it: it is sent again."""
+
+    def __init__(self) -> None:
+        super().__init__("no outcome in time", "UNAVAILABLE")
+
+
+Passing = type[Exception] | tuple[type[Exception], ...]
+
+
+def pause_after(passing: Passing, deadline: Deadline) -> Callable[[Exception], float | bool]:
+    """For `stamina.retry_context(on=…)`: the pause after an error that may pass, and False when none fits any more.
+
+    stamina's own time-out is looked at before a pause, and so may be overrun by it; a call of the client ends in time.
+    """
+    pauses = Pauses()
+
+    def pause(error: Exception) -> float | bool:
+        return isinstance(error, passing) and not deadline.within(pauses.next) and pauses.take()
+
+    return pause

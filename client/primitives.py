@@ -9,14 +9,17 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import stamina
 from websockets.asyncio.client import ClientConnection as AsyncSocket
 from websockets.asyncio.client import connect as _connect_async
 from websockets.sync.client import ClientConnection as Socket
 from websockets.sync.client import connect as _connect
 from websockets.typing import Subprotocol
+
+from jobledger.client.deadline import Deadline, Passing, pause_after
 
 __all__ = [
     "AsyncCall",
@@ -35,6 +38,8 @@ __all__ = [
     "receive_async",
     "sleep",
     "sleep_async",
+    "tries",
+    "tries_async",
 ]
 
 T = TypeVar("T")
@@ -57,6 +62,16 @@ async def sleep_async(seconds: float) -> None:
 def sleep(seconds: float) -> None:
     """Wait for a while."""
     time.sleep(seconds)
+
+
+def tries_async(passing: Passing, deadline: Deadline) -> AsyncIterator[stamina.Attempt]:
+    """Attempts, one after the other while such errors are raised, until the deadline; the last error is let through."""
+    return aiter(stamina.retry_context(on=pause_after(passing, deadline), attempts=None, timeout=None))
+
+
+def tries(passing: Passing, deadline: Deadline) -> Iterator[stamina.Attempt]:
+    """Attempts, one after the other while such errors are raised, until the deadline; the last error is let through."""
+    return iter(stamina.retry_context(on=pause_after(passing, deadline), attempts=None, timeout=None))
 
 
 class AsyncInbox:

@@ -11,10 +11,9 @@ import uuid_utils
 from jobledger.client import documents
 from jobledger.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout
 from jobledger.client.asynchronous.transport import AsyncTransport
-from jobledger.client.deadline import Deadline, Pauses
+from jobledger.client.deadline import Deadline, NotDecided
 from jobledger.client.errors import (
     ConnectionDropped,
-    JobledgerError,
     NotFound,
     OutcomeUnknown,
     ReadModelBehind,
@@ -23,7 +22,7 @@ from jobledger.client.errors import (
 )
 from jobledger.client.models import JobView, job_view
 from jobledger.client.positions import Positions
-from jobledger.client.primitives import AsyncCall, sleep_async
+from jobledger.client.primitives import AsyncCall, tries_async
 from jobledger.client.questions import checked_text
 from jobledger.domain.job.state import JobStatus
 
@@ -111,39 +110,34 @@ class AsyncCalls:
 
     async def retrying(self, call: AsyncCall[T], timeout: float | None = None) -> T:
         """Repeat a call that may be repeated while the API is away or the read model is behind, up to the time-out."""
-        deadline, pauses = Deadline(self.timeout if timeout is None else timeout), Pauses()
-        while True:
-            try:
-                return await call()
-            except JobledgerError as error:
-                passing = isinstance(error, Unavailable | ReadModelBehind)
-                if not passing or deadline.within(pauses.next):
-                    raise
-            await self.pause(pauses)
-
-    async def pause(self, pauses: Pauses) -> None:
-        """Wait before the next try."""
-        await sleep_async(pauses.take())
+        deadline = Deadline(self.timeout if timeout is None else timeout)
+        async for attempt in tries_async((Unavailable, ReadModelBehind), deadline):
+            with attempt:
+                answer = await call()
+        return answer
 
     async def _decided(self, document: str, given: dict[str, Any], field: str) -> dict[str, Any]:
         """Send a command until it is decided: the same command id, so it takes effect once."""
-        deadline, pauses = Deadline(self.timeout), Pauses()
+        deadline = Deadline(self.timeout)
         job_id: str | None = None
         unknown = False
-        while True:
-            try:
-                answer: dict[str, Any] = (await self.transport.execute(document, {"input": given}, deadline))[field]
-                if answer["__typename"] == "Pending":
-                    unknown, job_id = True, answer.get("jobId") or job_id
-                elif "code" not in answer:
-                    self.positions.note(answer["position"])
-                    return answer
-                else:
-                    raise error_from(answer)
-            except Unavailable as error:
-                unknown = unknown or isinstance(error, ConnectionDropped)
-                if deadline.within(pauses.next) and not unknown:
-                    raise
-            if deadline.within(pauses.next):
-                raise OutcomeUnknown(given["commandId"], job_id)
-            await self.pause(pauses)
+        answer: dict[str, Any] = {}
+        try:
+            async for attempt in tries_async(Unavailable, deadline):
+                with attempt:
+                    try:
+                        answer = (await self.transport.execute(document, {"input": given}, deadline))[field]
+                    except ConnectionDropped:
+                        unknown = True
+                        raise
+                    if answer["__typename"] == "Pending":
+                        unknown, job_id = True, answer.get("jobId") or job_id
+                        raise NotDecided
+                    if "code" in answer:
+                        raise error_from(answer)
+        except Unavailable:
+            if unknown:
+                raise OutcomeUnknown(given["commandId"], job_id) from None
+            raise
+        self.positions.note(answer["position"])
+        return answer

@@ -14,7 +14,7 @@ from jobledger.client.asynchronous.calls import AsyncCalls
 from jobledger.client.asynchronous.completing import as_completed
 from jobledger.client.asynchronous.jobs import AsyncJob
 from jobledger.client.bulk import Bulk, Part
-from jobledger.client.deadline import Deadline, Pauses
+from jobledger.client.deadline import Deadline, NotDecided
 from jobledger.client.errors import (
     BulkError,
     ConnectionDropped,
@@ -30,6 +30,7 @@ from jobledger.client.models import (
     queue_view,
     worker_view,
 )
+from jobledger.client.primitives import tries_async
 from jobledger.client.questions import QueueOptions, change_of, checked_first, checked_text, wanted_jobs
 from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec, spec_of
 from jobledger.domain.job.state import JobStatus
@@ -174,31 +175,29 @@ class AsyncClient(AsyncCalls):
     async def _submit_part(self, bulk: Bulk, part: Part) -> JobledgerError | None:
         """Send a part until each item is decided; the error when the API was away to the end."""
         left = list(range(len(part.inputs)))
-        deadline, pauses = Deadline(self.timeout), Pauses()
+        deadline = Deadline(self.timeout)
         sent = False
-        while True:
-            lost: JobledgerError | None = None
-            try:
-                inputs = [part.inputs[index] for index in left]
-                data = await self.transport.execute(documents.SUBMIT_MANY, {"input": inputs}, deadline)
-                answer = data["submitJobs"]
-                if "code" in answer:
-                    raise error_from(answer)
-                sent = True
-                left = self._settle(bulk, part, left, answer)
-            except Unavailable as error:
-                lost = error
-                sent = sent or isinstance(error, ConnectionDropped)
-            except JobledgerError as error:
-                bulk.failed(part, left, error, sent=sent)
-                return None
-            if not left:
-                return None
-            if deadline.within(pauses.next):
-                unknown = lost or Unavailable("no outcome in time", "UNAVAILABLE")
-                bulk.failed(part, left, unknown, sent=sent)
-                return lost
-            await self.pause(pauses)
+        try:
+            async for attempt in tries_async(Unavailable, deadline):
+                with attempt:
+                    inputs = [part.inputs[index] for index in left]
+                    try:
+                        data = await self.transport.execute(documents.SUBMIT_MANY, {"input": inputs}, deadline)
+                    except ConnectionDropped:
+                        sent = True
+                        raise
+                    answer = data["submitJobs"]
+                    if "code" in answer:
+                        raise error_from(answer)
+                    sent = True
+                    left = self._settle(bulk, part, left, answer)
+                    if left:
+                        raise NotDecided
+        except JobledgerError as error:
+            bulk.failed(part, left, error, sent=sent)
+            away = isinstance(error, Unavailable) and not isinstance(error, NotDecided)
+            return error if away else None
+        return None
 
     def _settle(self, bulk: Bulk, part: Part, left: list[int], answer: Mapping[str, Any]) -> list[int]:
         """Note handles and errors of those that are decided; the others."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobledger.client.deadline import Deadline, Pauses
 from jobledger.client.errors import Unavailable
+from jobledger.client.primitives import sleep
 from jobledger.client.synchronous.calls import Calls
 
 
@@ -24,6 +25,7 @@ def follow(
     """Events for ever: goes on behind the last one when a connection breaks or the API asks to subscribe again.
 
     Raises TimeoutError at the deadline, Unavailable when the API is away for longer than the client's time-out.
+    A loop of its own: each event begins pauses and time-out anew, which stamina's attempts have no way to say.
     """
     pauses = Pauses()
     patience = Deadline(client.timeout)
@@ -48,4 +50,4 @@ def follow(
                 raise
             if deadline.within(pauses.next):
                 raise TimeoutError from None
-            client.pause(pauses)
+            sleep(pauses.take())

@@ -19,7 +19,7 @@ from jobledger.workers import errors as handler_errors
 ROOT = Path(__file__).parents[2]
 #: What one form has for itself: the way to the API, and the virtual clock.
 OWN = {
-    AsyncClient: {"ask", "pause", "retrying"},
+    AsyncClient: {"ask", "retrying"},
     AsyncInlineClient: {"advance", "finish", "now", "record", "run_due", "step"},
     AsyncJob: set(),
     AsyncInlineJob: {"attempts", "history", "last_checkpoint"},

@@ -34,7 +34,12 @@ def call(url: str | None, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
     """Run `work` with a client; CliError when the api can't be reached or refuses."""
     address = url or os.environ.get("JOBLEDGER_API_URL") or DEFAULT_URL
     _check_reachable(address)
+    import stamina  # noqa: PLC0415 - as above
+
     from jobledger.client import AsyncClient  # noqa: PLC0415 - as above
+
+    # What the client tries again is no line among the answers, where stamina's lines would go by themselves.
+    stamina.instrumentation.set_on_retry_hooks([])
 
     async def run() -> T:
         async with AsyncClient(address, timeout=CALL_SECONDS) as client:
