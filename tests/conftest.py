@@ -34,7 +34,7 @@ stamina.instrumentation.set_on_retry_hooks([])  # as in every role
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
-    sys.path.append(HERE)
+    sys.path.append(HERE)  # processes of workers find sample_handlers through it, as a user's modules
 
 from shared_servers import KAFKA, POSTGRES, SharedServers, shared_address  # noqa: E402
 
@@ -64,7 +64,7 @@ GROUPS = {
     "tests/projections/test_projector_outages.py": "own-servers",
     "tests/workers/test_worker_lease.py": "own-servers",
     "tests/replay/test_verify.py": "verify",
-    "tests/workers/test_client_reads_its_writes.py": "client",
+    "tests/client/test_client_reads_its_writes.py": "client",
     "tests/workers/test_worker_rough_handlers.py": "worker-rough-handlers",
 }
 

@@ -22,11 +22,10 @@ from jobledger.telemetry.traces import Tracing
 from jobledger.workers.registry import load_handlers
 from jobledger.workers.runtime import BLOCKED_LIMIT_SECONDS, DRAIN_SECONDS, Worker
 
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:
-    sys.path.append(HERE)  # the pool's processes find sample_handlers through it, as a user's modules
+HERE = Path(__file__).parent
+if str(HERE) not in sys.path:
+    sys.path.append(str(HERE))
 
-from client_stack import client, stack  # noqa: E402, F401 - fixtures
 from worker_cell import LEASE_SECONDS, PARTITIONS, WorkerCell  # noqa: E402
 
 StartWorker = Callable[..., Awaitable[tuple[Worker, str]]]
@@ -160,7 +159,7 @@ def start_role(owners: WorkerCell, started: Descendants, tmp_path: Path) -> Iter
         given = {
             **os.environ,
             **started.environment,
-            "PYTHONPATH": HERE,
+            "PYTHONPATH": str(HERE.parent),
             "JOBLEDGER_INSTANCE_ID": name,
             "JOBLEDGER_CELL": owners.cell,
             "JOBLEDGER_TENANT": owners.tenant,

@@ -24,7 +24,7 @@ from jobledger.domain.values import RetryPolicy
 pytestmark = pytest.mark.kafka
 #: Once lost, it is not tried again.
 ONCE = RetryPolicy(max_attempts=1)
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 RUN = (
     "import asyncio; from jobledger.settings import Settings; from jobledger.bootstrap.worker import run; "
     "raise SystemExit(asyncio.run(run(Settings())))"
@@ -50,7 +50,7 @@ def worker_process(owners: WorkerCell, lease_seconds: float, tmp_path: Path) -> 
         "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.3",
         "JOBLEDGER_LEASE_SECONDS": str(lease_seconds),
         "JOBLEDGER_HEALTH_PORT": "0",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": str(TESTS),
     }
     with (tmp_path / "worker.log").open("wb") as output:
         process = subprocess.Popen([sys.executable, "-c", RUN], env=env, stdout=output, stderr=output)

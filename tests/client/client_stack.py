@@ -20,7 +20,7 @@ import pytest_asyncio
 from jobledger import AsyncClient
 from jobledger.dev.ports import free_port
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 START = "import asyncio; from jobledger.settings import Settings; from jobledger.{role} import run; "
 RUN = "raise SystemExit(asyncio.run(run(Settings())))"
 ROLES = {
@@ -67,7 +67,7 @@ def stack(module_ground: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "JOBLEDGER_HANDLERS": "sample_handlers",
         "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.5",
         "JOBLEDGER_LEASE_SECONDS": "5",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": str(TESTS),
     }
     processes: dict[str, subprocess.Popen[bytes]] = {}
     ports = {name: free_port() for name in ROLES}

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))
-
 from pydantic import BaseModel
 from sample_handlers import ATTEMPTS, Email, echo, flaky, hopeless, noop, sleepy, square, steps, unserialisable
 
