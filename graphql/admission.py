@@ -111,7 +111,7 @@ class Admission(SchemaExtension):
         refused = document is None or any(error.path is None for error in errors)
         operation = None if refused else self._operation()
         fields = root_fields(document, operation) if document is not None and operation is not None else {}
-        metrics = context.parts.metrics
+        metrics = context.components.metrics
         if not fields:
             fields = {"_invalid": "_invalid"}
             context.statuses["_invalid"] = 400

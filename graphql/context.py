@@ -8,9 +8,9 @@ from typing import cast
 import strawberry
 
 from jobledger.graphql.caller import Caller
-from jobledger.graphql.parts import Parts
+from jobledger.graphql.components import Components
+from jobledger.graphql.owner_questions import Why
 from jobledger.graphql.reads import Reads
-from jobledger.graphql.why import Why
 
 Info = strawberry.Info
 
@@ -22,7 +22,7 @@ class RequestContext(Caller):
     `statuses` maps root fields to the HTTP status that their outcome stands for; what is missing is 200.
     """
 
-    parts: Parts
+    components: Components
     method: str
     reads: Reads
     why: Why
@@ -30,20 +30,20 @@ class RequestContext(Caller):
     statuses: dict[str, int] = field(default_factory=dict)
 
 
-def new_context(parts: Parts, method: str) -> RequestContext:
+def new_context(components: Components, method: str) -> RequestContext:
     """The context of a new request."""
-    settings = parts.settings
+    settings = components.settings
     reads = Reads(
-        parts.model,
-        parts.outcomes,
-        parts.tail,
+        components.model,
+        components.outcomes,
+        components.tail,
         settings.cell,
         settings.partitions,
         settings.tenant,
-        parts.clock_ms,
+        components.clock_ms,
     )
-    why = Why(parts.gateway, settings.tenant, parts.new_id)
-    return RequestContext(parts=parts, tenant=settings.tenant, method=method, reads=reads, why=why)
+    why = Why(components.gateway, settings.tenant, components.new_id)
+    return RequestContext(components=components, tenant=settings.tenant, method=method, reads=reads, why=why)
 
 
 def context_of(info: Info) -> RequestContext:

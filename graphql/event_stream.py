@@ -16,13 +16,13 @@ from jobledger.eventlog.positions import Vector, encode_position
 from jobledger.graphql.catch_up import CatchUp
 from jobledger.graphql.convert import event_of
 from jobledger.graphql.cursors import Cursors
+from jobledger.graphql.event_filter import EventFilter
 from jobledger.graphql.event_tail import EventTail, Subscriber, read_event
 from jobledger.graphql.reads import read_model_errors
 from jobledger.graphql.scalars import Position
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error
 from jobledger.graphql.types.inputs import JobEventFilter
 from jobledger.graphql.types.jobs import JobEvent, JobEventItem, Resync
-from jobledger.graphql.wanted import WantedEvents
 from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.events import EventRecord
 from jobledger.telemetry.logs import get_logger
@@ -55,7 +55,7 @@ class EventStreams:
         self, cursors: Cursors, wanted: JobEventFilter | None, after: Position | None, from_start: bool
     ) -> AsyncGenerator[JobEventItem, None]:
         """The items of one subscription; raises QueryError for a filter or position that can't be."""
-        want = WantedEvents.of(cursors.tenant, wanted, from_start=from_start, after=bool(after))
+        want = EventFilter.of(cursors.tenant, wanted, from_start=from_start, after=bool(after))
         if self._open >= MAX_SUBSCRIPTIONS:
             problem = f"This api process has {MAX_SUBSCRIPTIONS:,} subscriptions"
             raise QueryError(user_error(ErrorCode.UNAVAILABLE, problem, "try again, or use another one"))
@@ -72,7 +72,7 @@ class EventStreams:
             self._metrics.set("jobledger_subscriptions", self._open)
             log.debug("subscription_closed", reason="ended")
 
-    async def _begin(self, cursors: Cursors, want: WantedEvents, after: Position | None) -> Vector:
+    async def _begin(self, cursors: Cursors, want: EventFilter, after: Position | None) -> Vector:
         """Where to start in each partition that matters."""
         await self._until(lambda: self._tail.running, "The log can't be read now", ErrorCode.UNAVAILABLE)
         partitions = want.partitions(self._tail.partitions)
@@ -93,7 +93,7 @@ class EventStreams:
                 raise QueryError(user_error(code, problem, "try again, or subscribe without `after`", ["after"]))
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _items(self, want: WantedEvents, seen: Vector, from_start: bool) -> AsyncGenerator[JobEventItem, None]:
+    async def _items(self, want: EventFilter, seen: Vector, from_start: bool) -> AsyncGenerator[JobEventItem, None]:
         if from_start:
             async with aclosing(self._history(want, seen)) as history:
                 async for record, partition in history:
@@ -116,7 +116,7 @@ class EventStreams:
     def _event(self, record: EventRecord, partition: int, seen: Vector) -> JobEvent:
         return event_of(record, partition, encode_position(self._cell, seen))
 
-    async def _history(self, want: WantedEvents, seen: Vector) -> AsyncGenerator[tuple[EventRecord, int], None]:
+    async def _history(self, want: EventFilter, seen: Vector) -> AsyncGenerator[tuple[EventRecord, int], None]:
         """All of one job's events in the read model; `seen` is then what that has seen."""
         assert want.job is not None
         (partition,) = seen
@@ -135,7 +135,7 @@ class EventStreams:
             more = page.has_next
         seen[partition] = max(seen[partition], upto)
 
-    async def _missed(self, want: WantedEvents, seen: Vector) -> AsyncGenerator[tuple[EventRecord, int], None]:
+    async def _missed(self, want: EventFilter, seen: Vector) -> AsyncGenerator[tuple[EventRecord, int], None]:
         """What is older than the tail's memory, from the log; ends when the memory covers the rest."""
         while behind := {p: seq for p, seq in seen.items() if not self._tail.covers(p, seq)}:
             async with aclosing(self._catch_up.read(behind)) as batches:
@@ -151,7 +151,7 @@ class EventStreams:
                     if all(self._tail.covers(p, seen[p]) for p in behind):
                         break
 
-    async def _live(self, want: WantedEvents, seen: Vector) -> AsyncGenerator[JobEventItem, None]:
+    async def _live(self, want: EventFilter, seen: Vector) -> AsyncGenerator[JobEventItem, None]:
         key = want.prefix if want.job is not None else None
         subscriber = Subscriber(want.matches, frozenset(seen), key)
         subscriber.waiting.extend(self._tail.join(subscriber, seen))
@@ -171,7 +171,7 @@ class EventStreams:
             self._tail.leave(subscriber)
         yield self._resync(subscriber.ended or "The stream ended.", seen)
 
-    async def _in_queue(self, want: WantedEvents, record: EventRecord) -> bool:
+    async def _in_queue(self, want: EventFilter, record: EventRecord) -> bool:
         """Whether the event's job goes to the wanted queue; only a job's first event names it."""
         if want.queue is None:
             return True

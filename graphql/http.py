@@ -18,9 +18,9 @@ from strawberry.asgi import GraphQL
 from strawberry.http import GraphQLHTTPResponse
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 
+from jobledger.graphql.components import Components
 from jobledger.graphql.context import RequestContext, new_context
 from jobledger.graphql.graphiql import graphiql_page
-from jobledger.graphql.parts import Parts
 from jobledger.schemas.limits import MAX_SUBMIT_BYTES
 from jobledger.telemetry.traceparent import parse_traceparent
 
@@ -41,7 +41,7 @@ class TooLarge(Exception):
 class GraphQLView(GraphQL[RequestContext, None]):
     """One endpoint for queries, mutations and subscriptions."""
 
-    def __init__(self, schema: strawberry.Schema, parts: Parts, *, graphiql: bool = True) -> None:
+    def __init__(self, schema: strawberry.Schema, components: Components, *, graphiql: bool = True) -> None:
         super().__init__(
             schema,
             graphql_ide="graphiql" if graphiql else None,
@@ -49,7 +49,7 @@ class GraphQLView(GraphQL[RequestContext, None]):
             connection_init_wait_timeout=CONNECTION_INIT_TIMEOUT,
             max_subscriptions_per_connection=MAX_SUBSCRIPTIONS_PER_CONNECTION,
         )
-        self._parts = parts
+        self._components = components
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; errors of the transport are JSON too."""
@@ -68,7 +68,7 @@ class GraphQLView(GraphQL[RequestContext, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> RequestContext:
         """The context of a request, or of a connection."""
-        context = new_context(self._parts, request.method if isinstance(request, Request) else "WEBSOCKET")
+        context = new_context(self._components, request.method if isinstance(request, Request) else "WEBSOCKET")
         traceparent = request.headers.get("traceparent", "")
         if traceparent and parse_traceparent(traceparent) is not None:
             context.traceparent = traceparent
@@ -81,7 +81,7 @@ class GraphQLView(GraphQL[RequestContext, None]):
         """Run the operation in a span, which the commands then descend from."""
         context: RequestContext = named["context"]
         attributes = {"method": context.method, "endpoint": "/graphql"}
-        with self._parts.tracing.start_span("api_request", context.traceparent, attributes=attributes) as span:
+        with self._components.tracing.start_span("api_request", context.traceparent, attributes=attributes) as span:
             context.traceparent = span.traceparent
             return await super().execute_single(request, request_adapter, *args, **named)
 
@@ -160,7 +160,7 @@ class GraphQLView(GraphQL[RequestContext, None]):
 
     def _refusal(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
         labels = {"method": "POST", "endpoint": "/graphql:_invalid", "status_code": str(status)}
-        self._parts.metrics.inc("api_requests_total", **labels)
+        self._components.metrics.inc("api_requests_total", **labels)
         body = {"errors": [{"message": reason, "extensions": {"code": "INVALID"}}]}
         return Response(msgspec.json.encode(body), status, dict(headers or {}), "application/json; charset=utf-8")
 

@@ -27,7 +27,7 @@ async def quarantine_page(
     cursors = context.reads.cursors
     (start,) = cursors.read(_ORDERING, after) if after else (None,)
     try:
-        items, more = await context.parts.quarantine.page(first, start, resolved=resolved)
+        items, more = await context.components.quarantine.page(first, start, resolved=resolved)
     except (KafkaException, QuarantineUnreadableError) as error:
         raise QueryError(unavailable(error)) from None
     edges = [QuarantineEdge(cursor=cursors.write(_ORDERING, item.id), node=item) for item in items]
@@ -39,6 +39,6 @@ async def quarantine_page(
 async def quarantined_item(context: RequestContext, identity: str) -> QuarantinedItem | None:
     """One thing set aside; raises QueryError."""
     try:
-        return await context.parts.quarantine.find(identity)
+        return await context.components.quarantine.find(identity)
     except (KafkaException, QuarantineUnreadableError) as error:
         raise QueryError(unavailable(error)) from None

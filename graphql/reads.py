@@ -16,10 +16,10 @@ from jobledger.domain.spec import JobSpec
 from jobledger.eventlog.positions import Vector, encode_position, reached
 from jobledger.graphql.convert import attempt_of, event_of, job_of, queue_id, queue_of, workers_of
 from jobledger.graphql.cursors import Cursors
-from jobledger.graphql.decided import error_of
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.filters import job_filter
 from jobledger.graphql.options import shown_options
+from jobledger.graphql.outcome_answers import error_of
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.scalars import Cursor, Json, Position
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error

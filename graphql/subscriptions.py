@@ -30,5 +30,5 @@ class Subscription:
     ) -> AsyncGenerator[JobEventItem, None]:
         """Ends with a Resync when the subscriber is too slow."""
         context = context_of(info)
-        async for item in context.parts.events.stream(context.reads.cursors, filter, after, from_start):
+        async for item in context.components.events.stream(context.reads.cursors, filter, after, from_start):
             yield item

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from jobledger.eventlog.clients import consumer_config
 from jobledger.eventlog.group_reader import GroupReader
-from jobledger.projections.intake import Batch, ProjectionStoppedError
+from jobledger.projections.event_batch import EventBatch, ProjectionStoppedError
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import DeposedError, Position, Writer, connect
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
@@ -150,7 +150,7 @@ class Projector(ThreadService):
         log.error("queue_connection_lost", error=error.str())
 
     def _apply(self, messages: list[Message]) -> None:
-        batch = Batch(self._events, self._at)
+        batch = EventBatch(self._events, self._at)
         batch.add(messages)
         advances = batch.advances()
         if not advances:

@@ -16,7 +16,7 @@ from jobledger.eventlog.clients import KafkaConnection, consumer_config
 from jobledger.eventlog.partitions import PartitionReader, Taken
 from jobledger.eventlog.positions import Vector
 from jobledger.projections.compare import Difference, compare_snapshots, schema_snapshot
-from jobledger.projections.intake import Batch, ProjectionStoppedError
+from jobledger.projections.event_batch import EventBatch, ProjectionStoppedError
 from jobledger.projections.migrate import migrate
 from jobledger.projections.reading import EventReader
 from jobledger.projections.tables import TABLES
@@ -134,7 +134,7 @@ class Refold:
         with closing(self._reader.follow(self._topic, starts, most=MAX_BATCH)) as batches:
             while any(at[partition].seq < seq for partition, seq in wanted.items()):
                 messages = self._next(batches)
-                batch = Batch(self._events, at, until=wanted)
+                batch = EventBatch(self._events, at, until=wanted)
                 batch.add(messages)
                 if batch.advances():
                     batch = batch.write(self._writer, messages)

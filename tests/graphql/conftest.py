@@ -117,7 +117,7 @@ class Cell:
                 await service.stop()
             raise
         api.health.set_ready(True)
-        server = graphql_server(api.app, "127.0.0.1", 0, lambda: api.parts.tail.end_all("stopping"))
+        server = graphql_server(api.app, "127.0.0.1", 0, lambda: api.components.tail.end_all("stopping"))
         await server.start()
         found = RunningApi(api, server, httpx.AsyncClient(timeout=30))
         self.running.append(found)

@@ -18,11 +18,11 @@ from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.positions import Vector, decode_position
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.graphql.catch_up import MAX_AT_ONCE, CatchUp, LoggedEvent
+from jobledger.graphql.event_filter import EventFilter
 from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.types.errors import QueryError
 from jobledger.graphql.types.jobs import JobEvent, Resync
-from jobledger.graphql.wanted import WantedEvents
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings
@@ -113,7 +113,7 @@ async def test_what_happened_while_the_tail_started_anew_is_read_from_the_log() 
                     assert not tail.covers(0, seen), "not before the tail has read to the end"
                     tail._caught_up.set()
 
-    want = WantedEvents.of("default", None, from_start=False, after=True)
+    want = EventFilter.of("default", None, from_start=False, after=True)
     got: list[Any] = []
     async with (
         aclosing(streams(tail, Log())._items(want, {0: 100}, False)) as items,
@@ -185,7 +185,7 @@ class EventLog:
 
 async def _follow(made: EventStreams, log: EventLog, got: list[int], upto: int) -> int:
     """A subscriber as clients are: it comes back after the position of a Resync. Gives how often it had to."""
-    want = WantedEvents.of("default", None, from_start=False, after=True)
+    want = EventFilter.of("default", None, from_start=False, after=True)
     seen: Vector = {0: 0}
     returned = 0
     while True:

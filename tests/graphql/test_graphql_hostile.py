@@ -26,7 +26,7 @@ async def test_what_is_nested_too_deeply_is_refused(api: Any) -> None:
 
 
 async def test_a_cursor_that_was_tampered_with_is_refused(api: Any) -> None:
-    cell = api.api.parts.settings.cell
+    cell = api.api.components.settings.cell
     for place in ("1|not-a-uuid", "1|\x00", f"{'9' * 30}|{uuid.uuid4()}", f"x|{uuid.uuid4()}"):
         cursor = base64.urlsafe_b64encode(f"{cell}|default|jobs-newest|{place}".encode()).decode()
         error = await api.error(JOBS, {"after": cursor})

@@ -165,7 +165,7 @@ async def test_a_repeat_is_told_as_one_also_when_the_first_outcome_comes_late(
     accepted = await first.submit(commandId=command)
     again = asyncio.ensure_future(second.submit(commandId=command))
     async with asyncio.timeout(20):
-        while command not in second.api.parts.outcomes._waiting:  # noqa: ASYNC110 - nobody tells
+        while command not in second.api.components.outcomes._waiting:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     comes.set()
     assert (accepted["duplicate"], (await again)["duplicate"]) == (False, True)

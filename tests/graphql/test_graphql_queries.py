@@ -96,7 +96,7 @@ async def test_a_cursor_or_position_from_elsewhere_is_refused(api: Any) -> None:
     if page["pageInfo"]["endCursor"]:
         error = await api.error(JOBS, {"order": "NEWEST", "after": page["pageInfo"]["endCursor"]})
         assert error["extensions"]["code"] == "INVALID_CURSOR"
-    cell = api.api.parts.settings.cell
+    cell = api.api.components.settings.cell
     for token in ("nonsense", encode_position("other", {0: 1}), encode_position(cell, {99: 1})):
         error = await api.error("query($p: Position) { queues(after: $p) { name } }", {"p": token})
         assert error["extensions"]["code"] == "INVALID_POSITION" and error["extensions"]["remedy"]
@@ -104,7 +104,7 @@ async def test_a_cursor_or_position_from_elsewhere_is_refused(api: Any) -> None:
 
 async def test_a_position_that_is_not_reached_is_a_coded_error(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobledger.graphql.reads.WAIT_SECONDS", 0.3)
-    token = encode_position(api.api.parts.settings.cell, {0: 10_000})
+    token = encode_position(api.api.components.settings.cell, {0: 10_000})
     error = await api.error("query($p: Position) { workers(after: $p) { id } }", {"p": token})
     assert error["extensions"]["code"] == "POSITION_NOT_REACHED"
 
@@ -129,7 +129,7 @@ async def test_the_read_model_says_how_far_it_is(api: Any) -> None:
         "query($p: Position) { readModel(after: $p) { position behind behindSeconds partitions { partition seq } } }"
     )
     found = (await api.ask(query, {"p": position}))["readModel"]
-    assert len(found["partitions"]) == api.api.parts.settings.partitions
+    assert len(found["partitions"]) == api.api.components.settings.partitions
     assert sum(part["seq"] for part in found["partitions"]) >= 40
 
 

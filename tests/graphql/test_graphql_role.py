@@ -102,7 +102,7 @@ async def test_events_that_were_made_anew_while_it_did_not_run_are_refused(
     ) as postgres:
         for known, accept, fault in ((found, False, False), ("other", True, False), ("other", False, True)):
             await postgres.execute(noted, [known, known])
-            watch = topic_watch(settings.model_copy(update={"accept_new_topics": accept}), api.api.parts)
+            watch = topic_watch(settings.model_copy(update={"accept_new_topics": accept}), api.api.components)
             looks = _count_looks(watch)
             await watch.start()
             waiting = asyncio.ensure_future(watch.wait())

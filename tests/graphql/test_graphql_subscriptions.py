@@ -75,7 +75,7 @@ async def test_live_events_come_in_order_per_job_over_websocket_and_sse(system: 
     async with api.websocket(EVENTS) as items:
         stream = _sse(api, {})
         first = asyncio.ensure_future(_take(stream, 20))
-        await _until(lambda: api.api.parts.tail.subscribers == 2)
+        await _until(lambda: api.api.components.tail.subscribers == 2)
         ids, _ = await _submit(api, 10, tags=[{"name": "a", "value": "b"}])
         by_socket, by_sse = await _take(items, 20), await first
         await stream.aclose()
@@ -110,7 +110,7 @@ async def test_what_is_older_than_memory_is_read_from_the_log(system: Any, monke
     api = await system.api()
     await _submit(api, 200)
     start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))
-    tail = api.api.parts.tail
+    tail = api.api.components.tail
     await _until(lambda: not any(tail.covers(partition, 0) for partition in range(system.settings.partitions)))
     async with api.websocket(EVENTS, {"after": start}) as items:
         await _take(items, 1)
@@ -185,9 +185,9 @@ async def test_a_slow_subscriber_is_told_to_come_back_and_then_misses_nothing(
     api = await system.api()
     start = encode_position(system.settings.cell, dict.fromkeys(range(system.settings.partitions), 0))
     cursors = Cursors(system.settings.cell, system.settings.tenant, system.settings.partitions)
-    stream = api.api.parts.events.stream(cursors, None, start, False)
+    stream = api.api.components.events.stream(cursors, None, start, False)
     waiting = asyncio.ensure_future(anext(stream))
-    await _until(lambda: api.api.parts.tail.subscribers == 1)
+    await _until(lambda: api.api.components.tail.subscribers == 1)
     await _submit(api, 30)
     items = [await waiting]
     await asyncio.sleep(0.5)
@@ -243,8 +243,10 @@ async def test_mutations_over_websocket_and_an_end_when_the_api_stops(api: Any) 
     assert answers[0]["data"]["submitJob"]["job"]["id"] == command
     async with api.websocket(EVENTS) as items:
         await asyncio.sleep(0.3)
-        api.api.parts.tail.end_all("stopping")
+        api.api.components.tail.end_all("stopping")
         (last,) = [payload["data"]["jobEvents"] async for payload in items]
     assert last["__typename"] == "Resync" and last["message"] == "stopping"
-    partitions = api.api.parts.settings.partitions
-    assert set(decode_position(api.api.parts.settings.cell, last["position"], partitions)) == set(range(partitions))
+    partitions = api.api.components.settings.partitions
+    assert set(decode_position(api.api.components.settings.cell, last["position"], partitions)) == set(
+        range(partitions)
+    )

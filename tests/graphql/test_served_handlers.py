@@ -7,7 +7,7 @@ import pytest
 
 from jobledger.domain.queue.commands import QueryQueue
 from jobledger.domain.values import Code, Opaque, Rejection
-from jobledger.graphql.served import SERVED_SECONDS, UNSERVED_SECONDS, ServedHandlers
+from jobledger.graphql.served_handlers import SERVED_SECONDS, UNSERVED_SECONDS, ServedHandlers
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
 
 

@@ -14,7 +14,7 @@ from test_any_record import DO, LARGE, any_bytes, changed, damaged
 from jobledger.domain.identity import queue_stream
 from jobledger.graphql.catch_up import _take, _Turn
 from jobledger.graphql.event_tail import EventTail, Subscriber
-from jobledger.projections.intake import Batch
+from jobledger.projections.event_batch import EventBatch
 from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import Position
 from jobledger.schemas.events import EventRecord
@@ -99,7 +99,7 @@ def mixed() -> st.SearchStrategy[list[Read]]:
 def test_the_projector_takes_the_events_and_nothing_else(messages: list[Read], size: int) -> None:
     position = Position(0, 0, 0)
     for start in range(0, len(messages), size):
-        batch = Batch(EventReader(), {0: position})
+        batch = EventBatch(EventReader(), {0: position})
         batch.add(messages[start : start + size])  # type: ignore[arg-type]
         position = batch.reached.get(0, position)
     assert position.seq == len(EVENTS)
@@ -127,7 +127,7 @@ async def test_the_tail_passes_on_the_events_and_nothing_else(messages: list[Rea
 def test_a_subscriber_that_catches_up_gets_the_events_and_nothing_else(messages: list[Read]) -> None:
     turn = _Turn({0: 0})
     for message in messages:
-        _take(message, turn, {0})  # type: ignore[arg-type]
+        _take(message, turn)  # type: ignore[arg-type]
     assert [(event[1], event[3]) for event in turn.events] == list(enumerate(VALUES, 1))
     assert turn.places == {0: len(messages)}
 

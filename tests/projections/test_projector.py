@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from jobledger.projections.changes import Changes
+from jobledger.projections.event_batch import ProjectionStoppedError
 from jobledger.projections.fold import fold
-from jobledger.projections.intake import ProjectionStoppedError
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.projector import Projector
 from jobledger.projections.writer import Advance, DeposedError, Writer, connect

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobledger.projections.intake import ProjectionStoppedError
+from jobledger.projections.event_batch import ProjectionStoppedError
 from jobledger.projections.projector import Projector
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]

@@ -18,17 +18,19 @@ from jobledger.eventlog.quarantine import QuarantineBook
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.graphql.app import build_app
 from jobledger.graphql.catch_up import CatchUp
-from jobledger.graphql.changing import Changing
+from jobledger.graphql.components import Components
 from jobledger.graphql.directory import QueueDirectory
 from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.gateway import Gateway
+from jobledger.graphql.job_commands import JobCommands
 from jobledger.graphql.outcomes import OutcomeTail
-from jobledger.graphql.parts import Parts
 from jobledger.graphql.quarantine import Quarantine
+from jobledger.graphql.queue_commands import QueueCommands
 from jobledger.graphql.server import graphql_server
-from jobledger.graphql.submitting import Submitting
+from jobledger.graphql.submissions import Submissions
 from jobledger.graphql.topic_gate import TopicGate
+from jobledger.graphql.user_commands import UserCommands
 from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import Settings
@@ -45,7 +47,7 @@ DEFAULT_INSTANCE = "api-1"
 class Api:
     """An api put together; start `services` in order, or serve `app` in a test."""
 
-    parts: Parts
+    components: Components
     app: Starlette
     health: Health
     metrics: Metrics
@@ -53,7 +55,7 @@ class Api:
     @property
     def services(self) -> list[Service]:
         """Everything but the listeners."""
-        return self.parts.services
+        return self.components.services
 
 
 def new_id() -> str:
@@ -79,7 +81,7 @@ def build_api(
     """Put an api together; nothing is started."""
     metrics = metrics or Metrics("api", instance_id=instance_id, version=jobledger.__version__)
     health = health or Health(jobledger.__version__)
-    parts = build_parts(
+    components = build_components(
         settings,
         metrics,
         tracing or Tracing(),
@@ -88,11 +90,11 @@ def build_api(
         new_id=ids,
         client_id=instance_id,
     )
-    _add_checks(health, parts)
-    return Api(parts, build_app(parts, health), health, metrics)
+    _add_checks(health, components)
+    return Api(components, build_app(components, health), health, metrics)
 
 
-def build_parts(
+def build_components(
     settings: Settings,
     metrics: Metrics,
     tracing: Tracing,
@@ -101,8 +103,8 @@ def build_parts(
     monotonic: Callable[[], float],
     new_id: Callable[[], str],
     client_id: str,
-) -> Parts:
-    """Make the parts; nothing is started."""
+) -> Components:
+    """Make the components; nothing is started."""
     cell, partitions = settings.cell, settings.partitions
     model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema)
     reading = consumer_config(settings.kafka, client_id, f"{cell}.{client_id}")
@@ -114,7 +116,8 @@ def build_parts(
     gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened)
     directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw)
-    return Parts(
+    commands_of_users = UserCommands(gateway, new_id)
+    return Components(
         settings=settings,
         metrics=metrics,
         tracing=tracing,
@@ -124,8 +127,9 @@ def build_parts(
         outcomes=outcomes,
         tail=tail,
         gateway=gateway,
-        submitting=Submitting(gateway, directory, cell, partitions, clock_ms, new_id),
-        changing=Changing(gateway, directory, cell, new_id),
+        submissions=Submissions(gateway, directory, cell, partitions, clock_ms, new_id),
+        jobs=JobCommands(commands_of_users, cell),
+        queues=QueueCommands(commands_of_users, directory, cell),
         quarantine=Quarantine(
             QuarantineBook(reading, topic_name(cell, Topic.QUARANTINE)),
             producer,
@@ -138,23 +142,25 @@ def build_parts(
     )
 
 
-def _add_checks(health: Health, parts: Parts) -> None:
+def _add_checks(health: Health, components: Components) -> None:
     async def queue() -> Checked:
-        if not (parts.tail.running and parts.outcomes.running):
+        if not (components.tail.running and components.outcomes.running):
             return Checked(HealthStatus.UNHEALTHY, {"error": "the tails of the log are not running"})
-        return Checked(details={"events": sum(parts.tail.vector.values()), "subscribers": parts.tail.subscribers})
+        return Checked(
+            details={"events": sum(components.tail.vector.values()), "subscribers": components.tail.subscribers}
+        )
 
     async def database() -> dict[str, object]:
-        return await parts.model.ping()
+        return await components.model.ping()
 
     health.add("queue", queue)
     # Mutations and subscriptions go on without it, and queries say so themselves.
     health.add("database", database, timeout=3.0, slow_after=0.5, critical=False)
 
 
-def topic_watch(settings: Settings, parts: Parts) -> TopicWatch:
+def topic_watch(settings: Settings, components: Components) -> TopicWatch:
     """Sees also what was made anew while this process did not run: the projectors have noted what they read."""
-    remembered = None if settings.accept_new_topics else parts.model.topic_ids
+    remembered = None if settings.accept_new_topics else components.model.topic_ids
     return TopicWatch(settings.kafka.client_config(), settings.cell, remembered=remembered)
 
 
@@ -164,10 +170,10 @@ async def run(settings: Settings) -> int:
     api = build_api(settings, process.metrics, process.tracing, process.health, instance_id=process.instance)
 
     def end_streams() -> None:
-        api.parts.tail.end_all("This api process is stopping; subscribe again after the position.")
+        api.components.tail.end_all("This api process is stopping; subscribe again after the position.")
 
     listener = graphql_server(api.app, settings.host, settings.api_port, end_streams)
-    return await process.run([topic_watch(settings, api.parts), *api.services, listener])
+    return await process.run([topic_watch(settings, api.components), *api.services, listener])
 
 
 def main(settings: Settings) -> int:

@@ -8,15 +8,15 @@ import pytest
 import uuid_utils
 
 from jobledger.domain.identity import job_stream, partition_of
+from jobledger.graphql.event_filter import EventFilter
 from jobledger.graphql.types.errors import QueryError
 from jobledger.graphql.types.inputs import JobEventFilter
-from jobledger.graphql.wanted import WantedEvents
 
 JOBS = [str(uuid_utils.uuid7()) for _ in range(3)]
 
 
 def test_several_jobs_are_looked_for_where_they_live() -> None:
-    want = WantedEvents.of("default", JobEventFilter(job_ids=JOBS), from_start=False, after=True)  # type: ignore[arg-type]
+    want = EventFilter.of("default", JobEventFilter(job_ids=JOBS), from_start=False, after=True)  # type: ignore[arg-type]
     assert want.partitions(64) == sorted({partition_of(job_stream("default", job), 64) for job in JOBS})
 
 
@@ -31,4 +31,4 @@ def test_several_jobs_are_looked_for_where_they_live() -> None:
 )
 def test_a_filter_that_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(QueryError, match=said):
-        WantedEvents.of("default", JobEventFilter(**given), from_start=False, after=False)
+        EventFilter.of("default", JobEventFilter(**given), from_start=False, after=False)

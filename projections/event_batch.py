@@ -24,7 +24,7 @@ class ProjectionStoppedError(RuntimeError):
     """The log can't be projected any further; the message says why. Nothing was skipped."""
 
 
-class Batch:
+class EventBatch:
     """Events that follow directly on the positions of their partitions, folded. `until`: no seq beyond these."""
 
     def __init__(
@@ -127,7 +127,7 @@ class Batch:
             for p, to in sorted(self._reached.items())
         ]
 
-    def write(self, writer: Writer, messages: list[Message]) -> Batch:
+    def write(self, writer: Writer, messages: list[Message]) -> EventBatch:
         """Write it; `messages` are those that were added. Returns what was written: this batch, or the same folded
         again because jobs of it had ended before in the tables, with their events set aside.
 
@@ -138,7 +138,7 @@ class Batch:
             writer.write(self.changes, self.advances())
         except SecondLifeError:
             rows = writer.standings(self.changes.jobs.rows)
-            written = Batch(self._reader, self._positions, self._until, rows)
+            written = EventBatch(self._reader, self._positions, self._until, rows)
             written.add(messages)
             writer.write(written.changes, written.advances())
         for (partition, seq), row in written.changes.set_aside.items():

@@ -1,17 +1,18 @@
-"""The parts of an api process, as its requests need them."""
+"""The components of an api process, as its requests need them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobledger.graphql.changing import Changing
 from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.gateway import Gateway
+from jobledger.graphql.job_commands import JobCommands
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.quarantine import Quarantine
-from jobledger.graphql.submitting import Submitting
+from jobledger.graphql.queue_commands import QueueCommands
+from jobledger.graphql.submissions import Submissions
 from jobledger.projections.read_model import ReadModel
 from jobledger.settings import Settings
 from jobledger.telemetry.metrics import Metrics
@@ -20,7 +21,7 @@ from jobledger.telemetry.traces import Tracing
 
 
 @dataclass(slots=True)
-class Parts:
+class Components:
     """Everything that requests need. `services` are in the order of their start."""
 
     settings: Settings
@@ -32,8 +33,9 @@ class Parts:
     outcomes: OutcomeTail
     tail: EventTail
     gateway: Gateway
-    submitting: Submitting
-    changing: Changing
+    submissions: Submissions
+    jobs: JobCommands
+    queues: QueueCommands
     events: EventStreams
     quarantine: Quarantine
     services: list[Service]

@@ -10,11 +10,11 @@ from jobledger.domain.identity import job_stream, key_stream, murmur2
 from jobledger.domain.job.commands import SubmitJob
 from jobledger.eventlog.positions import Vector, encode_position
 from jobledger.graphql.caller import Caller
-from jobledger.graphql.decided import error_of, name_of, not_sent, position_of, status_of
 from jobledger.graphql.directory import KnownQueue, QueueDirectory, QueueUnknownError
 from jobledger.graphql.gateway import Decided, Gateway, NotSent
+from jobledger.graphql.outcome_answers import error_of, name_of, not_sent, position_of, status_of
 from jobledger.graphql.scalars import Position
-from jobledger.graphql.served import ServedHandlers
+from jobledger.graphql.served_handlers import ServedHandlers
 from jobledger.graphql.types.errors import ErrorCode, UserError, user_error
 from jobledger.graphql.types.inputs import SubmitJobInput
 from jobledger.graphql.types.results import JobRef, Pending, SubmitJobsProblem, SubmitJobsSuccess, SubmitJobSuccess
@@ -37,7 +37,7 @@ class Ready:
     size: int
 
 
-class Submitting:
+class Submissions:
     """Checks submissions, sends them and answers for their outcomes."""
 
     def __init__(
@@ -225,7 +225,7 @@ class _Bulk:
 
     def __init__(
         self,
-        submitting: Submitting,
+        submitting: Submissions,
         caller: Caller,
         prepared: list[Ready | UserError],
         outcomes: list[Decided],

@@ -22,7 +22,7 @@ for _cls, _tag in _TAG.items():
 
 
 @dataclass(frozen=True, slots=True)
-class WantedEvents:
+class EventFilter:
     """A checked filter. `prefix`: how the keys of wanted events begin (with `job`, the whole key).
 
     `streams`: those of the jobs, where several are named.
@@ -37,7 +37,7 @@ class WantedEvents:
     tags: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, tenant: str, wanted: JobEventFilter | None, *, from_start: bool, after: bool) -> WantedEvents:
+    def of(cls, tenant: str, wanted: JobEventFilter | None, *, from_start: bool, after: bool) -> EventFilter:
         """Check a filter; raises QueryError."""
         try:
             return cls._checked(tenant, wanted or JobEventFilter(), from_start, after)
@@ -46,7 +46,7 @@ class WantedEvents:
             raise QueryError(refused.error) from None
 
     @classmethod
-    def _checked(cls, tenant: str, wanted: JobEventFilter, from_start: bool, after: bool) -> WantedEvents:
+    def _checked(cls, tenant: str, wanted: JobEventFilter, from_start: bool, after: bool) -> EventFilter:
         job = check_uuid("jobId", wanted.job_id) if given(wanted.job_id) else None
         several = given(wanted.job_ids) and wanted.job_ids is not None
         if job is not None and several:
