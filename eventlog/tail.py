@@ -23,7 +23,10 @@ log = get_logger()
 
 
 class Tail(TaskService, ABC):
-    """Base of the api's two tails, each of a whole topic. `start` waits a while for its end."""
+    """Base of the api's two tails, each of a whole topic. `start` waits a while for its end.
+
+    It is kept running: whenever it breaks, after days or at once, it begins anew after the same pause.
+    """
 
     def __init__(self, config: ClientConfig, topic: str, partitions: int) -> None:
         self._config = config

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-import stamina
 from confluent_kafka import KafkaException
 
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.partition_counts import TopicMissingError, check_partition_counts
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.service import TaskService
+from jobledger.telemetry.waiting import tries_every
 
 START_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
@@ -51,14 +51,7 @@ class TopicGate(TaskService):
             task.result()
 
     async def _look_until_seen(self) -> None:
-        async for attempt in stamina.retry_context(
-            on=(KafkaException, TopicMissingError),
-            attempts=None,
-            timeout=None,
-            wait_initial=PAUSE_SECONDS,
-            wait_max=PAUSE_SECONDS,
-            wait_jitter=0.0,
-        ):
+        async for attempt in tries_every(PAUSE_SECONDS, (KafkaException, TopicMissingError)):
             with attempt:
                 await asyncio.to_thread(
                     check_partition_counts, self._config, self._cell, self._topics, self._partitions

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+
+import stamina
 
 from jobledger.telemetry.logs import get_logger
 
@@ -24,3 +26,13 @@ def told_once(event: str, kind: type[Exception]) -> Callable[[Exception], bool]:
         return isinstance(error, kind)
 
     return is_it
+
+
+def tries_every(
+    seconds: float, on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool]
+) -> AsyncIterator[stamina.Attempt]:
+    """Attempts so many seconds apart, for as long as such errors are raised."""
+    waiting = stamina.retry_context(
+        on=on, attempts=None, timeout=None, wait_initial=seconds, wait_max=seconds, wait_jitter=0.0
+    )
+    return aiter(waiting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from confluent_kafka import KafkaException
 
@@ -11,6 +12,7 @@ from jobledger.eventlog.partition_counts import PartitionCountError, TopicMissin
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.service import StandingService
+from jobledger.telemetry.waiting import tries_every
 
 AGAIN_SECONDS = 0.3
 #: A command or a heartbeat on the wrong partition is read by an owner that knows nothing of its stream.
@@ -33,27 +35,24 @@ class CellCheck(StandingService):
         self._cell = cell
         self._partitions = partitions
         self.refusal = ""
+        self._told = ""
 
     async def start(self) -> None:
         """Wait for the topics and look at their partitions; raises PartitionCountError."""
         self._stand()
-        told = ""
-        while True:
-            missing = await self._missing()
-            if not missing:
-                return
-            if missing != told:
-                log.error("queue_connection_lost", error=missing)
-                told = missing
-            await asyncio.sleep(AGAIN_SECONDS)
-
-    async def _missing(self) -> str:
-        """Why it can't be told yet; empty when all is right."""
+        check = partial(check_partition_counts, self._config, self._cell, SPOKEN_TO, self._partitions)
         try:
-            await asyncio.to_thread(check_partition_counts, self._config, self._cell, SPOKEN_TO, self._partitions)
-        except (KafkaException, TopicMissingError) as error:
-            return str(error)
+            async for attempt in tries_every(AGAIN_SECONDS, self._is_missing):
+                with attempt:
+                    await asyncio.to_thread(check)
         except PartitionCountError as error:
             self.refusal = str(error)
             raise
-        return ""
+
+    def _is_missing(self, error: Exception) -> bool:
+        """Whether it can't be told yet; each reason is logged once."""
+        missing = isinstance(error, KafkaException | TopicMissingError)
+        if missing and str(error) != self._told:
+            self._told = str(error)
+            log.error("queue_connection_lost", error=self._told)
+        return missing

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 import msgspec
-import stamina
 from confluent_kafka import OFFSET_END, KafkaException, Message
 
 from jobledger.domain.commands import AnyCommand
@@ -27,7 +26,7 @@ from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import CompoundService
 from jobledger.telemetry.traces import Tracing
-from jobledger.telemetry.waiting import told_once
+from jobledger.telemetry.waiting import told_once, tries_every
 from jobledger.workers.attempt import StopReason
 from jobledger.workers.execution import Execution, Surroundings
 from jobledger.workers.journal import Head, Journal
@@ -221,14 +220,7 @@ class Worker(CompoundService):
         inbox = partition_of(self._id, TASK_PARTITIONS)
         client = consumer_config(self._settings.kafka, f"{self._id}-inbox", f"{settings.cell}-worker-{self._id}")
         lost = told_once("queue_connection_lost", KafkaException)
-        async for attempt in stamina.retry_context(
-            on=lost,
-            attempts=None,
-            timeout=None,
-            wait_initial=CONNECT_RETRY_SECONDS,
-            wait_max=CONNECT_RETRY_SECONDS,
-            wait_jitter=0.0,
-        ):
+        async for attempt in tries_every(CONNECT_RETRY_SECONDS, lost):
             reader = LogReader(client, topic_name(settings.cell, Topic.TASKS), {inbox: OFFSET_END}, self._deliver)
             with attempt:
                 await reader.start()
