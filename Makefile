@@ -27,7 +27,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@touch $@
 
 demo: venv ## Run real work through the whole system and write demo-report.md
-	$(BIN)/python -m jobledger.dev.demo $(ARGS)
+	$(BIN)/python examples/demo.py $(ARGS)
 
 dev: venv ## Start the whole system and keep it running (Ctrl-C ends it)
 	$(BIN)/jobledger dev $(ARGS)
@@ -43,6 +43,7 @@ lint: venv ## Check style, types, import rules, exported schemas and generated c
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
+	MYPYPATH=examples $(BIN)/mypy examples/demo.py examples/stdlib_index.py
 	$(BIN)/python scripts/sync-client --check
 	$(BIN)/lint-imports
 	$(BIN)/jobledger schema check

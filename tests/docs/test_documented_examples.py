@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from jobledger.dev.demo import library_modules
-from jobledger.dev.demo_progress import Tally
 from jobledger.domain.job.events import JobSucceeded
 from jobledger.domain.values import SYSTEM
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
@@ -25,6 +23,14 @@ def index(monkeypatch: pytest.MonkeyPatch) -> object:
     import stdlib_index
 
     return stdlib_index
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import demo
+
+    return demo
 
 
 def test_the_index_counts_what_is_in_a_module(index: object, tmp_path: Path) -> None:
@@ -61,12 +67,12 @@ def test_the_report_has_a_row_for_each_module_and_totals(index: object) -> None:
     assert "| **Total** | 3 | 15 | 2 | 3 | `a.f` | 4 |" in text
 
 
-def test_the_demo_finds_each_file_of_a_library_once(tmp_path: Path) -> None:
+def test_the_demo_finds_each_file_of_a_library_once(demo: object, tmp_path: Path) -> None:
     """Packages and modules at the top; `test` by its own; nothing that was installed beside it."""
     for name in ("os.py", "json/__init__.py", "json/x.py", "test/test_a.py", "test/sub/b.py", "site-packages/c.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert library_modules(tmp_path) == {
+    assert demo.library_modules(tmp_path) == {  # type: ignore[attr-defined]
         "json": ["json/__init__.py", "json/x.py"],
         "os": ["os.py"],
         "test.sub": ["test/sub/b.py"],
@@ -74,9 +80,9 @@ def test_the_demo_finds_each_file_of_a_library_once(tmp_path: Path) -> None:
     }
 
 
-def test_the_demo_tells_a_second_end_of_a_job() -> None:
+def test_the_demo_tells_a_second_end_of_a_job(demo: object) -> None:
     """What the subscription brings twice is seen."""
-    tally = Tally(2)
+    tally = demo.Tally(2)  # type: ignore[attr-defined]
     for status, kind in (("QUEUED", "task.ready"), ("SUCCEEDED", "job.succeeded"), ("SUCCEEDED", "job.succeeded")):
         tally.add({"jobId": "1", "status": status, "type": f"io.jobledger.{kind}.v1", "data": {}})
     assert (tally.ended, tally.ends["1"]) == (1, 2)

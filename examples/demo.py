@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import uuid_utils
+from demo_progress import Tally, View, tell
 
-import jobledger
 from jobledger.client import AsyncClient, JobledgerError, JobSpec
 from jobledger.client.errors import Unavailable
 from jobledger.dev.child import ChildFailedError
 from jobledger.dev.datadir import data_dir
-from jobledger.dev.demo_progress import Tally, View, tell
 from jobledger.dev.descendants import Descendants
 from jobledger.dev.extra import ExtraMissingError
 from jobledger.dev.handlers import HandlersError, check_handlers
@@ -39,6 +38,8 @@ from jobledger.replay.verify import verify
 from jobledger.settings import KafkaSettings, Settings
 
 REPORT = "demo-report.md"
+#: Of this program and of the handlers.
+FOLDER = Path(__file__).resolve().parent
 HANDLERS = "stdlib_index"
 PARTITIONS = 4
 #: Short, so that the tasks of the killed worker come back soon.
@@ -236,18 +237,10 @@ def _faults_of(job: dict[str, Any]) -> Iterator[str]:
         yield f"The history of job {job['id']} has versions {versions}."
 
 
-def examples_folder() -> Path:
-    """Where the handlers of the demo are; DemoError outside a checkout."""
-    for root in (Path.cwd(), *Path(jobledger.__file__).resolve().parents):
-        if (root / "examples" / f"{HANDLERS}.py").is_file():
-            return root / "examples"
-    raise DemoError(f"examples/{HANDLERS}.py is not here; run `make demo` in a checkout of the project.")
-
-
 def demo_options() -> DevOptions:
     """The stack of the demo, on ports that are free now."""
     environment = {
-        "PYTHONPATH": os.pathsep.join([str(examples_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join([str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "JOBLEDGER_LEASE_SECONDS": str(LEASE_SECONDS),
         "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.5",
         "JOBLEDGER_WORKER_SLOTS": "2",
