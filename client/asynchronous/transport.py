@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
+from urllib.request import getproxies
 
 import httpx
 
@@ -23,6 +24,11 @@ _AWAY = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError)
 
 
+def needs_certificates(url: str) -> bool:
+    """Whether TLS can come into play: to read the certificates of authorities takes longer than a whole command."""
+    return not url.startswith("http://") or bool(getproxies())
+
+
 class AsyncTransport:
     """One API address. Raises Unavailable when it can't be reached, ConnectionDropped when it went away midway."""
 
@@ -31,7 +37,9 @@ class AsyncTransport:
         self._headers = dict(headers)
         self._timeout = timeout
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=10)
-        self._http = httpx.AsyncClient(headers=self._headers, timeout=timeout, limits=limits)
+        self._http = httpx.AsyncClient(
+            headers=self._headers, timeout=timeout, limits=limits, verify=needs_certificates(url)
+        )
         self._met = False
         self._channels: list[AsyncChannel] = []
         self._opening = AsyncLock()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
 
 from jobledger import AsyncClient, Client, Unavailable
+from jobledger.client.asynchronous.transport import needs_certificates
 from jobledger.client.deadline import Deadline, Pauses
 from jobledger.client.primitives import MAX_ITEMS_AHEAD, AsyncInbox, Inbox, Reading
 from jobledger.dev.ports import free_port
@@ -73,3 +75,22 @@ async def test_an_api_that_stays_away_ends_every_wait_with_a_sentence() -> None:
                     call()
 
     await asyncio.wait_for(asyncio.to_thread(synchronous), 30)
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "expected"),
+    [
+        ("http://api:8000", {}, False),
+        ("https://api", {}, True),
+        ("http://api:8000", {"https_proxy": "https://proxy"}, True),
+    ],
+)
+def test_certificates_are_read_where_tls_can_come_into_play(
+    monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], expected: bool
+) -> None:
+    """An address without TLS, and no proxy, needs none; everything else has them verified."""
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert needs_certificates(url) is expected
