@@ -155,6 +155,9 @@ _NO_ORIGIN = Origin()
 class Kind(NamedTuple):
     """One kind of stream. `name` is how its streams' ids begin and what its snapshots are called in `state`.
 
+    The classes of snapshots and of parts' records name the version of their shape: `class_version`, with a static
+    `upcast_v1_v2(state)` for each step up.
+
     `packed`: there are so many that they rest as the bytes of their snapshots, and are decoded when they are wanted.
     `held` gives what a silent worker would hold up, by the worker's incarnation: the command that ends its lease.
     """

@@ -4,11 +4,16 @@ Keys: `s|stream` snapshot, `letter|stream|key` a part of a stream (`w|queue|inca
 `t|queue|job/task` task of a queue), `o|destination|number` outbox entry, `p|number` commands that a batch had no room
 for, `k|tenant|digest` idempotency key, `e|stream` stub of an ended stream, `n|stream|command id` command that changed
 nothing, `c|` checkpoint. Values: `<class>/<version>|<JSON>`; a tombstone deletes.
+
+A class names its version as eventsourcing's aggregates do: `class_version`, 1 where it has none, and for each step up
+a static `upcast_v1_v2(state)` that changes the decoded JSON of the older version in place. Every version is read for
+ever.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -63,7 +68,49 @@ class UnreadableStateError(ValueError):
     """A state record of a class or version that this release cannot read."""
 
 
-_CLASSES: dict[str, type[Any]] = {
+class Decoder(Protocol):
+    """Reads the JSON of one class in one version."""
+
+    def decode(self, data: bytes | memoryview, /) -> Any: ...  # noqa: D102
+
+
+class _Upcaster:
+    """Reads an older version of a class: raises its JSON step by step, then reads it as the newest."""
+
+    def __init__(self, cls: type[Any], steps: list[Callable[[dict[str, Any]], None]]) -> None:
+        self._cls = cls
+        self._steps = steps
+
+    def decode(self, data: bytes | memoryview) -> Any:
+        state = msgspec.json.decode(data, type=dict[str, Any])
+        for step in self._steps:
+            step(state)
+        return msgspec.convert(state, self._cls, str_keys=True)
+
+
+def class_version(cls: type[Any]) -> int:
+    """The version in which values of a class are written."""
+    return getattr(cls, "class_version", 1)
+
+
+def decoders(name: str, cls: type[Any]) -> dict[bytes, Decoder]:
+    """What reads a class, by class and version: each from 1 to the newest. Raises AttributeError for a missing step."""
+    newest = class_version(cls)
+    found: dict[bytes, Decoder] = {b"%s/%d" % (name.encode(), newest): msgspec.json.Decoder(cls)}
+    steps: list[Callable[[dict[str, Any]], None]] = []
+    for version in range(newest - 1, 0, -1):
+        steps = [getattr(cls, f"upcast_v{version}_v{version + 1}"), *steps]
+        found[b"%s/%d" % (name.encode(), version)] = _Upcaster(cls, steps)
+    return found
+
+
+def prefix(name: str, cls: type[Any]) -> bytes:
+    """How values of a class begin."""
+    return b"%s/%d|" % (name.encode(), class_version(cls))
+
+
+#: What stands in `state`, by the name in its records.
+STATE_CLASSES: dict[str, type[Any]] = {
     **{kind.name: kind.snapshot for kind in AGGREGATES.values()},
     **{part.name: part.record for kind in AGGREGATES.values() for part in kind.parts},
     "stub": Stub,
@@ -71,10 +118,9 @@ _CLASSES: dict[str, type[Any]] = {
     "checkpoint": Checkpoint,
     "pending": PendingPart,
 }
-_VERSION = 1
-_PREFIX = {cls: f"{name}/{_VERSION}|".encode() for name, cls in _CLASSES.items()}
-_DECODERS = {f"{name}/{_VERSION}".encode(): msgspec.json.Decoder(cls) for name, cls in _CLASSES.items()}
-#: Snapshots of which there are many, by how they begin: on the hot path.
+_PREFIX = {cls: prefix(name, cls) for name, cls in STATE_CLASSES.items()}
+_DECODERS = {form: decoder for name, cls in STATE_CLASSES.items() for form, decoder in decoders(name, cls).items()}
+#: Snapshots of which there are many, in their newest version, by how they begin: on the hot path.
 _PACKED = {_PREFIX[kind.snapshot]: msgspec.json.Decoder(kind.snapshot) for kind in AGGREGATES.values() if kind.packed}
 #: What is stored beside the snapshots of the kinds, by the letter of its keys.
 PARTS: dict[bytes, Part] = {part.letter.encode(): part for kind in AGGREGATES.values() for part in kind.parts}
@@ -91,7 +137,10 @@ def join_pending(items: list[bytes]) -> bytes:
 
 
 def decode_state(data: bytes) -> Any:
-    """The value in a state record; raises UnreadableStateError for a class or version of another release."""
+    """The value in a state record, raised to the newest version of its class.
+
+    Raises UnreadableStateError for a class that this release does not know, or a version newer than it knows.
+    """
     head, _, body = data.partition(b"|")
     decoder = _DECODERS.get(head)
     if decoder is None:

@@ -1,4 +1,5 @@
-"""Records golden files: one event of each type and version, and a whole log of a simulated world.
+"""Records golden files: one event of each type and version, one value of each class of `state` and version, and a whole
+log of a simulated world.
 
 They stand for what was once public: run this for a new version only. It never changes a file that exists; a
 new whole log gets a new name:  .venv/bin/python tests/golden/record_golden.py --log log-v2.jsonl
@@ -11,12 +12,16 @@ import json
 import sys
 import typing
 from collections.abc import Collection
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
+
+import msgspec
 
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.values import Actor, ActorKind, Lineage, Opaque, RetryPolicy, Value
 from jobledger.processors.core.plan import EventOut
+from jobledger.processors.core.state_records import STATE_CLASSES, class_version, encode_state
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers, type_name
 from jobledger.simulator import NewJob, World, WorldOptions
 from jobledger.simulator.state_hash import fold_hash
@@ -82,6 +87,46 @@ def golden_record(cls: type[Value], only: Collection[str] = ()) -> EventRecord:
         source=1,
         source_number=99,
     )
+
+
+def golden_state(kind: Any, name: str = "") -> Any:
+    """A value of a class of `state`, or of a field's type, with everything set that can be."""
+    origin, arguments = typing.get_origin(kind), get_args(kind)
+    if origin is typing.Annotated:
+        return golden_state(arguments[0], name)
+    if kind is Opaque:
+        return _sample(kind, name)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        hints = typing.get_type_hints(kind, include_extras=True)
+        return kind(**{field: golden_state(hints[field], field) for field in kind.__struct_fields__})
+    if origin is dict:
+        return {golden_state(arguments[0], f"key of {name}"): golden_state(arguments[1], name)}
+    if origin in (list, tuple):
+        return origin([golden_state(arguments[0], name)])
+    if arguments:  # a union
+        return golden_state(next(one for one in arguments if one is not type(None)), name)
+    if issubclass(kind, StrEnum):
+        return list(kind)[-1]
+    number = AT_MS if name.endswith("_ms") else 4
+    return {str: f"{name} of the golden state", int: number, float: 12.5, bool: True}[kind]
+
+
+def state_file(name: str, version: int) -> str:
+    """Where the golden value of a class and version stands."""
+    return f"{name}.v{version}.txt"
+
+
+def record_state(directory: Path) -> list[str]:
+    """Write the values of `state` that have no file yet, at the newest version; returns the names of the new files."""
+    new = []
+    for name, cls in STATE_CLASSES.items():
+        path = directory / "state" / state_file(name, class_version(cls))
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_state(golden_state(cls)) + b"\n")
+        new.append(path.name)
+    return new
 
 
 def _line(partition: int, out: EventOut) -> str:
@@ -190,7 +235,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--log", help="also record a whole log under this new name")
     options = parser.parse_args()
-    for name in record_events(HERE):
+    for name in [*record_events(HERE), *record_state(HERE)]:
         sys.stdout.write(f"{name}\n")
     if options.log:
         record_log(HERE / options.log)

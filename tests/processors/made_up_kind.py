@@ -165,9 +165,11 @@ def register(patch: pytest.MonkeyPatch, kind: Kind) -> None:
         tag = event.__struct_config__.tag
         patch.setitem(event_schemas._CE_TYPE, event, ("ce_type", f"dev.jobledger.{tag}".encode()))
     for name, record in ((kind.name, kind.snapshot), *((part.name, part.record) for part in kind.parts)):
-        patch.setitem(state_records._PREFIX, record, f"{name}/1|".encode())
-        patch.setitem(state_records._DECODERS, f"{name}/1".encode(), msgspec.json.Decoder(record))
+        patch.setitem(state_records._PREFIX, record, state_records.prefix(name, record))
+        for form, decoder in state_records.decoders(name, record).items():
+            patch.setitem(state_records._DECODERS, form, decoder)
     for part in kind.parts:
         patch.setitem(state_records.PARTS, part.letter.encode(), part)
     if kind.packed:
-        patch.setitem(state_records._PACKED, f"{kind.name}/1|".encode(), msgspec.json.Decoder(kind.snapshot))
+        newest = state_records.prefix(kind.name, kind.snapshot)
+        patch.setitem(state_records._PACKED, newest, msgspec.json.Decoder(kind.snapshot))
