@@ -47,6 +47,7 @@ SERVERS_INPUT = "shared_servers"
 GROUPS = {
     "tests/chaos/test_rolling_restarts.py": "chaos",
     "tests/chaos/test_chaos.py": "chaos",
+    "tests/upgrade/test_two_builds.py": "upgrade",
     "tests/cli/test_cli_stack.py": "cli-stack",
     "tests/conformance/test_transports.py": "own-servers",
     "tests/dev/test_embedded_servers.py": "own-servers",

@@ -1,6 +1,6 @@
 """Processes of roles, forked off one that has imported them all: a start costs what the role does, not the imports.
 
-As a program: `role_forks.py DESCRIPTOR` serves requests on a socket, one JSON object each, until its end.
+As a program: `role_forks.py DESCRIPTOR MODULE…` serves requests on a socket, one JSON object each, until its end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,14 @@ class ForkedRole:
 
 
 class RoleForks:
-    """Starts roles; `environment` and `descriptors` are what all of them get."""
+    """Starts roles; `environment` and `descriptors` are what all of them get, `modules` what they have in common."""
 
-    def __init__(self, environment: Mapping[str, str], *descriptors: int) -> None:
+    def __init__(self, environment: Mapping[str, str], *descriptors: int, modules: Sequence[str] = MODULES) -> None:
         self._asking = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         with theirs:
             self._program = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, str(theirs.fileno()), *modules],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *descriptors),
@@ -114,7 +114,7 @@ if __name__ == "__main__":
 
     from jobledger.cli import main
 
-    for module in MODULES:
+    for module in sys.argv[2:]:
         importlib.import_module(f"jobledger.{module}")
     gc.collect()
     gc.freeze()  # a collection in a fork then touches, and so copies, nothing of what was imported
