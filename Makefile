@@ -44,6 +44,7 @@ lint: venv ## Check style, types, import rules, exported schemas and generated c
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
 	MYPYPATH=examples $(BIN)/mypy examples/demo.py examples/stdlib_index.py
+	$(BIN)/python scripts/sync-operations --check
 	$(BIN)/python scripts/sync-client --check
 	$(BIN)/lint-imports
 	$(BIN)/jobledger schema check
@@ -51,6 +52,7 @@ lint: venv ## Check style, types, import rules, exported schemas and generated c
 format: venv ## Put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python scripts/sync-operations
 	$(BIN)/python scripts/sync-client
 
 bench: venv ## Measure speed and recovery (about 20 minutes)

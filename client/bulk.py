@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jobledger.client.errors import InvalidInput, JobledgerError, OutcomeUnknown, PayloadTooLarge, Unavailable
+from jobledger.client.operations import inputs
 from jobledger.client.spec import JobSpec, wrong
 
 MAX_JOBS_PER_BULK = 1_000
@@ -18,7 +19,7 @@ class Part:
     def __init__(self) -> None:
         self.places: list[int] = []
         self.specs: list[JobSpec] = []
-        self.inputs: list[dict[str, Any]] = []
+        self.inputs: list[inputs.SubmitJobInput] = []
         self.size = 0
 
     def takes(self, size: int) -> bool:
@@ -47,7 +48,7 @@ class Bulk:
             except (InvalidInput, PayloadTooLarge) as error:
                 self.errors[place] = error
                 continue
-            size = len(one["payloadText"].encode())
+            size = len(str(one["payloadText"]).encode())
             if not part.takes(size):
                 yield part
                 part = Part()
@@ -67,4 +68,4 @@ class Bulk:
         """The items at `left` of a part have no answer: unknown if they may have been sent, else as the error says."""
         for index in left:
             unknown = sent and isinstance(error, Unavailable)
-            self.errors[part.places[index]] = OutcomeUnknown(part.inputs[index]["commandId"]) if unknown else error
+            self.errors[part.places[index]] = OutcomeUnknown(str(part.inputs[index]["commandId"])) if unknown else error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from jobledger.client.operations import outputs
 from jobledger.domain.job.state import TERMINAL, JobStatus
 
 
@@ -41,14 +42,7 @@ class JobView:
         return self.status in TERMINAL
 
 
-#: Fields of a job that make a JobView.
-JOB_FIELDS = (
-    "id status handler queueName priority attempt submittedAt dueAt startedAt endedAt retryAt worker payload result "
-    "errorType error deadLetterCause cancelReason tags { name value }"
-)
-
-
-def job_view(node: Mapping[str, Any]) -> JobView:
+def job_view(node: outputs.Job) -> JobView:
     """From the API's Job."""
     return JobView(
         id=node["id"],
@@ -68,7 +62,7 @@ def job_view(node: Mapping[str, Any]) -> JobView:
         error_type=node["errorType"] or "",
         error=_message(node["error"]),
         dead_letter_cause=node["deadLetterCause"] or "",
-        cancel_reason=str(node["cancelReason"] or ""),
+        cancel_reason=node["cancelReason"] or "",
         tags={tag["name"]: tag["value"] for tag in node["tags"]},
     )
 
@@ -102,10 +96,7 @@ class JobEvent:
     position: str
 
 
-EVENT_FIELDS = "type jobId version at status data position"
-
-
-def job_event(item: Mapping[str, Any]) -> JobEvent:
+def job_event(item: outputs.JobEvent) -> JobEvent:
     """From the API's JobEvent."""
     return JobEvent(
         type=item["type"],
@@ -130,17 +121,14 @@ class QueueView:
     held: int
 
 
-QUEUE_FIELDS = "name description maxWaitingBytes waiting waitingBytes held"
-
-
-def queue_view(node: Mapping[str, Any]) -> QueueView:
+def queue_view(node: outputs.Queue) -> QueueView:
     """From the API's Queue."""
     return QueueView(
         name=node["name"],
         description=node["description"],
-        max_waiting_bytes=int(node["maxWaitingBytes"]),
+        max_waiting_bytes=node["maxWaitingBytes"],
         waiting=node["waiting"],
-        waiting_bytes=int(node["waitingBytes"]),
+        waiting_bytes=node["waitingBytes"],
         held=node["held"],
     )
 
@@ -158,10 +146,7 @@ class WorkerView:
     """By queue: credits, held."""
 
 
-WORKER_FIELDS = "id incarnation pool handlers lost queues { queue credits held }"
-
-
-def worker_view(node: Mapping[str, Any]) -> WorkerView:
+def worker_view(node: outputs.Worker) -> WorkerView:
     """From the API's Worker."""
     return WorkerView(
         id=node["id"],

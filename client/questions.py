@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from collections.abc import Iterable
+from typing import TypedDict, get_args
 
+from jobledger.client.operations import enums, inputs
 from jobledger.client.spec import checked_name, checked_tags, is_text, wrong
 from jobledger.domain.job.state import JobStatus
 
@@ -12,9 +13,9 @@ MAX_PAGE = 100
 MAX_QUEUE_BYTES = 1 << 50
 
 
-def wanted_jobs(status: object, queue: object, handler: object, tags: object) -> dict[str, Any]:
+def wanted_jobs(status: object, queue: object, handler: object, tags: object) -> inputs.JobFilter:
     """The API's JobFilter; raises InvalidInput."""
-    wanted: dict[str, Any] = {}
+    wanted: inputs.JobFilter = {}
     if statuses := _statuses(status):
         wanted["status"] = statuses
     if queue is not None:
@@ -26,15 +27,17 @@ def wanted_jobs(status: object, queue: object, handler: object, tags: object) ->
     return wanted
 
 
-def _statuses(status: object) -> list[str]:
+def _statuses(status: object) -> list[enums.JobStatus]:
     given = [status] if isinstance(status, str) else status
     if not isinstance(given, Iterable):
         raise wrong("status", status, "one or more of the names of JobStatus")
-    known = [one.value for one in JobStatus]
+    known = get_args(enums.JobStatus)
+    found: list[enums.JobStatus] = []
     for one in given:
         if not isinstance(one, str) or one not in known:
-            raise wrong("status", one, f"one of {', '.join(known)}")
-    return [str(one) for one in given]
+            raise wrong("status", one, f"one of {', '.join(JobStatus)}")
+        found.append(known[known.index(one)])
+    return found
 
 
 def checked_first(first: object) -> int:
@@ -46,7 +49,12 @@ def checked_first(first: object) -> int:
 
 def checked_text(name: str, text: object) -> str | None:
     """A text or nothing; raises InvalidInput."""
-    if text is None or is_text(text):
+    return None if text is None else required_text(name, text)
+
+
+def required_text(name: str, text: object) -> str:
+    """A text; raises InvalidInput."""
+    if is_text(text):
         return text
     raise wrong(name, text, "text")
 
@@ -58,14 +66,17 @@ class QueueOptions(TypedDict, total=False):
     description: str | None
 
 
-def change_of(name: object, *, max_waiting_bytes: object = None, description: object = None) -> Mapping[str, Any]:
+def change_of(name: object, *, max_waiting_bytes: object = None, description: object = None) -> inputs.CreateQueueInput:
     """What a queue is given: its name, and what is not None of the rest; raises InvalidInput."""
-    given: dict[str, Any] = {"name": checked_name("name", name)}
+    given: inputs.CreateQueueInput = {"name": checked_name("name", name)}
     if max_waiting_bytes is not None:
-        whole = isinstance(max_waiting_bytes, int) and not isinstance(max_waiting_bytes, bool)
-        if not whole or not 1 <= max_waiting_bytes <= MAX_QUEUE_BYTES:  # type: ignore[operator]
-            raise wrong("max_waiting_bytes", max_waiting_bytes, f"a number of bytes, 1 to {MAX_QUEUE_BYTES:,}")
-        given["maxWaitingBytes"] = max_waiting_bytes
+        given["maxWaitingBytes"] = _queue_bytes(max_waiting_bytes)
     if description is not None:
-        given["description"] = checked_text("description", description)
+        given["description"] = required_text("description", description)
     return given
+
+
+def _queue_bytes(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_QUEUE_BYTES:
+        return value
+    raise wrong("max_waiting_bytes", value, f"a number of bytes, 1 to {MAX_QUEUE_BYTES:,}")

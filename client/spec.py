@@ -14,6 +14,7 @@ import msgspec
 import uuid_utils
 
 from jobledger.client.errors import InvalidInput, PayloadTooLarge
+from jobledger.client.operations import inputs
 from jobledger.schemas import limits
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.handler import Handler
@@ -76,9 +77,9 @@ class JobSpec:
     parent: str | None = None
     command_id: str = field(default_factory=lambda: str(uuid_utils.uuid7()))
 
-    def as_input(self) -> dict[str, Any]:
+    def as_input(self) -> inputs.SubmitJobInput:
         """The API's SubmitJobInput; raises InvalidInput or PayloadTooLarge, naming field, value and what is right."""
-        given: dict[str, Any] = {
+        given: inputs.SubmitJobInput = {
             "handler": _handler(self.handler),
             "queue": checked_name("queue", self.queue),
             "priority": _priority(self.priority),
@@ -217,7 +218,7 @@ def _seconds(name: str, value: str | float | timedelta) -> float:
         raise InvalidInput(f"{name}: {error}", "INVALID", [name], str(value)) from error
 
 
-def checked_tags(tags: object) -> list[dict[str, str]]:
+def checked_tags(tags: object) -> list[inputs.TagInput]:
     """Tags as the API takes them; raises InvalidInput."""
     if not isinstance(tags, Mapping):
         raise wrong("tags", tags, 'a mapping of names to values, such as {"team": "billing"}')
@@ -251,7 +252,7 @@ def _key(key: object) -> str:
     raise wrong("idempotency_key", key, f"text of 1 to {limits.MAX_KEY_LENGTH} characters")
 
 
-def _retry(retry: RetryPolicy) -> dict[str, Any]:
+def _retry(retry: RetryPolicy) -> inputs.RetryPolicyInput:
     for name, low, high in RETRY_BOUNDS:
         value = getattr(retry, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -261,11 +262,13 @@ def _retry(retry: RetryPolicy) -> dict[str, Any]:
                 ["retry", name],
                 f"{value!s:.120}",
             )
-    return {
+    given: inputs.RetryPolicyInput = {
         "maxAttempts": retry.max_attempts,
         "initialSeconds": retry.initial_seconds,
         "factor": retry.factor,
         "maxSeconds": retry.max_seconds,
         "jitterRatio": retry.jitter_ratio,
-        **({"giveUpOn": list(retry.give_up_on)} if retry.give_up_on else {}),
     }
+    if retry.give_up_on:
+        given["giveUpOn"] = list(retry.give_up_on)
+    return given

@@ -8,7 +8,6 @@ from typing import Any, Concatenate, TypeVar, Unpack, overload
 
 import uuid_utils
 
-from jobledger.client import documents
 from jobledger.client.answers import checked_timeout
 from jobledger.client.asynchronous.calls import AsyncCalls
 from jobledger.client.asynchronous.completing import as_completed
@@ -30,6 +29,7 @@ from jobledger.client.models import (
     queue_view,
     worker_view,
 )
+from jobledger.client.operations import documents, inputs, outputs
 from jobledger.client.primitives import tries_async
 from jobledger.client.questions import QueueOptions, change_of, checked_first, checked_text, wanted_jobs
 from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec, spec_of
@@ -93,7 +93,8 @@ class AsyncClient(AsyncCalls):
     ) -> AsyncJob[Any]:
         """Submit a job; its parameters are those of JobSpec. Raises the API's errors, and OutcomeUnknown."""
         spec = spec_of(handler, payload, options)
-        answer = await self._decided(documents.SUBMIT, spec.as_input(), "submitJob")
+        given = spec.as_input()
+        answer = await self._decided(documents.submit_job(given), str(given["commandId"]))
         return self._job_of(spec, answer["job"]["id"], answer["position"], answer["duplicate"])
 
     def _job_of(self, spec: JobSpec, job_id: str, position: str, duplicate: bool) -> AsyncJob[Any]:
@@ -180,13 +181,12 @@ class AsyncClient(AsyncCalls):
         try:
             async for attempt in tries_async(Unavailable, deadline):
                 with attempt:
-                    inputs = [part.inputs[index] for index in left]
+                    sent_now = [part.inputs[index] for index in left]
                     try:
-                        data = await self.transport.execute(documents.SUBMIT_MANY, {"input": inputs}, deadline)
+                        answer = await self._perform(documents.submit_jobs(sent_now), deadline)
                     except ConnectionDropped:
                         sent = True
                         raise
-                    answer = data["submitJobs"]
                     if "code" in answer:
                         raise error_from(answer)
                     sent = True
@@ -199,7 +199,7 @@ class AsyncClient(AsyncCalls):
             return error if away else None
         return None
 
-    def _settle(self, bulk: Bulk, part: Part, left: list[int], answer: Mapping[str, Any]) -> list[int]:
+    def _settle(self, bulk: Bulk, part: Part, left: list[int], answer: outputs.SubmitJobsSuccess) -> list[int]:
         """Note handles and errors of those that are decided; the others."""
         self.positions.note(answer["position"])
         problems = {problem["index"]: problem["error"] for problem in answer["problems"]}
@@ -208,10 +208,10 @@ class AsyncClient(AsyncCalls):
         for index, place in enumerate(left):
             at = part.places[place]
             if index not in problems:
-                job_id = answer["jobIds"][index]
+                job_id = str(answer["jobIds"][index])
                 bulk.jobs[at] = self._job_of(part.specs[place], job_id, answer["position"], index in duplicates)
-            elif problems[index] is not None:
-                bulk.errors[at] = error_from(problems[index])
+            elif (error := problems[index]) is not None:
+                bulk.errors[at] = error_from(error)
             else:
                 pending.append(place)
         return pending
@@ -232,8 +232,9 @@ class AsyncClient(AsyncCalls):
     ) -> JobPage:
         """A page of jobs, newest first; with all that this client has submitted or changed."""
         wanted = wanted_jobs(status, queue, handler, tags)
-        variables = {"filter": wanted, "first": checked_first(first), "after": checked_text("after", after)}
-        page = (await self.ask(documents.JOBS, variables, "position"))["jobs"]
+        checked_first(first)
+        cursor = checked_text("after", after)
+        page = await self.ask(lambda position: documents.read_jobs(first, wanted, cursor, position))
         more = page["pageInfo"]["hasNextPage"]
         return JobPage(
             jobs=[job_view(edge["node"]) for edge in page["edges"]],
@@ -257,20 +258,23 @@ class AsyncClient(AsyncCalls):
 
     async def create_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Create a queue; the position at which it is there. Raises AlreadyExists, InvalidInput."""
-        given = {**change_of(name, **settings), "commandId": str(uuid_utils.uuid7())}
-        return str((await self._decided(documents.CREATE_QUEUE, given, "createQueue"))["position"])
+        command_id = str(uuid_utils.uuid7())
+        given: inputs.CreateQueueInput = {**change_of(name, **settings), "commandId": command_id}
+        return (await self._decided(documents.create_queue(given), command_id))["position"]
 
     async def update_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Change what is given; the position at which it holds. Raises NotFound, InvalidInput."""
-        given = {**change_of(name, **settings), "commandId": str(uuid_utils.uuid7())}
-        return str((await self._decided(documents.UPDATE_QUEUE, given, "updateQueue"))["position"])
+        command_id = str(uuid_utils.uuid7())
+        given: inputs.UpdateQueueInput = {**change_of(name, **settings), "commandId": command_id}
+        return (await self._decided(documents.update_queue(given), command_id))["position"]
 
     async def queues(self, after: str | None = None) -> list[QueueView]:
         """All queues."""
         self.positions.note(checked_text("after", after))
-        return [queue_view(node) for node in (await self.ask(documents.QUEUES, {}, "after"))["queues"]]
+        return [queue_view(node) for node in await self.ask(documents.read_queues)]
 
     async def workers(self, queue: str | None = None) -> list[WorkerView]:
         """Workers that are registered."""
-        variables = {"queue": checked_text("queue", queue)}
-        return [worker_view(node) for node in (await self.ask(documents.WORKERS, variables, "after"))["workers"]]
+        wanted = checked_text("queue", queue)
+        nodes = await self.ask(lambda position: documents.read_workers(wanted, position))
+        return [worker_view(node) for node in nodes]

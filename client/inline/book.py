@@ -173,7 +173,7 @@ class Book:
     ) -> JobPage:
         """A page of jobs, newest first. The cursor counts the jobs before it."""
         checked_first(first)
-        wanted = set(wanted_jobs(status, queue, handler, tags).get("status", ()))
+        wanted = set(wanted_jobs(status, queue, handler, tags).get("status") or ())
         found = [
             view
             for view in (record.view() for record in reversed(self._records.values()))

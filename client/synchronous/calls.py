@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
 import uuid_utils
 
-from jobledger.client import documents
 from jobledger.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout
 from jobledger.client.deadline import Deadline, NotDecided
 from jobledger.client.errors import (
@@ -21,13 +20,18 @@ from jobledger.client.errors import (
     error_from,
 )
 from jobledger.client.models import JobView, job_view
+from jobledger.client.operations import documents, inputs, outputs
+from jobledger.client.operations.operation import Operation
 from jobledger.client.positions import Positions
 from jobledger.client.primitives import Call, tries
-from jobledger.client.questions import checked_text
+from jobledger.client.questions import checked_text, required_text
 from jobledger.client.synchronous.transport import Transport
 from jobledger.domain.job.state import JobStatus
 
 T = TypeVar("T")
+Answer = TypeVar("Answer")
+Success = TypeVar("Success")
+Changed = outputs.CancelJobSuccess | outputs.RedriveJobSuccess | outputs.DiscardJobSuccess
 
 
 class Calls:
@@ -56,32 +60,37 @@ class Calls:
     def job_view(self, job_id: str, after: str | None = None, *, deadline: Deadline | None = None) -> JobView:
         """What the read model shows of a job, once it has seen position `after` too; raises NotFound."""
         self.positions.note(checked_text("after", after))
-        node = (self.ask(documents.JOB, {"id": checked_text("job_id", job_id)}, "after", deadline))["job"]
+        wanted = required_text("job_id", job_id)
+        node = self.ask(lambda position: documents.read_job(wanted, position), deadline)
         if node is None:
             raise NotFound(f"There is no job {job_id}.", "NOT_FOUND", ["id"], job_id)
         return job_view(node)
 
     def cancel(self, job_id: str, reason: str | None = None, *, command_id: str | None = None) -> JobStatus | None:
         """Cancel a job; its status after the decision. Raises AlreadyEnded, NotFound, OutcomeUnknown."""
-        return self._changed(documents.CANCEL, "cancelJob", job_id, reason, command_id)
+        return self._changed(documents.cancel_job, job_id, reason, command_id)
 
     def redrive(self, job_id: str, reason: str | None = None, *, command_id: str | None = None) -> JobStatus | None:
         """Run a dead-lettered job again, with all its attempts; its status after the decision.
 
         Raises AlreadyEnded when it ended otherwise, InvalidState when it has not ended, NotFound, OutcomeUnknown.
         """
-        return self._changed(documents.REDRIVE, "redriveJob", job_id, reason, command_id)
+        return self._changed(documents.redrive_job, job_id, reason, command_id)
 
     def discard(self, job_id: str, reason: str | None = None, *, command_id: str | None = None) -> JobStatus | None:
         """Close a dead-lettered job; its status after the decision. Raises as `redrive`."""
-        return self._changed(documents.DISCARD, "discardJob", job_id, reason, command_id)
+        return self._changed(documents.discard_job, job_id, reason, command_id)
 
     def _changed(
-        self, document: str, field: str, job_id: str, reason: str | None, command_id: str | None
+        self,
+        change: Callable[[inputs.CancelJobInput], Operation[Changed | outputs.Pending | outputs.UserError]],
+        job_id: str,
+        reason: str | None,
+        command_id: str | None,
     ) -> JobStatus | None:
-        given = {"id": checked_text("job_id", job_id), "reason": checked_text("reason", reason)}
-        given["commandId"] = checked_text("command_id", command_id) or str(uuid_utils.uuid7())
-        answer = self._decided(document, given, field)
+        wanted, text = required_text("job_id", job_id), checked_text("reason", reason)
+        command = checked_text("command_id", command_id) or str(uuid_utils.uuid7())
+        answer = self._decided(change({"id": wanted, "reason": text, "commandId": command}), command)
         status = answer["job"]["status"]
         return None if status is None else JobStatus(status)
 
@@ -91,14 +100,16 @@ class Calls:
         """Any GraphQL query or mutation; its `data`. Sent once."""
         return self.transport.execute(query, variables or {})
 
-    def ask(
-        self, query: str, variables: Mapping[str, Any], position: str, deadline: Deadline | None = None
-    ) -> dict[str, Any]:
-        """A query's `data`, not older than what this client has seen: that goes along as the variable `position`."""
+    def _perform(self, operation: Operation[Answer], deadline: Deadline | None = None) -> Answer:
+        """What the API answers to an operation of the client's own. Sent once."""
+        answer: Answer = (self.transport.execute(operation.document, operation.variables, deadline))[operation.field]
+        return answer
 
-        def once() -> dict[str, Any]:
-            given = {**variables, position: self.positions.to_read()}
-            return self.transport.execute(query, given, deadline)
+    def ask(self, query_at: Callable[[str | None], Operation[Answer]], deadline: Deadline | None = None) -> Answer:
+        """The answer to the query for a position: that of all that this client has seen."""
+
+        def once() -> Answer:
+            return self._perform(query_at(self.positions.to_read()), deadline)
 
         left = None if deadline is None else deadline.left()
         return self.retrying(once, self.timeout if left is None else min(left, self.timeout))
@@ -111,28 +122,29 @@ class Calls:
                 answer = call()
         return answer
 
-    def _decided(self, document: str, given: dict[str, Any], field: str) -> dict[str, Any]:
+    def _decided(self, command: Operation[Success | outputs.Pending | outputs.UserError], command_id: str) -> Success:
         """Send a command until it is decided: the same command id, so it takes effect once."""
         deadline = Deadline(self.timeout)
         job_id: str | None = None
         unknown = False
-        answer: dict[str, Any] = {}
+        answer: Any = None
         try:
             for attempt in tries(Unavailable, deadline):
                 with attempt:
                     try:
-                        answer = (self.transport.execute(document, {"input": given}, deadline))[field]
+                        answer = self._perform(command, deadline)
                     except ConnectionDropped:
                         unknown = True
                         raise
                     if answer["__typename"] == "Pending":
-                        unknown, job_id = True, answer.get("jobId") or job_id
+                        unknown, job_id = True, answer["jobId"] or job_id
                         raise NotDecided
                     if "code" in answer:
                         raise error_from(answer)
         except Unavailable:
             if unknown:
-                raise OutcomeUnknown(given["commandId"], job_id) from None
+                raise OutcomeUnknown(command_id, job_id) from None
             raise
         self.positions.note(answer["position"])
-        return answer
+        success: Success = answer
+        return success

@@ -9,7 +9,6 @@ from typing import Any, Concatenate, TypeVar, Unpack, overload
 
 import uuid_utils
 
-from jobledger.client import documents
 from jobledger.client.answers import checked_timeout
 from jobledger.client.bulk import Bulk, Part
 from jobledger.client.deadline import Deadline, NotDecided
@@ -28,6 +27,7 @@ from jobledger.client.models import (
     queue_view,
     worker_view,
 )
+from jobledger.client.operations import documents, inputs, outputs
 from jobledger.client.primitives import tries
 from jobledger.client.questions import QueueOptions, change_of, checked_first, checked_text, wanted_jobs
 from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec, spec_of
@@ -94,7 +94,8 @@ class Client(Calls):
     ) -> Job[Any]:
         """Submit a job; its parameters are those of JobSpec. Raises the API's errors, and OutcomeUnknown."""
         spec = spec_of(handler, payload, options)
-        answer = self._decided(documents.SUBMIT, spec.as_input(), "submitJob")
+        given = spec.as_input()
+        answer = self._decided(documents.submit_job(given), str(given["commandId"]))
         return self._job_of(spec, answer["job"]["id"], answer["position"], answer["duplicate"])
 
     def _job_of(self, spec: JobSpec, job_id: str, position: str, duplicate: bool) -> Job[Any]:
@@ -181,13 +182,12 @@ class Client(Calls):
         try:
             for attempt in tries(Unavailable, deadline):
                 with attempt:
-                    inputs = [part.inputs[index] for index in left]
+                    sent_now = [part.inputs[index] for index in left]
                     try:
-                        data = self.transport.execute(documents.SUBMIT_MANY, {"input": inputs}, deadline)
+                        answer = self._perform(documents.submit_jobs(sent_now), deadline)
                     except ConnectionDropped:
                         sent = True
                         raise
-                    answer = data["submitJobs"]
                     if "code" in answer:
                         raise error_from(answer)
                     sent = True
@@ -200,7 +200,7 @@ class Client(Calls):
             return error if away else None
         return None
 
-    def _settle(self, bulk: Bulk, part: Part, left: list[int], answer: Mapping[str, Any]) -> list[int]:
+    def _settle(self, bulk: Bulk, part: Part, left: list[int], answer: outputs.SubmitJobsSuccess) -> list[int]:
         """Note handles and errors of those that are decided; the others."""
         self.positions.note(answer["position"])
         problems = {problem["index"]: problem["error"] for problem in answer["problems"]}
@@ -209,10 +209,10 @@ class Client(Calls):
         for index, place in enumerate(left):
             at = part.places[place]
             if index not in problems:
-                job_id = answer["jobIds"][index]
+                job_id = str(answer["jobIds"][index])
                 bulk.jobs[at] = self._job_of(part.specs[place], job_id, answer["position"], index in duplicates)
-            elif problems[index] is not None:
-                bulk.errors[at] = error_from(problems[index])
+            elif (error := problems[index]) is not None:
+                bulk.errors[at] = error_from(error)
             else:
                 pending.append(place)
         return pending
@@ -233,8 +233,9 @@ class Client(Calls):
     ) -> JobPage:
         """A page of jobs, newest first; with all that this client has submitted or changed."""
         wanted = wanted_jobs(status, queue, handler, tags)
-        variables = {"filter": wanted, "first": checked_first(first), "after": checked_text("after", after)}
-        page = (self.ask(documents.JOBS, variables, "position"))["jobs"]
+        checked_first(first)
+        cursor = checked_text("after", after)
+        page = self.ask(lambda position: documents.read_jobs(first, wanted, cursor, position))
         more = page["pageInfo"]["hasNextPage"]
         return JobPage(
             jobs=[job_view(edge["node"]) for edge in page["edges"]],
@@ -256,20 +257,23 @@ class Client(Calls):
 
     def create_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Create a queue; the position at which it is there. Raises AlreadyExists, InvalidInput."""
-        given = {**change_of(name, **settings), "commandId": str(uuid_utils.uuid7())}
-        return str((self._decided(documents.CREATE_QUEUE, given, "createQueue"))["position"])
+        command_id = str(uuid_utils.uuid7())
+        given: inputs.CreateQueueInput = {**change_of(name, **settings), "commandId": command_id}
+        return (self._decided(documents.create_queue(given), command_id))["position"]
 
     def update_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Change what is given; the position at which it holds. Raises NotFound, InvalidInput."""
-        given = {**change_of(name, **settings), "commandId": str(uuid_utils.uuid7())}
-        return str((self._decided(documents.UPDATE_QUEUE, given, "updateQueue"))["position"])
+        command_id = str(uuid_utils.uuid7())
+        given: inputs.UpdateQueueInput = {**change_of(name, **settings), "commandId": command_id}
+        return (self._decided(documents.update_queue(given), command_id))["position"]
 
     def queues(self, after: str | None = None) -> list[QueueView]:
         """All queues."""
         self.positions.note(checked_text("after", after))
-        return [queue_view(node) for node in (self.ask(documents.QUEUES, {}, "after"))["queues"]]
+        return [queue_view(node) for node in self.ask(documents.read_queues)]
 
     def workers(self, queue: str | None = None) -> list[WorkerView]:
         """Workers that are registered."""
-        variables = {"queue": checked_text("queue", queue)}
-        return [worker_view(node) for node in (self.ask(documents.WORKERS, variables, "after"))["workers"]]
+        wanted = checked_text("queue", queue)
+        nodes = self.ask(lambda position: documents.read_workers(wanted, position))
+        return [worker_view(node) for node in nodes]

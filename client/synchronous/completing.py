@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
-from jobledger.client import documents
 from jobledger.client.deadline import Deadline
 from jobledger.client.errors import NotFound, WaitTimeout
+from jobledger.client.operations import documents, inputs
 from jobledger.client.positions import earliest
 from jobledger.client.synchronous.calls import Calls
-from jobledger.client.synchronous.following import follow
+from jobledger.client.synchronous.following import END_TYPES, follow
 from jobledger.client.synchronous.jobs import Job
 from jobledger.domain.job.state import TERMINAL, JobStatus
 
@@ -37,10 +38,10 @@ def as_completed(
                 yield job
         if not left:
             return
-        wanted: dict[str, Any] = {"types": documents.END_TYPES}
+        wanted: inputs.JobEventFilter = {"types": END_TYPES}
         if len(left) <= MAX_IDS:
             wanted["jobIds"] = list(left)
-        with closing(follow(client, documents.ENDS, wanted, seen, deadline)) as items:
+        with closing(follow(client, lambda at: documents.follow_ends(wanted, at), seen, deadline)) as items:
             for item in items:
                 for job in left.pop(item["jobId"], ()):
                     yield job
@@ -56,9 +57,10 @@ def _statuses(client: Calls, ids: Sequence[str], found: dict[str, JobStatus], de
     positions: list[str] = []
     for start in range(0, len(ids), PAGE):
         part = ids[start : start + PAGE]
-        page = client.ask(documents.STATUSES, {"filter": {"ids": part}, "first": PAGE}, "position", deadline)
-        found.update({edge["node"]["id"]: JobStatus(edge["node"]["status"]) for edge in page["jobs"]["edges"]})
-        positions.append(page["jobs"]["position"])
+        wanted: inputs.JobFilter = {"ids": list(part)}
+        page = client.ask(partial(documents.read_statuses, PAGE, wanted), deadline)
+        found.update({edge["node"]["id"]: JobStatus(edge["node"]["status"]) for edge in page["edges"]})
+        positions.append(page["position"])
         missing = next((one for one in part if one not in found), None)
         if missing is not None:
             raise NotFound(f"There is no job {missing}.", "NOT_FOUND", ["id"], missing)

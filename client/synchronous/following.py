@@ -3,26 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeVar
 
 from jobledger.client.deadline import Deadline, Pauses
 from jobledger.client.errors import Unavailable
+from jobledger.client.operations import outputs
+from jobledger.client.operations.operation import Operation
 from jobledger.client.primitives import sleep
 from jobledger.client.synchronous.calls import Calls
+
+Event = TypeVar("Event")
+END_TYPES = ["job.succeeded", "job.dead_lettered", "job.cancelled", "job.discarded"]
 
 
 def follow(
     client: Calls,
-    query: str,
-    wanted: Mapping[str, Any],
+    subscription_after: Callable[[str | None], Operation[Event | outputs.Resync]],
     after: str | None,
     deadline: Deadline,
-    *,
-    from_start: bool = False,
-) -> Generator[dict[str, Any], None]:
-    """Events for ever: goes on behind the last one when a connection breaks or the API asks to subscribe again.
+) -> Generator[Event, None]:
+    """Events for ever: when a connection breaks or the API asks for it, it subscribes again behind the last one.
 
     Raises TimeoutError at the deadline, Unavailable when the API is away for longer than the client's time-out.
     A loop of its own: each event begins pauses and time-out anew, which stamina's attempts have no way to say.
@@ -30,19 +32,17 @@ def follow(
     pauses = Pauses()
     patience = Deadline(client.timeout)
     while True:
-        variables: dict[str, Any] = {"filter": wanted, "after": after}
-        if from_start:
-            variables["fromStart"] = after is None
+        one = subscription_after(after)
         try:
-            with closing(client.transport.subscribe(query, variables, deadline)) as items:
+            with closing(client.transport.subscribe(one.document, one.variables, deadline)) as items:
                 for item in items:
                     pauses.reset()
-                    one = item["jobEvents"]
-                    after = one["position"]
-                    if one["__typename"] == "Resync":
+                    event: Any = item[one.field]
+                    after = event["position"]
+                    if event["__typename"] == "Resync":
                         break
                     client.positions.note(after)
-                    yield one
+                    yield event
                     patience = Deadline(client.timeout)
                 patience = Deadline(client.timeout)
         except Unavailable:

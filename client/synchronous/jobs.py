@@ -7,14 +7,14 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any, Generic, TypeVar
 
-from jobledger.client import documents
 from jobledger.client.answers import checked_timeout
 from jobledger.client.deadline import LONGEST_PAUSE, Deadline
 from jobledger.client.errors import JobCancelled, JobFailed, ReadModelBehind, Unavailable, WaitTimeout
 from jobledger.client.models import JobEvent, JobView, job_event
+from jobledger.client.operations import documents, inputs
 from jobledger.client.results import read_result
 from jobledger.client.synchronous.calls import Calls
-from jobledger.client.synchronous.following import follow
+from jobledger.client.synchronous.following import END_TYPES, follow
 from jobledger.domain.job.state import TERMINAL, JobStatus
 from jobledger.workers.handler import Handler
 
@@ -103,16 +103,17 @@ class Job(Generic[Result_co]):
 
     def _end(self, after: str | None, deadline: Deadline) -> str:
         """The position of the next event that ends it; the client has then seen it."""
-        wanted = {"jobId": self.id, "types": documents.END_TYPES}
-        follows = follow(self._client, documents.EVENTS, wanted, after, deadline, from_start=True)
+        wanted: inputs.JobEventFilter = {"jobId": self.id, "types": END_TYPES}
+        follows = follow(self._client, lambda at: documents.follow_jobs(wanted, at is None, at), after, deadline)
         with closing(follows) as items:
             for item in items:
-                return str(item["position"])
+                return item["position"]
         raise AssertionError("a subscription goes on until it brings the end")
 
     def events(self, after: str | None = None) -> Generator[JobEvent, None]:
         """Its events from the first one (or behind `after`) to the one that ends it, none missing or twice."""
-        follows = follow(self._client, documents.EVENTS, {"jobId": self.id}, after, Deadline(None), from_start=True)
+        wanted: inputs.JobEventFilter = {"jobId": self.id}
+        follows = follow(self._client, lambda at: documents.follow_jobs(wanted, at is None, at), after, Deadline(None))
         with closing(follows) as items:
             for item in items:
                 event = job_event(item)
