@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,6 +22,8 @@ STEP_SECONDS = 0.1
 ANSWER_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
 
+T = TypeVar("T")
+
 #: Errors that librdkafka recovers from by itself, as while a broker is away.
 PASSING = frozenset(
     {
@@ -32,6 +34,9 @@ PASSING = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
     }
 )
 
@@ -65,6 +70,22 @@ def passes(error: KafkaError) -> bool:
     return error.retriable() or error.code() in PASSING
 
 
+def _patiently(ask: Callable[[float], T], seconds: float) -> T:
+    """The answer to a question that is given the seconds that are left; asked again while what is wrong passes."""
+    deadline = time.monotonic() + seconds
+    for attempt in stamina.retry_context(
+        on=_passes,
+        attempts=None,
+        timeout=seconds,
+        wait_initial=PAUSE_SECONDS,
+        wait_max=PAUSE_SECONDS,
+        wait_jitter=0.0,
+    ):
+        with attempt:
+            answer = ask(max(deadline - time.monotonic(), PAUSE_SECONDS))
+    return answer
+
+
 def _passes(error: Exception) -> bool:
     return isinstance(error, KafkaException) and passes(error.args[0])
 
@@ -94,7 +115,7 @@ def take(consumer: Consumer, seconds: float, most: int, pause: Callable[[], None
 
 
 class PartitionReader:
-    """Reads partitions from offsets that the caller names; commits nothing, belongs to no group.
+    """Reads partitions from offsets that the caller names; commits nothing, is a member of no group.
 
     Only committed records, up to the last stable offset, when it was configured by `consumer_config`. Every method
     raises KafkaException: for an error that stays at once, for one that passes when the time is over.
@@ -127,21 +148,21 @@ class PartitionReader:
 
     def bounds(self, topic: str, partition: int, seconds: float = ANSWER_SECONDS) -> tuple[int, int]:
         """First offset, and the one behind the last; waits out what passes, such as a new leader."""
-        deadline = time.monotonic() + seconds
-        for attempt in stamina.retry_context(
-            on=_passes,
-            attempts=None,
-            timeout=seconds,
-            wait_initial=PAUSE_SECONDS,
-            wait_max=PAUSE_SECONDS,
-            wait_jitter=0.0,
-        ):
-            with attempt:
-                left = max(deadline - time.monotonic(), PAUSE_SECONDS)
-                found = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left)
+        at = TopicPartition(topic, partition)
+        found = _patiently(lambda left: self._consumer.get_watermark_offsets(at, timeout=left), seconds)
         if found is None:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic} does not answer"))
         return found[0], found[1]
+
+    def committed(self, topic: str, partition: int, seconds: float = ANSWER_SECONDS) -> int:
+        """The offset that the group of the configuration has for a partition, below 0 when it has none."""
+        at = TopicPartition(topic, partition)
+        (found,) = _patiently(lambda left: self._consumer.committed([at], timeout=left), seconds)
+        return found.offset
+
+    def group(self) -> Any:
+        """Names that group, for a producer that writes its offsets with a transaction."""
+        return self._consumer.consumer_group_metadata()
 
     def since(self, topic: str, times: Mapping[int, int], seconds: float = ANSWER_SECONDS) -> dict[int, int]:
         """For each partition the first offset whose record is not older than the time in ms; -1: all are older."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from jobledger.eventlog.clients import ClientConfig, KafkaConnection, consumer_config, transactional_config
 from jobledger.eventlog.event_offsets import last_event_seq
@@ -79,12 +79,10 @@ class KafkaPartitionLog:
         client_id = f"{instance_id}-owner-{partition}"
         self._producer_config = transactional_config(kafka, client_id, f"{cell}-{partition}")
         self._consumer_config: ClientConfig = {
-            **consumer_config(kafka, client_id, f"{cell}-owner"),
+            **consumer_config(kafka, client_id, scheduler_group(cell)),
             "fetch.wait.max.ms": READ_WAIT_MS,
         }
-        self._group_config: ClientConfig = consumer_config(kafka, client_id, scheduler_group(cell))
         self._producer: Producer | None = None
-        self._group: Consumer | None = None
         self._reader: PartitionReader | None = None
         self._group_offset_at = 0.0
         #: Set while somebody waits for the opening under way.
@@ -102,7 +100,7 @@ class KafkaPartitionLog:
         try:
             return await self._bounded(lambda: self._open(take), OPEN_SECONDS)
         except asyncio.CancelledError:
-            self._producer = self._group = self._reader = None
+            self._producer = self._reader = None
             raise
         finally:
             wanted.clear()
@@ -114,7 +112,6 @@ class KafkaPartitionLog:
         _meet(producer, topic_name(self._cell, Topic.STATE))
         _fence(producer, wanted)
         self._producer = producer
-        self._group = Consumer(self._group_config)
         reader = self._reader = PartitionReader(self._consumer_config)
         first_time = True
         with contextlib.closing(self._to_end(reader, Topic.STATE, self._bounds(reader, Topic.STATE)[0])) as batches:
@@ -123,18 +120,17 @@ class KafkaPartitionLog:
                 first_time = first_time and all(message.key() != CHECKPOINT_KEY for message in taken.records)
                 take([(message.key() or b"", message.value()) for message in taken.records])
         if first_time:
-            self._check_first_time()
+            self._check_first_time(reader)
         last = last_event_seq(reader, topic_name(self._cell, Topic.EVENTS), self._partition, READ_SECONDS)
         return RecoveredState(last, self._bounds(reader, Topic.COMMANDS)[1])
 
-    def _check_first_time(self) -> None:
+    def _check_first_time(self, reader: PartitionReader) -> None:
         """Raise LostTailError when the group says that commands were decided, but `state` knows of none."""
-        assert self._group is not None
         name = topic_name(self._cell, Topic.COMMANDS)
-        (found,) = self._group.committed([TopicPartition(name, self._partition)], timeout=READ_SECONDS)
-        if found.offset > 0:
+        offset = reader.committed(name, self._partition, READ_SECONDS)
+        if offset > 0:
             raise LostTailError(
-                f"Partition {self._partition}: commands up to offset {found.offset} of '{name}' were decided, but "
+                f"Partition {self._partition}: commands up to offset {offset} of '{name}' were decided, but "
                 f"'{topic_name(self._cell, Topic.STATE)}' is empty. Records were lost; the partition stays closed. "
                 f"Restore the topic from a copy."
             )
@@ -156,7 +152,7 @@ class KafkaPartitionLog:
         try:
             return await call_or_leave(call, seconds)
         except TimeoutError as error:
-            self._producer = self._group = self._reader = None
+            self._producer = self._reader = None
             raise StuckError(f"A call of the Kafka client has not come back for {seconds:.0f} s.") from error
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -214,10 +210,10 @@ class KafkaPartitionLog:
                 time.sleep(COMMIT_PAUSE_SECONDS if under_way else 0)
 
     def _send_group_offset(self, producer: Producer, plan: Plan) -> None:
-        assert self._group is not None
+        assert self._reader is not None
         self._group_offset_at = time.monotonic()
         at = TopicPartition(topic_name(self._cell, Topic.COMMANDS), self._partition, plan.checkpoint.offset)
-        producer.send_offsets_to_transaction([at], self._group.consumer_group_metadata(), OFFSET_SECONDS)
+        producer.send_offsets_to_transaction([at], self._reader.group(), OFFSET_SECONDS)
 
     # -- reading commands past the feed --------------------------------------------------------------------------
 
@@ -260,10 +256,9 @@ class KafkaPartitionLog:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        for consumer in (self._group, self._reader):
-            if consumer is not None:
-                consumer.close()
-        self._producer = self._group = self._reader = None
+        if self._reader is not None:
+            self._reader.close()
+        self._producer = self._reader = None
 
 
 def _meet(producer: Producer, topic: str) -> None:
