@@ -234,6 +234,8 @@ OWN_METRICS = (
     _seconds(
         "jobledger_transaction_seconds", (), _S, "From begin of an owner's transaction to the commit acknowledged."
     ),
+    _counter("jobledger_command_records_total", (), _S, "Records of commands that the group has brought."),
+    _seconds("jobledger_rebalance_seconds", (), _S, "From the start of a rebalance until records come in again."),
     _counter(
         "jobledger_owner_reopened_total",
         (Label("reason", bound=20),),

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from jobledger.telemetry.ending import current_deadline
@@ -48,7 +48,7 @@ async def run_until_signalled(
                     on_ready()
                 await _wait_any(begun, signalled)
             log.info("process_stopping", reason="signal")
-        except _PartFailedError as failure:
+        except PartFailedError as failure:
             failed = True
             log.critical("part_failed", part=failure.part, exc_info=failure.__cause__ or failure)
             log.info("process_stopping", reason=f"{failure.part} failed")
@@ -69,8 +69,11 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-class _PartFailedError(Exception):
-    """A part could not start, failed, or ended by itself; the cause says why."""
+class PartFailedError(Exception):
+    """A part could not start, failed, or ended by itself; the cause says why.
+
+    A service that is made of parts may raise it itself, from `start` or `wait`: then the part it names has failed.
+    """
 
     def __init__(self, part: str, text: str = "") -> None:
         super().__init__(text or part)
@@ -108,7 +111,7 @@ async def _start_all(services: Sequence[Service], begun: list[Service], signalle
         done = await _first(starting, asyncio.ensure_future(signalled.wait()), *watches)
         if starting in done and not starting.cancelled():
             if error := starting.exception():
-                raise _PartFailedError(part_name(service)) from error
+                raise _failure(service, error)
             log.debug("part_started", part=part_name(service))
         elif signalled.is_set() or starting in done:
             return False
@@ -132,10 +135,18 @@ def _watches(services: Sequence[Service]) -> dict[asyncio.Future[Any], Service]:
 
 def _raise_ended(done: set[asyncio.Future[Any]], watches: Mapping[asyncio.Future[Any], Service]) -> None:
     for watch in done & watches.keys():
-        name = part_name(watches[watch])
         if not watch.cancelled() and (error := watch.exception()):
-            raise _PartFailedError(name) from error
-        raise _PartFailedError(name, f"{name} ended by itself.")
+            raise _failure(watches[watch], error)
+        name = part_name(watches[watch])
+        raise PartFailedError(name, f"{name} ended by itself.")
+
+
+def _failure(service: Service, error: BaseException) -> PartFailedError:
+    if isinstance(error, PartFailedError):
+        return error
+    failure = PartFailedError(part_name(service))
+    failure.__cause__ = error
+    return failure
 
 
 async def _first(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
@@ -158,7 +169,8 @@ async def _stop_all(services: Sequence[Service], timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     for service in reversed(services):
         # What comes after a part that has used up the time gets a moment all the same.
-        error = await _stop(service, max(deadline - time.monotonic(), min(timeout, CANCEL_SECONDS)))
+        left = max(deadline - time.monotonic(), min(timeout, CANCEL_SECONDS))
+        error = await stop_within(service.stop(), part_name(service), left)
         if error is None:
             log.debug("part_stopped", part=part_name(service))
         else:
@@ -167,14 +179,14 @@ async def _stop_all(services: Sequence[Service], timeout: float) -> bool:
     return clean
 
 
-async def _stop(service: Service, timeout: float) -> BaseException | None:
-    """Stop a part; what went wrong. A stop that hangs is cancelled, and not waited for if it hangs on."""
-    stopping = asyncio.ensure_future(service.stop())
+async def stop_within(stop: Coroutine[Any, Any, None], name: str, timeout: float) -> BaseException | None:
+    """Let a part stop; what went wrong. A stop that hangs is cancelled, and not waited for if it hangs on."""
+    stopping = asyncio.ensure_future(stop)
     await asyncio.wait([stopping], timeout=timeout)
     if not stopping.done():
         stopping.cancel()
         await asyncio.wait([stopping], timeout=min(timeout, CANCEL_SECONDS))
-        return TimeoutError(f"{part_name(service)} did not stop within {timeout:.1f} s.")
+        return TimeoutError(f"{name} did not stop within {timeout:.1f} s.")
     if stopping.cancelled():
-        return RuntimeError(f"{part_name(service)} was cancelled while it stopped.")
+        return RuntimeError(f"{name} was cancelled while it stopped.")
     return stopping.exception()

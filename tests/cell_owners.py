@@ -11,7 +11,9 @@ from jobledger.eventlog.clients import consumer_config
 from jobledger.eventlog.reader import LogReader
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.processors.clock import SystemClock
-from jobledger.processors.role import Scheduler
+from jobledger.processors.owners import OwnerSet
+from jobledger.processors.parts import SchedulerParts
+from jobledger.processors.services import AppService
 from jobledger.schemas.commands import Command, read_record
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings, Settings
@@ -38,34 +40,36 @@ class CellOwners:
         )
         self._next = dict.fromkeys(range(partitions), OFFSET_BEGINNING)
         self._feed: LogReader | None = None
-        self._scheduler: Scheduler | None = None
+        self._owners: OwnerSet | None = None
+        self._services: list[AppService] = []
 
     async def start(self) -> None:
         """Make the topics if they are not there; returns when all partitions are served."""
         await asyncio.to_thread(ensure_topics, self.kafka.client_config(), self.cell, self.partitions, DURABILITY)
         metrics = Metrics("scheduler", instance_id="owners", strict=True)
-        self._scheduler = scheduler = Scheduler(self._settings, metrics, SystemClock())
-        for part in scheduler.parts[: scheduler.parts.index(scheduler.feed)]:
-            await part.start()
-        await scheduler.owners.assigned(set(range(self.partitions)))
+        parts = SchedulerParts(self._settings, metrics, SystemClock())
+        self._owners, self._services = parts.owners, parts.before_group()
+        for service in self._services:
+            await service.start()
+        await parts.owners.assigned(set(range(self.partitions)))
         config = consumer_config(self.kafka, "owners-feed", f"{self.cell}-owners-feed")
         self._feed = LogReader(config, topic_name(self.cell, Topic.COMMANDS), dict(self._next), self._offer)
         await self._feed.start()
-        await asyncio.wait_for(scheduler.owners.settle(), 60)
+        await asyncio.wait_for(parts.owners.settle(), 60)
 
     async def stop(self) -> None:
         """Nobody owns anything any more: commands stay in the log. May be called twice."""
         if self._feed is not None:
             await self._feed.stop()
             self._feed = None
-        if self._scheduler is not None:
-            for part in reversed(self._scheduler.parts[: self._scheduler.parts.index(self._scheduler.feed)]):
-                await part.stop()
-            self._scheduler = None
+        if self._owners is not None:
+            for service in reversed(self._services):
+                await service.stop()
+            self._owners, self._services = None, []
             gc.collect()  # its parts know each other; the threads of its clients end with them
 
     async def _offer(self, batch: list[Message]) -> None:
-        assert self._scheduler is not None
+        assert self._owners is not None
         for message in batch:
             value, partition, offset = message.value(), message.partition() or 0, message.offset() or 0
             assert isinstance(value, bytes)
@@ -73,4 +77,4 @@ class CellOwners:
             if record.source is None:
                 self.sent += [one for one in record.commands if isinstance(one, Command)]
             self._next[partition] = offset + 1
-            self._scheduler.owners.offer(partition, offset, value)
+            self._owners.offer(partition, offset, value)

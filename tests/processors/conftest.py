@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from jobledger.processors.clock import SystemClock
-from jobledger.processors.role import Scheduler
+from jobledger.processors.scheduler import Scheduler
 from jobledger.settings import Settings
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
@@ -90,8 +90,7 @@ async def start_scheduler(log_cell: LogCell) -> AsyncIterator[StartScheduler]:
         clock = SystemClock(settings.clock_offset_ms)
         scheduler = Scheduler(settings, Metrics("scheduler", instance_id=name), clock)
         started.append(scheduler)
-        for part in scheduler.parts:
-            await part.start()
+        await scheduler.start()
         return scheduler
 
     yield start
@@ -100,8 +99,7 @@ async def start_scheduler(log_cell: LogCell) -> AsyncIterator[StartScheduler]:
 
 
 async def stop_scheduler(scheduler: Scheduler) -> None:
-    for part in reversed(scheduler.parts):
-        await part.stop()
+    await scheduler.stop()
 
 
 @pytest.fixture

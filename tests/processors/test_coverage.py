@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from log_cell import LogCell, until
 
+from jobledger.processors.checks import SchedulerChecks
 from jobledger.processors.coverage import (
     ALARM_SECONDS,
     ASSIGN_SECONDS,
@@ -148,15 +149,16 @@ async def test_schedulers_tell_each_other_what_they_serve(
     """A cell whose partitions are all served is well in every member; one that nobody has is not."""
     monkeypatch.setattr("jobledger.processors.coverage.ALARM_SECONDS", 2.0)  # tests with a clock know the real one
     first, second = await start_scheduler("scheduler-1"), await start_scheduler("scheduler-2")
-    await until(lambda: not first.coverage.unserved and not second.coverage.unserved and second.owners.owners, 30)
-    assert (await first.coordination_check()).status == "HEALTHY"
+    checks, views = SchedulerChecks(first.parts), [one.parts.coverage for one in (first, second)]
+    await until(lambda: not any(view.unserved for view in views) and second.owners.owners, 30)
+    assert (await checks.coordination()).status == "HEALTHY"
     gone = min(second.owners.owners)
     owner = second.owners._owners.pop(gone)
     await owner.stop()
-    await until(lambda: gone in first.coverage.overdue, 30)
-    checked = await first.coordination_check()
+    await until(lambda: gone in views[0].overdue, 30)
+    checked = await checks.coordination()
     assert checked.status == "UNHEALTHY"
     assert f"partition(s) {gone} are served by no scheduler" in str(checked.details["error"])
     await second.owners.assigned(set(second.owners.owners) | {gone})
-    await until(lambda: gone not in first.coverage.unserved, 30)
-    assert (await first.coordination_check()).status == "HEALTHY"
+    await until(lambda: gone not in views[0].unserved, 30)
+    assert (await checks.coordination()).status == "HEALTHY"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import subprocess
 import sys
@@ -90,12 +89,12 @@ async def test_schedulers_without_a_configured_name_share_the_partitions(
 
 
 def thread_of(scheduler: Any) -> Any:
-    return scheduler.feed.app.consumer._thread
+    return scheduler.app.consumer._thread
 
 
 def end_agent(scheduler: Any) -> None:
     """What a message does that the stream cannot take."""
-    scheduler.feed._config = dataclasses.replace(scheduler.feed._config, offer=None)
+    scheduler.owners.offer = None
 
 
 def end_thread(scheduler: Any) -> None:
@@ -120,7 +119,7 @@ async def test_a_part_of_faust_that_ends_ends_the_scheduler(
 ) -> None:
     """Without it no command comes in, or others cannot have the partitions: the process must not stay as it is."""
     scheduler = await start_scheduler("scheduler-1")
-    watch = asyncio.ensure_future(scheduler.feed.wait())
+    watch = asyncio.ensure_future(scheduler.wait())
     await asyncio.sleep(1)
     assert not watch.done()
     end(scheduler)

@@ -13,8 +13,8 @@ from jobledger.processors.clock import SystemClock
 from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.kafka_log import KafkaPartitionLog
+from jobledger.processors.owners import OwnerSet
 from jobledger.processors.relay import KafkaRelay
-from jobledger.processors.scheduler import OwnerSet
 from jobledger.settings import KafkaSettings
 
 #: Nobody listens there: an opening waits for its broker.
