@@ -38,7 +38,7 @@ class Admission(SchemaExtension):
         """Count the operation by its root fields, and mask what is not for the caller."""
         began = time.perf_counter()
         if self._context is not None:
-            self._context.why.begin()
+            self._context.owner_questions.begin()
         yield
         result = self.execution_context.result
         if not self._streamed and isinstance(result, CoreResult | ExecutionResult):

@@ -9,7 +9,7 @@ import strawberry
 
 from jobledger.graphql.caller import Caller
 from jobledger.graphql.components import Components
-from jobledger.graphql.owner_questions import Why
+from jobledger.graphql.owner_questions import OwnerQuestions
 from jobledger.graphql.reads import Reads
 
 Info = strawberry.Info
@@ -25,7 +25,7 @@ class RequestContext(Caller):
     components: Components
     method: str
     reads: Reads
-    why: Why
+    owner_questions: OwnerQuestions
     connection_params: object = None
     statuses: dict[str, int] = field(default_factory=dict)
 
@@ -42,8 +42,10 @@ def new_context(components: Components, method: str) -> RequestContext:
         settings.tenant,
         components.clock_ms,
     )
-    why = Why(components.gateway, settings.tenant, components.new_id)
-    return RequestContext(components=components, tenant=settings.tenant, method=method, reads=reads, why=why)
+    owner_questions = OwnerQuestions(components.gateway, settings.tenant, components.new_id)
+    return RequestContext(
+        components=components, tenant=settings.tenant, method=method, reads=reads, owner_questions=owner_questions
+    )
 
 
 def context_of(info: Info) -> RequestContext:

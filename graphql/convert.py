@@ -9,8 +9,8 @@ import msgspec
 
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job.state import JobStatus
+from jobledger.graphql.row_mapping import shows
 from jobledger.graphql.scalars import Json, Position, plain
-from jobledger.graphql.shown import shows
 from jobledger.graphql.types import jobs as t
 from jobledger.graphql.types import queues as q
 from jobledger.projections.rows import AttemptRow, JobRow, QueueRow, WorkerRow

@@ -22,7 +22,7 @@ ANSWER_SECONDS = 2.0
 MAX_QUESTIONS = 25
 
 
-class Why:
+class OwnerQuestions:
     """The questions of one operation, at most 25."""
 
     def __init__(self, gateway: Gateway, tenant: str, new_id: Callable[[], str]) -> None:
@@ -35,7 +35,7 @@ class Why:
         """A new operation, perhaps on a connection that had others."""
         self._asked = 0
 
-    async def of(self, job: Job) -> str | None:
+    async def why(self, job: Job) -> str | None:
         """Why a job is where it is, in one sentence; None when it has ended."""
         status = JobStatus(job.status)
         if status in TERMINAL:

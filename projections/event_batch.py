@@ -9,9 +9,9 @@ import msgspec
 from confluent_kafka import Message
 
 from jobledger.projections.changes import Changes
+from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import fold, set_aside
-from jobledger.projections.lives import Lives, Standing
-from jobledger.projections.reading import EventReader
+from jobledger.projections.second_lives import SecondLives, Standing
 from jobledger.projections.writer import Advance, Position, SecondLifeError, Writer
 from jobledger.schemas.events import TYPE_PREFIX, EventRecord, UnknownEventTypeError, decode_head
 from jobledger.telemetry.logs import get_logger
@@ -41,7 +41,7 @@ class EventBatch:
         self._until = until
         self._reached: dict[int, Position] = {}
         self._versions: dict[str, int] = {}
-        self._lives = Lives((rows or {}).get)
+        self._second_lives = SecondLives((rows or {}).get)
 
     def add(self, messages: Iterable[Message]) -> None:
         """Take in messages. Those of partitions without a position and events applied before are dropped.
@@ -76,7 +76,7 @@ class EventBatch:
                 f"Partition {partition} of the events goes from seq {position.seq} to {record.seq} (offset {offset}): "
                 f"events are missing. Restore the topic, or run `jobledger projection rebuild` if the log is whole."
             )
-        fault = self._lives.fault(record)
+        fault = self._second_lives.fault(record)
         if fault is None:
             self._check_version(record, partition)
             fold(self.changes, record, partition, value)

@@ -10,9 +10,9 @@ import msgspec
 from jobledger.domain.identity import split_stream
 from jobledger.projections.changes import Changes, TableChanges
 from jobledger.projections.columns import Change, Key, Table
+from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import fold, set_aside
-from jobledger.projections.lives import Lives, Standing, standing
-from jobledger.projections.reading import EventReader
+from jobledger.projections.second_lives import SecondLives, Standing, standing
 from jobledger.projections.tables import EVENTS, SET_ASIDE, TABLES, WAITING_TASKS
 from jobledger.schemas.events import EventRecord
 
@@ -35,7 +35,7 @@ class MemoryTables:
 
     def fold(self, partition: int, records: Iterable[tuple[EventRecord, bytes]]) -> None:
         """Fold events of a partition, each with its record's value as read from Kafka."""
-        changes, lives = Changes(), Lives(self._standing)
+        changes, lives = Changes(), SecondLives(self._standing)
         for record, raw in records:
             fault = lives.fault(record)
             if fault is None:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from jobledger.eventlog.clients import consumer_config
 from jobledger.eventlog.group_reader import GroupReader
 from jobledger.projections.event_batch import EventBatch, ProjectionStoppedError
-from jobledger.projections.reading import EventReader
+from jobledger.projections.event_reader import EventReader
 from jobledger.projections.writer import DeposedError, Position, Writer, connect
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 from jobledger.settings import Settings

@@ -17,8 +17,8 @@ from jobledger.eventlog.partitions import PartitionReader, Taken
 from jobledger.eventlog.positions import Vector
 from jobledger.projections.compare import Difference, compare_snapshots, schema_snapshot
 from jobledger.projections.event_batch import EventBatch, ProjectionStoppedError
+from jobledger.projections.event_reader import EventReader
 from jobledger.projections.migrate import migrate
-from jobledger.projections.reading import EventReader
 from jobledger.projections.tables import TABLES
 from jobledger.projections.writer import Writer, connect
 from jobledger.schemas.topics import Topic, topic_name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from jobledger.projections.columns import Table
-from jobledger.projections.lives import FINAL_STATUSES
 from jobledger.projections.rows import (
     AttemptRow,
     EventRow,
@@ -13,6 +12,7 @@ from jobledger.projections.rows import (
     WaitingTaskRow,
     WorkerRow,
 )
+from jobledger.projections.second_lives import FINAL_STATUSES
 
 JOBS = Table("jobs", JobRow, of="job", final=FINAL_STATUSES)
 ATTEMPTS = Table("attempts", AttemptRow, of="job")

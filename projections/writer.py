@@ -15,7 +15,7 @@ from psycopg import sql
 from jobledger.domain.identity import job_stream
 from jobledger.projections.changes import Changes, EventValues, TableChanges
 from jobledger.projections.columns import Key, Table
-from jobledger.projections.lives import Standing, standing
+from jobledger.projections.second_lives import Standing, standing
 from jobledger.projections.statements import bits, copy_sql, delete_sql, insert_missing_sql, update_sql
 from jobledger.projections.tables import ATTEMPTS, EVENTS, JOBS, SET_ASIDE, TABLES, WAITING_TASKS, WORKERS
 

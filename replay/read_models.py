@@ -12,8 +12,8 @@ import psycopg
 from jobledger.domain.identity import partition_of, split_stream
 from jobledger.projections.columns import Key, Table
 from jobledger.projections.fold import attempt_key, event_values
-from jobledger.projections.lives import ends_job
 from jobledger.projections.memory import MemoryTables
+from jobledger.projections.second_lives import ends_job
 from jobledger.projections.snapshot import snapshot_of
 from jobledger.projections.tables import ATTEMPTS, CURRENT, EVENTS, JOBS
 from jobledger.replay.report import Report, VerifyError

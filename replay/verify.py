@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Message
 from pydantic import SecretStr
 
 from jobledger.eventlog.clients import KafkaConnection
-from jobledger.projections.reading import EventReader
+from jobledger.projections.event_reader import EventReader
 from jobledger.replay.log import CATCH_UP_SECONDS, Log, type_header
 from jobledger.replay.read_models import ReadModelFold, ReadModels, compare_counts
 from jobledger.replay.report import Report, VerifyError, VerifySettingsError

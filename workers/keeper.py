@@ -21,7 +21,7 @@ log = get_logger()
 
 class Keeper(StandingService):
     """A small process beside the worker. When the worker dies it kills the groups of processes that it was told of
-    and reports the handlers that stand in the journal (`last_words.py`). It ends with the worker.
+    and reports the handlers that stand in the journal (`crash_report.py`). It ends with the worker.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -33,7 +33,7 @@ class Keeper(StandingService):
         self._stand()
         journal = self._journal
         # The worker's own search path, before the first import, as for the processes of the pool.
-        code = f"import sys; sys.path[:] = {sys.path!r}; from jobledger.workers.last_words import main; main()"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from jobledger.workers.crash_report import main; main()"
         places = [str(journal.descriptor), str(journal.first_place)]
         command = [sys.executable, "-I", "-S", str(_PROGRAM), str(os.getpid()), *places, code]
         # Its own session: what is sent to the worker's group is not meant for it.

@@ -127,7 +127,7 @@ class JobReads(Protocol):
 class JobReasons(Protocol):
     """Who knows why a job is where it is."""
 
-    async def of(self, job: Job) -> str | None:
+    async def why(self, job: Job) -> str | None:
         """One sentence; None when it has ended."""
         ...
 
@@ -138,7 +138,7 @@ class JobContext(Protocol):
     @property
     def reads(self) -> JobReads: ...  # noqa: D102
     @property
-    def why(self) -> JobReasons: ...  # noqa: D102
+    def owner_questions(self) -> JobReasons: ...  # noqa: D102
 
 
 def _context(info: strawberry.Info) -> JobContext:
@@ -202,7 +202,7 @@ class Job(Node):
     @strawberry.field(description="Why the job is where it is; asks the owner of its queue. Null when it has ended.")
     async def why(self, info: strawberry.Info) -> str | None:
         """One sentence."""
-        return await _context(info).why.of(self)
+        return await _context(info).owner_questions.why(self)
 
 
 @strawberry.type

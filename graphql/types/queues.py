@@ -55,7 +55,7 @@ class QueueContext(Protocol):
     """What a queue asks of the request that it is shown by."""
 
     @property
-    def why(self) -> LiveQueues: ...  # noqa: D102
+    def owner_questions(self) -> LiveQueues: ...  # noqa: D102
 
 
 @strawberry.type(description="A queue.")
@@ -75,7 +75,7 @@ class Queue(Node):
     @strawberry.field(description="From the owner's memory; null when it does not answer in time.")
     async def live(self, info: strawberry.Info) -> LiveQueue | None:
         """A command of kind query."""
-        return await cast(QueueContext, info.context).why.queue(self.name)
+        return await cast(QueueContext, info.context).owner_questions.queue(self.name)
 
 
 @strawberry.type(description="What one incarnation of a worker takes from one queue.")

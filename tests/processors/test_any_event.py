@@ -15,7 +15,7 @@ from jobledger.domain.identity import queue_stream
 from jobledger.graphql.catch_up import _take, _Turn
 from jobledger.graphql.event_tail import EventTail, Subscriber
 from jobledger.projections.event_batch import EventBatch
-from jobledger.projections.reading import EventReader
+from jobledger.projections.event_reader import EventReader
 from jobledger.projections.writer import Position
 from jobledger.schemas.events import EventRecord
 

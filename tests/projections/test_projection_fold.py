@@ -15,10 +15,10 @@ from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import job_stream
 from jobledger.domain.job.state import Job, JobStatus
 from jobledger.projections.changes import Changes
+from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import APPLY, fold
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.migrate import migrate
-from jobledger.projections.reading import EventReader
 from jobledger.projections.tables import CURRENT, TABLES, WAITING_TASKS
 from jobledger.projections.writer import Advance, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder

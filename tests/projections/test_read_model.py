@@ -11,11 +11,11 @@ import pytest
 
 from jobledger.domain.values import Opaque
 from jobledger.projections.changes import Changes
+from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import fold
 from jobledger.projections.migrate import migrate
 from jobledger.projections.pages import JobFilter, JobOrder
 from jobledger.projections.read_model import ReadModel, ReadModelUnavailableError
-from jobledger.projections.reading import EventReader
 from jobledger.projections.writer import Advance, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder, type_name
 

@@ -7,8 +7,8 @@ import msgspec
 
 from jobledger.domain.job.commands import ReportCrashed
 from jobledger.domain.queue.commands import SetCredits
+from jobledger.workers.crash_report import commands_of, send
 from jobledger.workers.journal import Head, Journal, Running, read_journal
-from jobledger.workers.last_words import commands_of, send
 
 HEAD = Head(
     worker="w-1",
@@ -61,7 +61,7 @@ def test_a_full_journal_and_a_long_name_hold_nobody_up() -> None:
     journal.close()
 
 
-def test_the_last_words_are_to_each_queue_and_each_job() -> None:
+def test_the_crash_report_is_to_each_queue_and_each_job() -> None:
     said = commands_of(HEAD, [_running(1), _running(2)])
     assert [(stream, type(body)) for stream, body in said] == [
         ("queue:t:a", SetCredits),
@@ -72,7 +72,7 @@ def test_the_last_words_are_to_each_queue_and_each_job() -> None:
     assert {body.credits for _, body in said if isinstance(body, SetCredits)} == {0}
 
 
-def test_the_last_words_do_not_wait_long_for_a_cluster_that_is_gone() -> None:
+def test_the_crash_report_does_not_wait_long_for_a_cluster_that_is_gone() -> None:
     """Kafka went down with the worker: the process that tells of it ends before the lease would (10 s)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"127.0.0.1:{server.getsockname()[1]}"

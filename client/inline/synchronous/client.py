@@ -9,9 +9,9 @@ from typing import Any, Concatenate, Generic, NoReturn, Self, TypeVar, Unpack, o
 
 from jobledger.client.answers import checked_timeout
 from jobledger.client.errors import BulkError, InvalidInput, JobCancelled, JobFailed
-from jobledger.client.inline.book import MAX_ATTEMPTS_RUN, Book
 from jobledger.client.inline.record import Record
 from jobledger.client.inline.running import run_attempt
+from jobledger.client.inline.scheduler import MAX_ATTEMPTS_RUN, InlineScheduler
 from jobledger.client.models import JobEvent, JobPage, JobView, QueueView, WorkerView
 from jobledger.client.primitives import Lock
 from jobledger.client.questions import QueueOptions
@@ -126,7 +126,7 @@ class InlineClient:
     """
 
     def __init__(self, handlers: Iterable[Handler[..., Any]] = (), start: datetime | None = None) -> None:
-        self._book = Book(handlers, start)
+        self._scheduler = InlineScheduler(handlers, start)
         self._locks: dict[str, Lock] = {}
 
     def __enter__(self) -> Self:
@@ -141,7 +141,7 @@ class InlineClient:
     @property
     def now(self) -> datetime:
         """The virtual time."""
-        return datetime.fromtimestamp(self._book.log.now_ms / 1000, UTC)
+        return datetime.fromtimestamp(self._scheduler.log.now_ms / 1000, UTC)
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class InlineClient:
     ) -> InlineJob[Any]:
         """Take a job in; it runs when its result is asked for, or by `run_due` and `advance`. Raises InvalidInput."""
         spec = spec_of(handler, payload, options)
-        record, duplicate = self._book.submit(spec)
+        record, duplicate = self._scheduler.submit(spec)
         return self._job_of(spec, record, duplicate)
 
     def _job_of(self, spec: JobSpec, record: Record, duplicate: bool) -> InlineJob[Any]:
@@ -242,7 +242,7 @@ class InlineClient:
     def submit_many(self, specs: Iterable[JobSpec]) -> list[InlineJob[Any]]:
         """Take many jobs in; their handles in order, `duplicate` among them. Raises BulkError for some of them."""
         given = list(specs)
-        taken, errors = self._book.submit_many(given)
+        taken, errors = self._scheduler.submit_many(given)
         jobs = [None if one is None else self._job_of(spec, *one) for spec, one in zip(given, taken, strict=True)]
         if errors:
             raise BulkError(jobs, errors)
@@ -254,7 +254,7 @@ class InlineClient:
 
     def job_view(self, job_id: str, after: str | None = None) -> JobView:
         """A job as it is now; raises NotFound."""
-        return self._book.record(job_id).view()
+        return self._scheduler.record(job_id).view()
 
     def jobs(
         self,
@@ -267,7 +267,7 @@ class InlineClient:
         after: str | None = None,
     ) -> JobPage:
         """A page of jobs, newest first."""
-        return self._book.page(status, queue, handler, tags, first, after)
+        return self._scheduler.page(status, queue, handler, tags, first, after)
 
     def as_completed(
         self, jobs: Iterable[InlineJob[Result]], timeout: float | None = None
@@ -282,33 +282,33 @@ class InlineClient:
             for job in ended:
                 yield job
             if not ended:
-                self.step(self._book.soonest(job._record for job in left))
+                self.step(self._scheduler.soonest(job._record for job in left))
 
     def cancel(self, job_id: str, reason: str | None = None, *, command_id: str | None = None) -> JobStatus | None:
         """Cancel a job; its status after the decision. Raises AlreadyEnded, NotFound."""
-        return self._book.record(job_id).cancel(reason)
+        return self._scheduler.record(job_id).cancel(reason)
 
     def redrive(self, job_id: str, reason: str | None = None, *, command_id: str | None = None) -> JobStatus | None:
         """Run a dead-lettered job again; its status after that. Raises InvalidState, AlreadyEnded, NotFound."""
-        return self._book.record(job_id).redrive(reason)
+        return self._scheduler.record(job_id).redrive(reason)
 
     def discard(self, job_id: str, reason: str | None = None, *, command_id: str | None = None) -> JobStatus | None:
         """Close a dead-lettered job for good; its status after that. Raises as `redrive` does."""
-        return self._book.record(job_id).discard(reason)
+        return self._scheduler.record(job_id).discard(reason)
 
     # -- queues and workers -------------------------------------------------------------------------------------------
 
     def create_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Note a queue; jobs may go to any name here. Raises AlreadyExists."""
-        return self._book.create_queue(name, settings)
+        return self._scheduler.create_queue(name, settings)
 
     def update_queue(self, name: str, **settings: Unpack[QueueOptions]) -> str:
         """Change what is given; raises NotFound."""
-        return self._book.update_queue(name, settings)
+        return self._scheduler.update_queue(name, settings)
 
     def queues(self, after: str | None = None) -> list[QueueView]:
         """All queues that were created or used."""
-        return self._book.queues()
+        return self._scheduler.queues()
 
     def workers(self, queue: str | None = None) -> list[WorkerView]:
         """None: the client runs the jobs itself."""
@@ -325,7 +325,7 @@ class InlineClient:
         """Run everything that is due now, in order of priority; how many attempts that were."""
         ran = 0
         while ran < MAX_ATTEMPTS_RUN:
-            record = self._book.due()
+            record = self._scheduler.due()
             if record is None:
                 return ran
             self.step(record)
@@ -334,17 +334,17 @@ class InlineClient:
 
     def advance(self, by: str | float | timedelta) -> int:
         """Move the virtual time on, running on the way what comes due; how many attempts that were."""
-        until = self._book.until_ms(by)
+        until = self._scheduler.until_ms(by)
         ran = self.run_due()
-        while (at := self._book.next_ms()) is not None and at <= until:
-            self._book.log.move_to(at)
+        while (at := self._scheduler.next_ms()) is not None and at <= until:
+            self._scheduler.log.move_to(at)
             ran += self.run_due()
-        self._book.log.move_to(until)
+        self._scheduler.log.move_to(until)
         return ran
 
     def record(self, job_id: str) -> Record:
         """What is known of a job; raises NotFound."""
-        return self._book.record(job_id)
+        return self._scheduler.record(job_id)
 
     def finish(self, record: Record) -> None:
         """Run one job to its end, moving the virtual time where it has to wait."""
@@ -357,6 +357,6 @@ class InlineClient:
     def step(self, record: Record) -> None:
         """One attempt of a job; waits for the one that another caller runs now."""
         with self._locks.setdefault(record.id, Lock()):
-            self._book.move_to(record)
+            self._scheduler.move_to(record)
             if record.state.status is JobStatus.QUEUED:
-                run_attempt(record, self._book.handler_of(record))
+                run_attempt(record, self._scheduler.handler_of(record))

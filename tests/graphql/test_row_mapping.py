@@ -8,8 +8,8 @@ import pytest
 import strawberry
 
 from jobledger.domain.values import Opaque
+from jobledger.graphql.row_mapping import shows
 from jobledger.graphql.scalars import Json
-from jobledger.graphql.shown import shows
 from jobledger.projections.columns import Changing, Fixed, InKey, RowStruct
 
 

@@ -40,8 +40,8 @@ MAX_ATTEMPTS_RUN = 10_000
 _OPTIONS = {name: re.sub("_(.)", lambda found: found[1].upper(), name) for name in c.SubmitJob.__struct_fields__}
 
 
-class Book:
-    """What an API, a log and a scheduler would keep."""
+class InlineScheduler:
+    """Does the work of API, log and owners for the jobs of one process."""
 
     def __init__(self, handlers: Iterable[Handler[..., Any]], start: datetime | None) -> None:
         self._handlers = {one.name: one for one in handlers}

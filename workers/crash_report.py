@@ -64,7 +64,7 @@ def commands_of(head: Head, running: list[Running]) -> list[tuple[str, AnyComman
 
 def send(head: Head, commands: list[tuple[str, AnyCommand]]) -> int:
     """Send them, each in a record of its own; how many Kafka did not take in time."""
-    producer = Producer(producer_config(_Cluster(head.kafka), f"{head.worker}-last-words"))
+    producer = Producer(producer_config(_Cluster(head.kafka), f"{head.worker}-crash-report"))
     actor = Actor(ActorKind.WORKER, head.worker)
     for stream, body in commands:
         command = Command(id=str(uuid_utils.uuid7()), stream=stream, actor=actor, body=body)

@@ -24,7 +24,7 @@ def standing(version: int, status: str) -> Standing:
     return Standing(version, status in FINAL_STATUSES)
 
 
-class Lives:
+class SecondLives:
     """Follows jobs through a batch. `find` gives where a job's row stood before the batch, as far as it is known."""
 
     def __init__(self, find: Callable[[str], Standing | None] = lambda stream: None) -> None:
