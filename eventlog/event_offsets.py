@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from jobledger.eventlog.partitions import PartitionReader
+from jobledger.eventlog.partitions import STEP_BACK, PartitionReader
 from jobledger.schemas.events import sequence_in
 
 #: A search ends when this few offsets are left; they are read through.
 CLOSE_ENOUGH = 500
-#: Records looked back at first: marks of transactions and somebody else's bytes may stand at the end.
-STEP_BACK = 64
-LONG_STEP_BACK = 1_000
 #: For each answer of the brokers to a search.
 LOOK_UP_SECONDS = 5.0
 
@@ -29,15 +26,6 @@ def last_event_seq(reader: PartitionReader, topic: str, partition: int, seconds:
         if last or start <= low:
             return last
         step *= 8
-
-
-def before_end(reader: PartitionReader, topic: str, partition: int, seconds: float) -> int:
-    """An offset from which there are some records to the end; the first one when there are none at all."""
-    low, high = reader.bounds(topic, partition, seconds)
-    step = LONG_STEP_BACK
-    while high - step > low and reader.first_record(topic, partition, high - step, seconds) is None:
-        step *= 8
-    return max(low, high - step)
 
 
 def locate(reader: PartitionReader, topic: str, partition: int, seq: int, seconds: float) -> int:

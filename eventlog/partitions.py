@@ -21,6 +21,8 @@ BATCH_RECORDS = 2_000
 STEP_SECONDS = 0.1
 ANSWER_SECONDS = 10.0
 PAUSE_SECONDS = 0.05
+#: Offsets looked back from an end at first: marks of transactions stand there.
+STEP_BACK = 64
 
 T = TypeVar("T")
 
@@ -163,6 +165,33 @@ class PartitionReader:
     def group(self) -> Any:
         """Names that group, for a producer that writes its offsets with a transaction."""
         return self._consumer.consumer_group_metadata()
+
+    def record_bounds(
+        self, topic: str, partitions: Iterable[int], seconds: float = ANSWER_SECONDS
+    ) -> dict[int, tuple[int, int]]:
+        """By partition: first offset, and the one behind the last committed record; the first again if there is none.
+
+        Behind that record may be marks of transactions, up to the end that `bounds` tells. Raises SilentLogError too.
+        """
+        bounds = {partition: self.bounds(topic, partition, seconds) for partition in partitions}
+        ends = {partition: low for partition, (low, _) in bounds.items()}
+        unknown = {partition for partition, (low, high) in bounds.items() if high > low}
+        step = STEP_BACK
+        while unknown:
+            starts = {p: max(bounds[p][0], bounds[p][1] - step) for p in unknown}
+            unread = set(unknown)
+            with closing(self.follow(topic, starts, silence_seconds=seconds)) as batches:
+                while unread:
+                    taken = next(batches)
+                    for message in taken.records:
+                        partition = message.partition() or 0
+                        ends[partition] = _offset(message) + 1
+                        if ends[partition] >= bounds[partition][1]:
+                            unread.discard(partition)  # one that is written to all the time may never show its end
+                    unread -= taken.ends.keys()
+            unknown = {p for p in unknown if ends[p] <= starts[p] and starts[p] > bounds[p][0]}
+            step *= 8
+        return {partition: (low, ends[partition]) for partition, (low, _) in bounds.items()}
 
     def since(self, topic: str, times: Mapping[int, int], seconds: float = ANSWER_SECONDS) -> dict[int, int]:
         """For each partition the first offset whose record is not older than the time in ms; -1: all are older."""

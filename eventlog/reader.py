@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Message
 
@@ -22,14 +22,25 @@ class LogReader(ThreadService):
     or of the broker that is final ends the reader; `wait()` then raises it.
     """
 
-    def __init__(self, config: ClientConfig, topic: str, starts: dict[int, int], deliver: Deliver) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        topic: str,
+        starts: Mapping[int, int],
+        deliver: Deliver,
+        ends: Mapping[int, int] | None = None,
+    ) -> None:
+        """`ends`: behind the last record of each partition, see `PartitionReader.record_bounds`.
+
+        Where a transaction was written last the end of the partition is another, met half a second later.
+        """
         super().__init__()
         self._config = config
         self._topic = topic
         self._starts = starts
         self._deliver = deliver
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ends: dict[int, int] = {}
+        self._ends: dict[int, int] = dict(ends or {})
         self._behind = set(starts)
 
     @property
@@ -55,10 +66,12 @@ class LogReader(ThreadService):
     def _resolve(self, reader: PartitionReader) -> dict[int, int]:
         resolved = {}
         for partition, start in self._starts.items():
-            low, high = reader.bounds(self._topic, partition)
-            self._ends[partition] = high
-            resolved[partition] = high if start == OFFSET_END else low if start == OFFSET_BEGINNING else start
-            if resolved[partition] >= high:
+            resolved[partition] = start
+            if partition not in self._ends:
+                low, high = reader.bounds(self._topic, partition)
+                self._ends[partition] = high
+                resolved[partition] = high if start == OFFSET_END else low if start == OFFSET_BEGINNING else start
+            if resolved[partition] >= self._ends[partition]:
                 self._behind.discard(partition)  # told by nobody before the first empty fetch is over: half a second
         return resolved
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException, Message
 from jobledger.eventlog.clients import ClientConfig, look_up_config
 from jobledger.eventlog.event_offsets import LOOK_UP_SECONDS
 from jobledger.eventlog.partition_counts import PartitionCountError, check_partition_count
-from jobledger.eventlog.partitions import PartitionReader
+from jobledger.eventlog.partitions import PartitionReader, SilentLogError
 from jobledger.eventlog.reader import LogReader
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.service import TaskService
@@ -20,6 +20,9 @@ PAUSE_SECONDS = 1.0
 CHECK_SECONDS = 0.02
 
 log = get_logger()
+
+#: By partition: first offset, and the one behind the last committed record.
+RecordBounds = dict[int, tuple[int, int]]
 
 
 class Tail(TaskService, ABC):
@@ -40,7 +43,7 @@ class Tail(TaskService, ABC):
         return self._caught_up.is_set()
 
     @abstractmethod
-    def find_starts(self, reader: PartitionReader) -> dict[int, int]:
+    def find_starts(self, reader: PartitionReader, bounds: RecordBounds) -> dict[int, int]:
         """The offset to begin at for each partition; runs in a thread, may raise KafkaException."""
 
     @abstractmethod
@@ -66,23 +69,25 @@ class Tail(TaskService, ABC):
                 await self._run_once()
             except PartitionCountError:
                 raise
-            except KafkaException as error:
+            except (KafkaException, SilentLogError) as error:
                 log.warning("tail_restarted", error=f"{self._topic}: {error}")
             except Exception as error:  # whatever one record brings about must not end the api's eyes for good
                 log.warning("tail_restarted", error=f"{self._topic}: {type(error).__name__}: {error}", exc_info=True)
             self._caught_up.clear()
             await asyncio.sleep(PAUSE_SECONDS)
 
-    def _look_up(self) -> dict[int, int]:
+    def _look_up(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Where to begin, and where the records end, by partition."""
         with PartitionReader(look_up_config(self._config)) as reader:
             count = reader.partitions(self._topic, LOOK_UP_SECONDS)
             check_partition_count(self._topic, count, self.partitions, self.partitions)
-            return self.find_starts(reader)
+            bounds = reader.record_bounds(self._topic, range(self.partitions), LOOK_UP_SECONDS)
+            return self.find_starts(reader, bounds), {p: end for p, (_, end) in bounds.items()}
 
     async def _run_once(self) -> None:
-        starts = await asyncio.to_thread(self._look_up)
+        starts, ends = await asyncio.to_thread(self._look_up)
         self.forget()
-        reader = LogReader(self._config, self._topic, starts, self.deliver)
+        reader = LogReader(self._config, self._topic, starts, self.deliver, ends)
         try:
             await reader.start()
             ended = asyncio.ensure_future(reader.wait())

@@ -133,7 +133,7 @@ class EventStreams:
                 if want.matches(record):
                     yield record, partition
             more = page.has_next
-        seen[partition] = max(seen[partition], upto)
+        seen[partition] = upto  # the tail may have been ahead of it: what it alone has comes next
 
     async def _missed(self, want: EventFilter, seen: Vector) -> AsyncGenerator[tuple[EventRecord, int], None]:
         """What is older than the tail's memory, from the log; ends when the memory covers the rest."""

@@ -11,10 +11,9 @@ import msgspec
 from confluent_kafka import Message
 
 from jobledger.eventlog.clients import ClientConfig
-from jobledger.eventlog.event_offsets import LOOK_UP_SECONDS, before_end
 from jobledger.eventlog.partitions import PartitionReader
 from jobledger.eventlog.positions import Vector
-from jobledger.eventlog.tail import Tail
+from jobledger.eventlog.tail import RecordBounds, Tail
 from jobledger.schemas.decoding import decoder
 from jobledger.schemas.events import TYPE_PREFIX, EventMapper, EventRecord, UnknownEventTypeError, sequence_in
 from jobledger.telemetry.logs import get_logger
@@ -22,6 +21,8 @@ from jobledger.telemetry.logs import get_logger
 #: What is kept for subscribers that come back, over all partitions.
 MAX_KEPT_BYTES = 32 * 1024 * 1024
 MAX_KEPT_EVENTS = 40_000
+#: Records of a partition that are read when the tail begins.
+READ_BACK_RECORDS = 1_000
 #: Events that may wait for one subscriber.
 MAX_WAITING = 2_000
 
@@ -125,9 +126,9 @@ class EventTail(Tail):
         """How many subscriptions are live."""
         return len(self._wide) + sum(map(len, self._by_job.values()))
 
-    def find_starts(self, reader: PartitionReader) -> dict[int, int]:
+    def find_starts(self, reader: PartitionReader, bounds: RecordBounds) -> dict[int, int]:
         """Some records before the end of each partition: they tell how far its `seq` is."""
-        return {p: before_end(reader, self._topic, p, LOOK_UP_SECONDS) for p in range(self.partitions)}
+        return {partition: max(low, end - READ_BACK_RECORDS) for partition, (low, end) in bounds.items()}
 
     def forget(self) -> None:
         """Begin anew; who was live has to come back, since something may have been missed."""

@@ -12,7 +12,7 @@ from confluent_kafka import Message
 from jobledger.eventlog.clients import ClientConfig
 from jobledger.eventlog.event_offsets import LOOK_UP_SECONDS
 from jobledger.eventlog.partitions import PartitionReader
-from jobledger.eventlog.tail import Tail
+from jobledger.eventlog.tail import RecordBounds, Tail
 from jobledger.schemas.outcomes import Outcome, decode_outcome
 from jobledger.telemetry.logs import get_logger
 
@@ -58,16 +58,15 @@ class OutcomeTail(Tail):
         self._waiting: dict[str, list[tuple[Waiter, int]]] = {}
         self._known: FIFOCache[str, Outcome] = FIFOCache(MAX_REMEMBERED)
 
-    def find_starts(self, reader: PartitionReader) -> dict[int, int]:
+    def find_starts(self, reader: PartitionReader, bounds: RecordBounds) -> dict[int, int]:
         """Ten minutes back, or as many outcomes as are remembered."""
         each = max(1, MAX_REMEMBERED // self.partitions)
         began_ms = self._clock_ms() - READ_BACK_MS
-        since = reader.since(self._topic, dict.fromkeys(range(self.partitions), began_ms), LOOK_UP_SECONDS)
+        since = reader.since(self._topic, dict.fromkeys(bounds, began_ms), LOOK_UP_SECONDS)
         starts = {}
-        for partition in range(self.partitions):
-            low, high = reader.bounds(self._topic, partition, LOOK_UP_SECONDS)
+        for partition, (low, end) in bounds.items():
             asked = since.get(partition, -1)
-            starts[partition] = max(low, high - each, high if asked < 0 else min(asked, high))
+            starts[partition] = max(low, end - each, end if asked < 0 else min(asked, end))
         return starts
 
     def forget(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from typing import Any, cast
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, ClassVar, cast
 
 import pytest
 from confluent_kafka import Message, Producer
@@ -23,6 +23,7 @@ from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.types.errors import QueryError
 from jobledger.graphql.types.jobs import JobEvent, Resync
+from jobledger.projections.pages import Page
 from jobledger.schemas.events import EventMapper, EventRecord, cloudevents_headers
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings
@@ -131,6 +132,28 @@ async def test_a_tail_covers_an_empty_partition_once_it_has_read_to_the_end() ->
     assert not tail.covers(0, 0)
     tail._caught_up.set()
     assert tail.covers(0, 0)
+
+
+async def test_a_job_that_the_read_model_has_yet_to_see_is_told_by_the_tail() -> None:
+    """Its history is empty there, and the tail has passed its first event: that comes from memory."""
+    tail = EventTail({}, "events", 1, lambda record: None)
+    tail._caught_up.set()
+    await tail.deliver(records(1, 5))
+
+    class Behind:
+        vector: ClassVar[Vector] = {0: 2}
+
+        @asynccontextmanager
+        async def snapshot(self) -> AsyncIterator[Behind]:
+            yield self
+
+        async def job_events(self, *_: Any, **__: Any) -> Page[Any]:
+            return Page(items=[], has_next=False)
+
+    made = EventStreams(tail, cast("Any", None), cast("Any", Behind()), "c", Metrics("api", instance_id="a"))
+    want = EventFilter(tenant="default", prefix=job_stream("default", "0-4").encode(), job="0-4")
+    async with aclosing(made._items(want, {0: 5}, True)) as items, asyncio.timeout(5):
+        assert seqs([await anext(items)]) == [4]
 
 
 async def test_the_bound_on_subscriptions_counts_those_that_have_yet_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,3 +144,28 @@ def test_a_leader_that_is_new_is_waited_for(reader_of: Any) -> None:
     client.leaders_missing = 1_000
     with pytest.raises(KafkaException):
         reader.bounds("t", 0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("batches", "end"),
+    [
+        ([[Given(5), Given(6)], [Given(9, END)]], 7),
+        ([[Given(6), Given(10)], []], 11),
+        ([[Given(9, END)]], 3),
+    ],
+    ids=["marks at the end", "written to all the time", "nothing but marks"],
+)
+def test_the_end_of_what_is_committed_is_found(reader_of: Any, batches: list[list[Given]], end: int) -> None:
+    """The partition begins at offset 3; its end is told to be 9."""
+    reader, client = reader_of(*batches)
+    assert reader.record_bounds("t", [0], 1) == {0: (3, end)}
+    assert client.assigned == []
+
+
+def test_marks_are_looked_past_as_far_as_it_takes(reader_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "STEP_BACK", 2)
+    reader, client = reader_of([Given(9, END)], [Given(4), Given(9, END)])
+    starts: list[int] = []
+    monkeypatch.setattr(client, "assign", lambda wanted: starts.extend(at.offset for at in wanted))
+    assert reader.record_bounds("t", [0], 1) == {0: (3, 5)}
+    assert starts == [7, 3]
