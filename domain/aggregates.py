@@ -7,6 +7,7 @@ from typing import Any
 
 from eventsourcing.domain import OriginatorIDError, OriginatorVersionError
 
+from jobledger.domain.cell.kind import CELL
 from jobledger.domain.commands import REMEMBERED_PER_STREAM
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.job.kind import JOB
@@ -18,7 +19,7 @@ from jobledger.domain.values import ActorKind
 State = Streamed
 
 #: By the first part of a stream's id.
-AGGREGATES: dict[str, Kind] = {kind.name: kind for kind in (JOB, QUEUE, TENANT)}
+AGGREGATES: dict[str, Kind] = {kind.name: kind for kind in (JOB, QUEUE, TENANT, CELL)}
 
 _CREATE: dict[type[Any], Callable[[Recorded], Any]] = {kind.created_by: kind.create for kind in AGGREGATES.values()}
 _EVOLVE: dict[type[Any], Callable[[Any, Any], None]] = {

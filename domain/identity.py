@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from functools import lru_cache
+from itertools import count
 from uuid import UUID, uuid5
 
 from jobledger.domain.values import Code, Rejection
@@ -72,6 +73,11 @@ def queue_stream(tenant: str, name: str) -> str:
 def tenant_stream(tenant: str) -> str:
     """Stream id of a tenant."""
     return f"tenant:{tenant}:{tenant}"
+
+
+def cell_stream(partition: int, partitions: int) -> str:
+    """Stream id of the cell itself on one of its partitions: the first that lives there."""
+    return next(name for n in count() if partition_of(name := f"cell:system:{n}", partitions) == partition)
 
 
 def key_stream(tenant: str, digest: str) -> str:

@@ -182,3 +182,5 @@ class Kind(NamedTuple):
     submission: Submission | None = None
     ending: Ending | None = None
     held: Callable[[Any], Iterable[tuple[str, AnyCommand]]] | None = None
+    #: The format level that a state enables on its partition; see `levels`.
+    level: Callable[[Any], int] | None = None

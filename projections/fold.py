@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict
 
+from jobledger.domain.cell.events import LevelEnabled, LevelRaised
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job import events as je
@@ -322,7 +323,7 @@ def _worker_removed(changes: Changes, record: EventRecord, key: Key, event: qe.W
 
 
 def _history_only(changes: Changes, record: EventRecord, key: Key, event: Any, partition: int) -> None:
-    """Tenants have no read model yet; their events stand in the history."""
+    """Tenants and the cell have no read model; their events stand in the history."""
 
 
 APPLY: dict[type[AnyEvent], Callable[[Changes, EventRecord, Key, Any, int], None]] = {
@@ -351,6 +352,8 @@ APPLY: dict[type[AnyEvent], Callable[[Changes, EventRecord, Key, Any, int], None
     qe.CreditsSet: _credits_set,
     qe.WorkerLost: _worker_lost,
     qe.WorkerRemoved: _worker_removed,
+    LevelEnabled: _history_only,
+    LevelRaised: _history_only,
     TenantCreated: _history_only,
     TenantUpdated: _history_only,
 }

@@ -273,6 +273,8 @@ class Batch:
         assert state is not None
         self._touched[stream] = state
         self._memory.checkpoint.seq += len(records)
+        if kind.level is not None:
+            self._memory.checkpoint.level = max(self._memory.checkpoint.level, kind.level(state))
 
     def _follow(self, effect: Effect, record: EventRecord, depth: int) -> None:
         if not isinstance(effect, FollowUp):
@@ -351,5 +353,5 @@ class Batch:
         plan.commands = self._commands
         if not plan.empty or self.consumed:
             checkpoint.now_ms = self._stamp_ms
-            plan.state[CHECKPOINT_KEY] = self._sizes.record(encode_state(checkpoint))
+            plan.state[CHECKPOINT_KEY] = self._sizes.record(encode_state(checkpoint, checkpoint.level))
         return plan

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import msgspec
 
+from jobledger.domain.levels import OLDEST
 from jobledger.schemas.commands import Command
 
 #: Destination of an outbox entry: "c3" commands partition 3, "t5" tasks partition 5, "q0" quarantine.
@@ -29,6 +32,9 @@ class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     `part_last` is the last number given, `part_taken` how many commands of the first record left have run.
     `ahead` is the highest outbox number seen from a source whose next one has not come yet: there is a gap.
     `aside` names the timers and leases that failed when they were decided; they do not come back.
+
+    `level` is the format level in which the partition is written, and `reads` the newest one that its last owner reads.
+    Level 2 wrote the first checkpoint that says so: an owner of 0.1 refuses it, and so leaves what it cannot read.
     """
 
     cell: str
@@ -47,3 +53,12 @@ class Checkpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     aside: list[str] = []
     #: The broker's ids of the cell's topics, by role of the topic.
     topics: dict[str, str] = {}
+    level: int = OLDEST
+    reads: int = OLDEST
+
+    class_version = 2
+    class_levels: ClassVar[dict[int, int]] = {2: 2}
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Only level 2 needs to say what it is."""

@@ -355,7 +355,7 @@ class Owner:
 
     async def _probe(self, machine: Machine) -> None:
         """Write the checkpoint as it is: an owner that could not commit any more finds out before a command comes."""
-        value = encode_state(machine.checkpoint)
+        value = encode_state(machine.checkpoint, machine.checkpoint.level)
         plan = Plan(machine.checkpoint.now_ms, machine.checkpoint, state={CHECKPOINT_KEY: value})
         async with self._commit_slots:
             await self._log.commit(plan)

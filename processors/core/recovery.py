@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from jobledger.domain.aggregates import kind_of
+from jobledger.domain.levels import NEWEST
 from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.machine import Machine
 from jobledger.processors.core.memory import Limits, timer_id
@@ -18,6 +19,7 @@ from jobledger.processors.core.state_records import (
     CHECKPOINT_KEY,
     PARTS,
     PendingPart,
+    UnreadableStateError,
     decode_snapshot,
     decode_state,
     part_key,
@@ -40,10 +42,13 @@ class ForeignStateError(RuntimeError):
 
 
 def read_checkpoint(records: Mapping[bytes, bytes], cell: str, partitions: int) -> Checkpoint:
-    """The checkpoint in the state of a partition, or a first one; raises ForeignStateError."""
+    """The checkpoint in the state of a partition, or a first one in the newest formats.
+
+    Raises ForeignStateError, or UnreadableStateError for one of a newer level.
+    """
     data = records.get(CHECKPOINT_KEY)
     if data is None:
-        return Checkpoint(cell=cell, partitions=partitions)
+        return Checkpoint(cell=cell, partitions=partitions, level=NEWEST, reads=NEWEST)
     checkpoint = decode_state(data)
     assert isinstance(checkpoint, Checkpoint)
     if (checkpoint.cell, checkpoint.partitions) != (cell, partitions):
@@ -51,6 +56,9 @@ def read_checkpoint(records: Mapping[bytes, bytes], cell: str, partitions: int) 
             f"The state is that of cell '{checkpoint.cell}' with {checkpoint.partitions} partitions, not of "
             f"'{cell}' with {partitions}: set JOBLEDGER_CELL and JOBLEDGER_PARTITIONS to those."
         )
+    if checkpoint.level > NEWEST:
+        raise UnreadableStateError(f"Format level {checkpoint.level} is enabled, which needs another release.")
+    checkpoint.reads = NEWEST
     return checkpoint
 
 

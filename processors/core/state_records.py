@@ -7,18 +7,20 @@ nothing, `c|` checkpoint. Values: `<class>/<version>|<JSON>`; a tombstone delete
 
 A class names its version as eventsourcing's aggregates do: `class_version`, 1 where it has none, and for each step up
 a static `upcast_v1_v2(state)` that changes the decoded JSON of the older version in place. Every version is read for
-ever.
+ever. `class_levels` says from which format level on a version is written (`{2: 2}`: version 2 from level 2 on); until
+then an owner writes the version before, by a static `downcast_v2_v1(state)` where the JSON differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
 from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.kind import Part
+from jobledger.domain.levels import NEWEST, OLDEST
 from jobledger.processors.core.checkpoint import Checkpoint, Pending
 
 CHECKPOINT_KEY = b"c|"
@@ -104,9 +106,15 @@ def decoders(name: str, cls: type[Any]) -> dict[bytes, Decoder]:
     return found
 
 
-def prefix(name: str, cls: type[Any]) -> bytes:
-    """How values of a class begin."""
-    return b"%s/%d|" % (name.encode(), class_version(cls))
+def prefix(name: str, cls: type[Any], version: int | None = None) -> bytes:
+    """How values of a class begin, in the newest version or another."""
+    return b"%s/%d|" % (name.encode(), version or class_version(cls))
+
+
+def version_at(cls: type[Any], level: int) -> int:
+    """The version in which values of a class are written at a format level: the newest that the level has."""
+    levels: Mapping[int, int] = getattr(cls, "class_levels", {})
+    return next(v for v in range(class_version(cls), 0, -1) if levels.get(v, OLDEST) <= level)
 
 
 #: What stands in `state`, by the name in its records.
@@ -126,9 +134,23 @@ _PACKED = {_PREFIX[kind.snapshot]: msgspec.json.Decoder(kind.snapshot) for kind 
 PARTS: dict[bytes, Part] = {part.letter.encode(): part for kind in AGGREGATES.values() for part in kind.parts}
 
 
-def encode_state(value: Any) -> bytes:
-    """The bytes of a state record's value."""
-    return _PREFIX[type(value)] + _encode(value)
+def encode_state(value: Any, level: int = NEWEST) -> bytes:
+    """The bytes of a state record's value, in the version of its class that the format level has."""
+    cls = type(value)
+    if level < NEWEST and version_at(cls, level) < class_version(cls):
+        return _encode_older(value, version_at(cls, level))
+    return _PREFIX[cls] + _encode(value)
+
+
+def _encode_older(value: Any, version: int) -> bytes:
+    """Steps down through the versions; a class whose older version only lacks fields that hold their defaults has none
+    to take."""
+    cls = type(value)
+    state = msgspec.to_builtins(value, str_keys=True)
+    for step in range(class_version(cls), version, -1):
+        getattr(cls, f"downcast_v{step}_v{step - 1}", lambda state: None)(state)
+    name = _PREFIX[cls].partition(b"/")[0].decode()
+    return prefix(name, cls, version) + _encode(state)
 
 
 def join_pending(items: list[bytes]) -> bytes:

@@ -61,7 +61,7 @@ class StateWriter:
             if remains is not None:
                 self._write_stub(stream, state, remains, repeats)
                 continue
-            data = self._sizes.record(encode_state(state.head))
+            data = self._sizes.record(encode_state(state.head, self._memory.checkpoint.level))
             self._plan.state[snapshot_key(stream)] = data
             self._memory.keep(stream, state, data)
 
@@ -82,7 +82,7 @@ class StateWriter:
             recent=remains.recent,
             submitted_events=1 if submission is None else submission.first_events(state),
         )
-        data = encode_state(stub)
+        data = encode_state(stub, self._memory.checkpoint.level)
         self._plan.state[snapshot_key(stream)] = None
         self._plan.state[stub_key(stream)] = data
         self._memory.forget(stream, state)
@@ -97,7 +97,7 @@ class StateWriter:
     def _write_keys(self, repeats: Repeats) -> None:
         """Keys of this batch, and the stubs with them, in one write."""
         for key, entry in repeats.keys.items():
-            data = encode_state(entry)
+            data = encode_state(entry, self._memory.checkpoint.level)
             self._plan.state[key] = data
             self._kept.append((key, data, entry.expires_at_ms))
         if self._kept:
@@ -108,7 +108,7 @@ class StateWriter:
             if stream in self._ended:
                 continue
             record = part.of(self._touched[stream]).get(key)
-            value = None if record is None else self._sizes.record(encode_state(record))
+            value = None if record is None else self._sizes.record(encode_state(record, self._memory.checkpoint.level))
             self._plan.state[part_key(letter, stream, key)] = value
             if value is not None and part.packed:
                 self._memory.parts[letter, stream].rest(key, value)

@@ -27,6 +27,7 @@ from jobledger.dev.options import DevOptions, layout
 from jobledger.dev.ports import is_free
 from jobledger.domain.identity import job_stream, partition_of
 from jobledger.domain.job.commands import SubmitJob
+from jobledger.domain.levels import LEVELS, NEWEST
 from jobledger.domain.values import SYSTEM, Opaque
 from jobledger.schemas.commands import Command, encode_command, join_record
 
@@ -340,6 +341,22 @@ def set_aside(stack: Stack, *values: bytes) -> list[dict[str, Any]]:
     settled(lambda: len(stack.json("quarantine", "list", "--all", "--limit", "100")) == wanted)
     found: list[dict[str, Any]] = stack.json("quarantine", "list", "--limit", "100")
     return found[: len(values)][::-1]
+
+
+def test_the_formats_of_a_new_cell_are_the_newest(stack: Stack) -> None:
+    """To enable them is written into the log of every partition, once; what nobody knows is refused."""
+    newest = LEVELS[NEWEST]
+    levels = stack.json("cluster", "status")
+    assert levels["reads"] == list(LEVELS.values())
+    assert {(one["level"], one["reads"]) for one in levels["partitions"]} <= {(newest, newest), (None, None)}
+    enabled = stack.json("cluster", "enable", newest)
+    assert [one["level"] for one in enabled["partitions"]] == [newest] * 4
+    assert stack.run("cluster", "enable", newest).returncode == 0
+    back = stack.run("cluster", "enable", "0.1")
+    assert (back.returncode, back.stderr.count("\n")) == (3, 1)
+    assert "no way back" in back.stderr
+    assert stack.run("cluster", "enable", "9.9").stderr.startswith("'9.9' is no release with formats of its own")
+    assert stack.run_alone("replay", "verify").returncode == 0
 
 
 def test_what_cannot_be_read_is_listed_shown_retried_and_discarded(stack: Stack) -> None:

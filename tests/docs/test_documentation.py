@@ -18,7 +18,7 @@ import pytest
 from jobledger.cli.program import build
 from jobledger.cli.reference import pages
 from jobledger.domain.aggregates import AGGREGATES
-from jobledger.domain.identity import job_stream, queue_stream, tenant_stream
+from jobledger.domain.identity import cell_stream, job_stream, queue_stream, tenant_stream
 from jobledger.schemas.events import EVENT_CLASSES, type_name
 from jobledger.settings import KafkaSettings, Settings
 from jobledger.workers.runtime import DRAIN_SECONDS
@@ -191,7 +191,8 @@ def test_the_names_of_streams_are_those_of_the_code() -> None:
     text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     for stream in (job_stream("<tenant>", "<uuid>"), queue_stream("<tenant>", "<name>"), tenant_stream("<tenant>")):
         assert f"`{stream}`" in text
-    assert len(AGGREGATES) == 3
+    assert cell_stream(0, 1) == "cell:system:0" and "`cell:system:<number>`" in text
+    assert len(AGGREGATES) == 4
 
 
 def test_the_time_that_roles_need_to_stop_is_what_the_compose_file_gives() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from jobledger.domain import aggregates
 from jobledger.domain.aggregates import AGGREGATES
+from jobledger.domain.cell import commands as cc
+from jobledger.domain.cell.events import CellEvent, LevelEnabled
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.job import commands as jc
@@ -22,7 +24,7 @@ from jobledger.schemas.events import EVENT_CLASSES, TYPE_PREFIX, type_name
 from jobledger.schemas.export import DEFAULT_DIRECTORY
 
 EVENTS: tuple[type[Any], ...] = get_args(AnyEvent)
-CREATED_BY = (JobSubmitted, QueueCreated, TenantCreated)
+CREATED_BY = (JobSubmitted, QueueCreated, TenantCreated, LevelEnabled)
 
 
 def _leaves(cls: type[Any]) -> set[type[Any]]:
@@ -43,8 +45,8 @@ def test_each_event_is_handled_once_everywhere(event: type[Any]) -> None:
 
 
 def test_no_event_is_left_out_or_named_twice() -> None:
-    """Every class of event below the three bases is in the union, under a name of its own."""
-    assert _leaves(JobEvent) | _leaves(QueueEvent) | _leaves(TenantEvent) == set(EVENTS)
+    """Every class of event below the bases is in the union, under a name of its own."""
+    assert _leaves(JobEvent) | _leaves(QueueEvent) | _leaves(TenantEvent) | _leaves(CellEvent) == set(EVENTS)
     assert len({type_name(event) for event in EVENTS}) == len(EVENTS) == len(EVENT_CLASSES)
     assert set(APPLY) == set(EVENTS)
     assert set(aggregates._EVOLVE) == set(EVENTS) - set(CREATED_BY)
@@ -53,9 +55,14 @@ def test_no_event_is_left_out_or_named_twice() -> None:
 def test_no_command_is_left_out() -> None:
     """Every class of command is in the union; the parts of the unions agree; names are unique."""
     commands = set(get_args(AnyCommand))
-    bases = (jc.JobCommand, qc.QueueCommand, tc.TenantCommand)
+    bases = (jc.JobCommand, qc.QueueCommand, tc.TenantCommand, cc.CellCommand)
     assert set().union(*map(_leaves, bases)) == commands
-    parts = (*get_args(jc.AnyJobCommand), *get_args(qc.AnyQueueCommand), *get_args(tc.AnyTenantCommand))
+    parts = (
+        *get_args(jc.AnyJobCommand),
+        *get_args(qc.AnyQueueCommand),
+        *get_args(tc.AnyTenantCommand),
+        cc.AnyCellCommand,
+    )
     assert set(parts) == commands
     assert len({command.__struct_config__.tag for command in commands}) == len(commands)
     assert {c.__name__ for c in commands if c.creating} == {"SubmitJob", "CreateQueue", "CreateTenant"}

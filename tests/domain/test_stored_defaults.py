@@ -18,6 +18,7 @@ from jobledger.domain.values import Lineage, RetryPolicy
 #: What a field means that is not there, where it is not None. A new field adds its own; none of these changes.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "Assignment": {"start_first": False},
+    "Cell": {"created_seq": 0, "recent": []},
     "CreateQueue": {"description": ""},
     "CreateTenant": {"max_live_jobs": 0},
     "EnqueueTask": {"start_first": False},

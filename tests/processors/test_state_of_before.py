@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobledger.domain.job.state import Job
+from jobledger.domain.levels import OLDEST
 from jobledger.processors.core.machine import Incoming, Machine
 from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.recovery import check_tail, check_topics, rebuild
@@ -56,7 +57,7 @@ def test_what_was_read_is_written_as_it_was(cell: dict[str, Any]) -> None:
     """
     for key, value in records(cell).items():
         if not key.startswith(b"o|"):
-            assert parsed(encode_state(decode_state(value))) == parsed(value)
+            assert parsed(encode_state(decode_state(value), OLDEST)) == parsed(value)
 
 
 def parsed(value: bytes) -> tuple[bytes, Any]:

@@ -7,15 +7,19 @@ import json
 from collections import deque
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 from test_state_of_before import LIMITS, RECORDED, records
 
 from jobledger.domain import aggregates
+from jobledger.domain.cell.commands import EnableLevel
+from jobledger.domain.identity import cell_stream
 from jobledger.domain.job.kind import JOB
 from jobledger.domain.job.state import Job
+from jobledger.domain.levels import LEVELS, NEWEST, OLDEST, level_of
+from jobledger.domain.values import SYSTEM
 from jobledger.processors.core import state_records
 from jobledger.processors.core.machine import Incoming, Machine
 from jobledger.processors.core.recovery import rebuild
@@ -27,6 +31,7 @@ from jobledger.processors.core.state_records import (
     decode_state,
     encode_state,
 )
+from jobledger.schemas.commands import Command
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 STATES = sorted((GOLDEN / "state").glob("*.txt"))
@@ -38,10 +43,15 @@ class JobOfTwo(Job, kw_only=True):
     cost: int
 
     class_version = 2
+    class_levels: ClassVar[dict[int, int]] = {2: 2}
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         state["cost"] = 10 * state["priority"]
+
+    @staticmethod
+    def downcast_v2_v1(state: dict[str, Any]) -> None:
+        del state["cost"]
 
 
 def _recorder() -> ModuleType:
@@ -92,6 +102,14 @@ def _parsed(data: bytes) -> Any:
     return json.loads(data.partition(b"|")[2])
 
 
+def test_every_later_version_names_its_level() -> None:
+    """Else it would be written before an operator has said that nobody of before reads it any more."""
+    for name, cls in STATE_CLASSES.items():
+        levels = getattr(cls, "class_levels", {})
+        assert set(levels) == set(range(2, class_version(cls) + 1)), name
+        assert set(levels.values()) <= set(LEVELS) - {OLDEST}
+
+
 def test_every_step_of_a_class_is_there() -> None:
     """A version without the step up to it cannot be declared."""
 
@@ -134,21 +152,82 @@ def test_numbers_as_keys_are_raised_too() -> None:
     assert (read.seq, read.received) == (5, {1: 9})
 
 
-@pytest.mark.parametrize("cell", RECORDED, ids=lambda cell: f"{cell['cell']}-{cell['partition']}-{cell['seq']}")
-def test_a_new_shape_of_jobs_closes_no_partition(cell: dict[str, Any], second_shape: None) -> None:
-    """A partition of the first shape opens, goes on, and writes what it touches in the second."""
-    before: Machine = rebuild(cell["partition"], cell["cell"], cell["partitions"], records(cell), LIMITS, Retained())
-    untouched = dict(before.streams["job"])
-    now_ms, written = cell["now_ms"], set()
+def _run(machine: Machine, now_ms: int, *commands: EnableLevel) -> dict[bytes, bytes]:
+    """Decide until nothing is left; what was written last, by key."""
+    stream = cell_stream(machine.partition, machine.checkpoint.partitions)
+    own = deque(Command(id=f"own-{n}", stream=stream, actor=SYSTEM, body=body) for n, body in enumerate(commands))
+    written: dict[bytes, bytes] = {}
     for _ in range(100):
-        plan = before.decide(now_ms, Incoming(deque(), deque()), single=False, over_time=lambda: False)
+        plan = machine.decide(now_ms, Incoming(deque(), own), single=False, over_time=lambda: False)
         if plan.empty:
             break
         assert not plan.aside
-        written |= {value[:6] for key, value in plan.state.items() if key.startswith(b"s|job:") and value}
-        before.committed(plan)
+        written.update({key: value or b"" for key, value in plan.state.items()})
+        machine.committed(plan)
         now_ms += 60_000
-    assert written <= {b"job/2|"}
-    assert untouched.keys() <= before.streams["job"].keys()
-    for stream in before.streams["job"]:
-        assert isinstance(before.load(stream), JobOfTwo)
+    return written
+
+
+def _jobs(written: dict[bytes, bytes]) -> set[bytes]:
+    return {value[:6] for key, value in written.items() if key.startswith(b"s|job:") and value}
+
+
+@pytest.mark.parametrize("cell", RECORDED, ids=lambda cell: f"{cell['cell']}-{cell['partition']}-{cell['seq']}")
+def test_a_new_shape_of_jobs_closes_no_partition(cell: dict[str, Any], second_shape: None) -> None:
+    """A partition of the first shape opens and goes on, in the first until an operator enables the second.
+
+    What was not touched since stays as it is, and is read.
+    """
+    place = cell["partition"], cell["cell"], cell["partitions"]
+    before = rebuild(*place, records(cell), LIMITS, Retained())
+    untouched = set(before.streams["job"])
+    first = _run(before, cell["now_ms"])
+    assert _jobs(first) <= {b"job/1|"}
+    assert (before.checkpoint.level, before.checkpoint.reads) == (OLDEST, NEWEST)
+    assert first.get(b"c|", b"checkpoint/1|").startswith(b"checkpoint/1|")
+    second = _run(before, cell["now_ms"] + 6_000_000, EnableLevel(level=NEWEST))
+    assert _jobs(second) <= {b"job/2|"}
+    assert second[b"c|"].startswith(b"checkpoint/2|")
+    after = rebuild(*place, {k: v for k, v in (records(cell) | first | second).items() if v}, LIMITS, Retained())
+    assert after.checkpoint == before.checkpoint
+    assert after.checkpoint.level == NEWEST
+    assert untouched <= after.streams["job"].keys() == before.streams["job"].keys()
+    for stream in after.streams["job"]:
+        assert isinstance(after.load(stream), JobOfTwo)
+        assert after.load(stream) == before.load(stream)
+
+
+def _new(partition: int = 0) -> Machine:
+    return rebuild(partition, "new", 3, {}, LIMITS, Retained())
+
+
+def test_a_new_cell_begins_with_the_newest_formats() -> None:
+    """Nobody of before has ever written to it."""
+    machine = _new()
+    written = _run(machine, 1_800_000_000_000, EnableLevel(level=NEWEST))
+    assert decode_state(written[b"c|"]).level == machine.checkpoint.level == NEWEST
+    assert written[b"c|"].startswith(b"checkpoint/2|")
+
+
+@pytest.mark.parametrize("level", [OLDEST, NEWEST])
+def test_an_enabled_level_stays(level: int) -> None:
+    """Again it changes nothing, a level that nobody knows is refused, and there is no way back."""
+    machine = _new(2)
+    _run(machine, 1_800_000_000_000, EnableLevel(level=NEWEST))
+    seq = machine.checkpoint.seq
+    _run(machine, 1_800_000_000_000, EnableLevel(level=level), EnableLevel(level=NEWEST + 1))
+    assert (machine.checkpoint.seq, machine.checkpoint.level) == (seq, NEWEST)
+
+
+def test_a_level_above_those_of_this_release_is_refused() -> None:
+    """The owner closes the partition with an alarm instead of forgetting what it cannot read."""
+    machine = _new()
+    machine.checkpoint.level = NEWEST + 1
+    with pytest.raises(UnreadableStateError, match="needs another release"):
+        rebuild(0, "new", 3, {b"c|": encode_state(machine.checkpoint)}, LIMITS, Retained())
+
+
+def test_releases_name_their_level() -> None:
+    """By the first two numbers, whatever follows."""
+    assert [level_of(name) for name in ("0.1", "0.1.7", "0.2.0.dev0", "0.2")] == [1, 1, 2, 2]
+    assert [level_of(name) for name in ("", "0", "2", "0.3", "0.22")] == [None] * 5

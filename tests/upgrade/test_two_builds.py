@@ -18,6 +18,8 @@ from chaos_stack import Client
 from confluent_kafka import Consumer, TopicPartition
 from two_builds import NEW, OLD, PARTITIONS, ROLES, TESTS, MixedStack
 
+from jobledger.domain.levels import NEWEST, OLDEST
+from jobledger.processors.cell_levels import read_levels, unready
 from jobledger.replay.verify import verify
 from jobledger.settings import KafkaSettings, Settings
 
@@ -145,6 +147,9 @@ def test_a_rolling_upgrade_and_back_loses_nothing(old_cell: Cell) -> None:
     old_cell.load.close()
     old_cell.wait_ended(len(set(old_cell.client.accepted)))
     print(f"{time.monotonic() - begun:.1f} s: {old_cell.ended()} jobs have ended")
+    levels = read_levels(KafkaSettings(bootstrap_servers=old_cell.bootstrap), old_cell.cell, PARTITIONS)
+    assert [(one.level, one.reads) for one in levels] == [(OLDEST, OLDEST)] * PARTITIONS
+    assert unready(levels, NEWEST) == list(range(PARTITIONS))
     assert not any(role.starts > 1 for role in old_cell.stack.roles.values())
     assert old_cell.quarantined() == 0
     assert old_cell.judge() == ""

@@ -31,6 +31,7 @@ _MODULES = {
     "config": "config",
     "db": "db",
     "topics": "topics",
+    "cluster": "cluster",
     "schema": "schema",
 }
 
