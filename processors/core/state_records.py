@@ -111,10 +111,18 @@ def prefix(name: str, cls: type[Any], version: int | None = None) -> bytes:
     return b"%s/%d|" % (name.encode(), version or class_version(cls))
 
 
+#: What `version_at` has found, by class and level: it is asked for each record.
+_VERSION_AT: dict[tuple[type[Any], int], int] = {}
+
+
 def version_at(cls: type[Any], level: int) -> int:
     """The version in which values of a class are written at a format level: the newest that the level has."""
-    levels: Mapping[int, int] = getattr(cls, "class_levels", {})
-    return next(v for v in range(class_version(cls), 0, -1) if levels.get(v, OLDEST) <= level)
+    found = _VERSION_AT.get((cls, level))
+    if found is None:
+        levels: Mapping[int, int] = getattr(cls, "class_levels", {})
+        found = next(v for v in range(class_version(cls), 0, -1) if levels.get(v, OLDEST) <= level)
+        _VERSION_AT[cls, level] = found
+    return found
 
 
 #: What stands in `state`, by the name in its records.
@@ -146,11 +154,15 @@ def _encode_older(value: Any, version: int) -> bytes:
     """Steps down through the versions; a class whose older version only lacks fields that hold their defaults has none
     to take."""
     cls = type(value)
+    begin = prefix(_PREFIX[cls].partition(b"/")[0].decode(), cls, version)
+    names = [f"downcast_v{step}_v{step - 1}" for step in range(class_version(cls), version, -1)]
+    steps = [getattr(cls, name) for name in names if hasattr(cls, name)]
+    if not steps:
+        return begin + _encode(value)
     state = msgspec.to_builtins(value, str_keys=True)
-    for step in range(class_version(cls), version, -1):
-        getattr(cls, f"downcast_v{step}_v{step - 1}", lambda state: None)(state)
-    name = _PREFIX[cls].partition(b"/")[0].decode()
-    return prefix(name, cls, version) + _encode(state)
+    for step in steps:
+        step(state)
+    return begin + _encode(state)
 
 
 def join_pending(items: list[bytes]) -> bytes:
