@@ -89,6 +89,8 @@ class History:
         #: Ids of the commands by which workers told of a crash.
         self.crash_reports: set[str] = set()
         self._ended_by_owner: set[tuple[str, int]] = set()
+        #: Assignments of jobs that were being cancelled, of whose start nobody had told within the limit.
+        self._ended_unstarted: set[tuple[str, int]] = set()
         self._told_to_stop: set[tuple[str, int]] = set()
         self._lost: set[tuple[str, str]] = set()
         self._assigned: set[tuple[str, str, int]] = set()
@@ -236,6 +238,8 @@ class History:
         insist(not timed or job.timeout_seconds is not None, f"{name}: {event.assignment} lasted until its limit")
         if isinstance(event, je.TaskFailed) and event.by_owner:
             self._ended_by_owner.add((job.id, event.assignment))
+        if isinstance(event, je.TaskLost) and timed:
+            self._ended_unstarted.add((job.id, event.assignment))
         free = isinstance(event, je.TaskLost) and event.before_start
         insist(not (free and record.command_id in self.crash_reports), f"{name}: a crash that costs no attempt")
         trace.spent += isinstance(event, _BACK_OFF) and not free
@@ -291,7 +295,12 @@ class History:
     # -- the workers' journal ------------------------------------------------------------------------------------
 
     def check_start(self, worker: str, run: RunTask, now_ms: int) -> None:
-        """An honest worker starts a handler: the log must say that this assignment, and no other, is out."""
+        """An honest worker starts a handler: the log must say that this assignment, and no other, is out.
+
+        But for one that reaches its worker later than a cancelled job waits for a start: nothing can call it back.
+        """
+        if (run.job, run.assignment) in self._ended_unstarted:
+            return
         job = self.job(run.job)
         insist(job is not None, f"worker {worker} starts {run.job}, which does not exist")
         assert job is not None

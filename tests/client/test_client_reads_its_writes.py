@@ -137,7 +137,7 @@ async def test_bulks_tell_duplicates_and_keep_the_handles_of_what_went(client: A
         stack.processes["api"].wait()
         yield JobSpec(handler="noop", payload="last")
 
-    async with AsyncClient(stack.url, timeout=6.0) as short:
+    async with AsyncClient(stack.url, timeout=12.0) as short:
         with pytest.raises(BulkError) as lost:
             await short.submit_many(parts())
     assert all(job is not None for job in lost.value.jobs[:1_000])

@@ -14,7 +14,7 @@ from memory_owner import NOW, USER, WORKER, Decider, command, credits, submit
 from memory_owner import job as new_job
 
 from jobledger.domain.commands import AnyCommand
-from jobledger.domain.identity import queue_stream, tenant_stream
+from jobledger.domain.identity import cell_stream, queue_stream, tenant_stream
 from jobledger.domain.job import commands as jc
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.tenant.commands import CreateTenant, UpdateTenant
@@ -68,13 +68,19 @@ def bodies() -> list[tuple[str, AnyCommand]]:
         "credits": 3,
         "handlers": ["work"],
         "max_waiting_bytes": 100,
+        "level": 1,
     }
     found: list[tuple[str, AnyCommand]] = []
     for kind in msgspec.inspect.type_info(AnyCommand).types:  # type: ignore[attr-defined,arg-type]
         cls = kind.cls
         optional = {"reason": None} if cls in (jc.CancelJob, jc.RedriveJob, jc.DiscardJob) else {}
         body = report(cls, **{**given, **optional})
-        kinds = {"queue": [QUEUE], "tenant": [tenant_stream("t")], "job": list(JOBS.values())}
+        kinds = {
+            "queue": [QUEUE],
+            "tenant": [tenant_stream("t")],
+            "cell": [cell_stream(0, 1)],
+            "job": list(JOBS.values()),
+        }
         found += [(stream, body) for stream in kinds[str(cls.__struct_config__.tag).partition(".")[0]]]
     return found
 

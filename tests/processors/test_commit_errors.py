@@ -184,6 +184,10 @@ def _limit_events(cell: LogCell, size: int) -> None:
     resource = ConfigResource(ResourceType.TOPIC, cell.topic(Topic.EVENTS), incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(10)
+    asked = ConfigResource(ResourceType.TOPIC, cell.topic(Topic.EVENTS))
+    deadline = time.monotonic() + 10
+    while admin.describe_configs([asked])[asked].result(10)["max.message.bytes"].value != str(size):
+        assert time.monotonic() < deadline, "the broker has not taken it up"
 
 
 async def test_a_transaction_over_its_time_is_decided_again(

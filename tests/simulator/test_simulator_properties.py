@@ -110,3 +110,11 @@ def test_no_fault_breaks_a_promise_with_a_random_seed() -> None:
 def test_no_fault_breaks_a_promise_in_a_few_histories() -> None:
     """A first look, for every run of the tests."""
     assert search(secrets.randbelow(2**32), FEW_EXAMPLES)["examples"] >= FEW_EXAMPLES
+
+
+def test_a_task_that_comes_later_than_its_cancelled_job_waits_may_start() -> None:
+    """Nothing can call back what lay in the network for longer than the limit; its reports count for nothing."""
+    calm = [(CALM, 0, 0)]
+    lost = [("cancel_what_is_lost", 0, 0)]
+    steps = [*calm * 6, ("submit", 0, 6), *calm * 5, *lost, *calm * 4, ("cancel", 0, 0), ("fail_delivery", 0, 0)]
+    assert run(8, [*steps, *calm * 3, ("stop_scheduler", 0, 0), *lost * 2, *calm * 6, *lost])["steps"] == 32

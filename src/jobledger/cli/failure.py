@@ -139,7 +139,6 @@ _SERVER = frozenset(
         "psutil",
         "psycopg",
         "pydantic_settings",
-        "stamina",
         "starlette",
         "strawberry",
         "uvicorn",
