@@ -17,7 +17,7 @@ from jobledger.processors.command_schema import CommandSchema
 from jobledger.processors.feed import FeedWatch
 from jobledger.processors.kafka_log import scheduler_group
 from jobledger.processors.owners import OwnerSet
-from jobledger.processors.parts import SchedulerParts
+from jobledger.processors.scheduler_services import SchedulerServices
 from jobledger.processors.sensor import FeedSensor
 from jobledger.processors.services import AppService
 from jobledger.processors.supervised_app import SupervisedApp
@@ -27,7 +27,7 @@ from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.metrics import Metrics
 
 
-def create_app(settings: Settings, parts: SchedulerParts, metrics: Metrics) -> SupervisedApp:
+def create_app(settings: Settings, services: SchedulerServices, metrics: Metrics) -> SupervisedApp:
     """The app of a scheduler, not started yet; make it where a loop runs.
 
     With `instance_id` it is a static member of the group: back in time, it finds its partitions unmoved. Only a name
@@ -56,7 +56,7 @@ def create_app(settings: Settings, parts: SchedulerParts, metrics: Metrics) -> S
         monitor=FeedSensor(metrics),
     )
     commands = app.topic(topic_name(settings.cell, Topic.COMMANDS), schema=CommandSchema())
-    owners, watch = parts.owners, FeedWatch(app)
+    owners, watch = services.owners, FeedWatch(app)
     app.next_offset = owners.next_offset
 
     @app.agent(commands, name="commands")
@@ -72,8 +72,8 @@ def create_app(settings: Settings, parts: SchedulerParts, metrics: Metrics) -> S
         """The group has settled. A partition that is kept keeps its owner; nothing is closed before this."""
         await owners.assigned({tp.partition for tp in assigned if tp.topic in commands.topics})
 
-    app.before_group += app.supervise(*parts.before_group())
-    app.in_group += app.supervise(watch, *parts.in_group(), FirstTurn(owners))
+    app.before_group += app.supervise(*services.before_group())
+    app.in_group += app.supervise(watch, *services.in_group(), FirstTurn(owners))
     return app
 
 

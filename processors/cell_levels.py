@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from typing import NamedTuple
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from uuid_utils.compat import uuid7
 
 from jobledger.domain.cell.commands import EnableLevel
@@ -62,14 +62,25 @@ def unready(found: list[PartitionLevel], level: int) -> list[int]:
 
 
 def enable(kafka: KafkaConnection, cell: str, partitions: int, level: int, seconds: float) -> list[PartitionLevel]:
-    """Tell each partition's owner to write a level, and wait until all do, at most so long; gives the levels then."""
-    producer = Producer(producer_config(kafka, "cluster"))
+    """Tell each partition's owner to write a level, and wait until all do, at most so long; gives the levels then.
+
+    Raises KafkaException when the broker does not take it.
+    """
+    deadline = time.monotonic() + seconds
+    producer, refused = Producer(producer_config(kafka, "cluster")), list[KafkaError]()
+
+    def sent(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            refused.append(error)
+
     for partition in range(partitions):
         stream = cell_stream(partition, partitions)
         command = Command(id=str(uuid7()), stream=stream, actor=OPERATOR, body=EnableLevel(level=level))
-        producer.produce(topic_name(cell, Topic.COMMANDS), join_record([encode_command(command)]), partition=partition)
-    producer.flush(seconds)
-    deadline = time.monotonic() + seconds
+        producer.produce(
+            topic_name(cell, Topic.COMMANDS), join_record([encode_command(command)]), partition=partition, callback=sent
+        )
+    if producer.flush(seconds) or refused:
+        raise KafkaException(refused[0] if refused else KafkaError(KafkaError._TIMED_OUT, "Kafka did not answer"))
     while True:
         found = read_levels(kafka, cell, partitions)
         if all(one.level is not None and one.level >= level for one in found) or time.monotonic() > deadline:

@@ -111,6 +111,7 @@ class KafkaPartitionLog:
         producer = Producer(self._producer_config)
         _meet(producer, topic_name(self._cell, Topic.STATE))
         _fence(producer, wanted)
+        _check_wanted(wanted)  # nobody lets go of what is made from here on when nobody waits for it
         self._producer = producer
         reader = self._reader = PartitionReader(self._consumer_config)
         first_time = True

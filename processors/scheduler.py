@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobledger.processors.app import create_app
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.owners import OwnerSet
-from jobledger.processors.parts import SchedulerParts
+from jobledger.processors.scheduler_services import SchedulerServices
 from jobledger.settings import Settings
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import CompoundService
@@ -22,14 +22,14 @@ class Scheduler(CompoundService):
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: SystemClock) -> None:
         super().__init__()
-        self.parts = SchedulerParts(settings, metrics, clock)
-        self.app = create_app(settings, self.parts, metrics)
+        self.services = SchedulerServices(settings, metrics, clock)
+        self.app = create_app(settings, self.services, metrics)
         self._begun = False
 
     @property
     def owners(self) -> OwnerSet:
         """The partition owners."""
-        return self.parts.owners
+        return self.services.owners
 
     async def start(self) -> None:
         """Join the group; returns when it has settled and the partitions it gave are served. Raises PartFailedError."""
@@ -40,8 +40,10 @@ class Scheduler(CompoundService):
 
     async def stop(self) -> None:
         """Leave the group, then close the owners; raises LeftBehindError."""
-        if self._begun:
-            await self.app.stop()
-        await super().stop()
+        try:
+            if self._begun:
+                await self.app.stop()
+        finally:
+            await super().stop()
         if self.app.left_behind:
             raise LeftBehindError(f"Did not stop: {', '.join(self.app.left_behind)}.")

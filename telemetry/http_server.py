@@ -105,6 +105,7 @@ class HttpServer(TaskService):
         if not up.done():
             up.cancel()
             await serving
+            raise RuntimeError(f"The server on {self._host}:{self.port} has ended before it listened.")
         log.info("listener_started", host=self._host, port=self.port)
 
     async def stop(self) -> None:

@@ -191,10 +191,19 @@ class CompoundService(StandingService):
             self._end(error)
 
     async def stop(self) -> None:
-        """End the tasks, then stop the members, the last one that was started first."""
+        """End the tasks, then stop the members, the last one that was started first.
+
+        One that does not stop well keeps no other running; the first error is raised when all have been told.
+        """
         for task in self._followed:
             task.cancel()
         await asyncio.gather(*self._followed, return_exceptions=True)
+        first: BaseException | None = None
         for member in reversed(self._members):
-            await member.stop()
+            try:
+                await member.stop()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                first = first or error
         self._end()
+        if first is not None:
+            raise first

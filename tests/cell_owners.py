@@ -12,7 +12,7 @@ from jobledger.eventlog.reader import LogReader
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.owners import OwnerSet
-from jobledger.processors.parts import SchedulerParts
+from jobledger.processors.scheduler_services import SchedulerServices
 from jobledger.processors.services import AppService
 from jobledger.schemas.commands import Command, read_record
 from jobledger.schemas.topics import Topic, topic_name
@@ -47,7 +47,7 @@ class CellOwners:
         """Make the topics if they are not there; returns when all partitions are served."""
         await asyncio.to_thread(ensure_topics, self.kafka.client_config(), self.cell, self.partitions, DURABILITY)
         metrics = Metrics("scheduler", instance_id="owners", strict=True)
-        parts = SchedulerParts(self._settings, metrics, SystemClock())
+        parts = SchedulerServices(self._settings, metrics, SystemClock())
         self._owners, self._services = parts.owners, parts.before_group()
         for service in self._services:
             await service.start()

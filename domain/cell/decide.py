@@ -6,7 +6,7 @@ from jobledger.domain.cell.commands import CellCommand, EnableLevel
 from jobledger.domain.cell.events import CellEvent, LevelEnabled, LevelRaised
 from jobledger.domain.cell.state import Cell
 from jobledger.domain.effects import Effect
-from jobledger.domain.levels import LEVELS
+from jobledger.domain.levels import LEVELS, OLDEST
 from jobledger.domain.values import Answer, Code, Rejection
 
 
@@ -17,6 +17,8 @@ def decide(stream: str, cell: Cell | None, command: CellCommand, now: int) -> li
     if level not in LEVELS:
         message = f"Level {level} is not known to this release, which writes up to {max(LEVELS)}."
         return Rejection(code=Code.INVALID, message=message, field="level", value=str(level))
+    if cell is None and level == OLDEST:
+        return []  # every release reads it: an event that only later ones know must not tell of it
     if cell is None:
         return [LevelEnabled(enabled_at_ms=now, level=level)]
     if level < cell.level:

@@ -10,19 +10,26 @@ _Record = TypeVar("_Record")
 _UNWRITTEN = b""
 
 
+class UntoldChangeError(RuntimeError):
+    """A kind has changed a record of a part without its `changed` naming it."""
+
+
 class PartRecords(MutableMapping[str, _Record]):
     """Records by key. One that was read or set stays an object until `close`, so that a batch sees what it changed.
 
-    Whoever changes a record in place tells the batch by the part's `changed`: any other change is gone after `close`.
+    The part's `changed` tells the batch which keys an event has touched. A change in place that it does not tell of is
+    gone after `close`; a record that was set or deleted without its telling would be another one after a takeover, and
+    `close` does not take that.
     """
 
-    __slots__ = ("_decode", "_open", "_resting")
+    __slots__ = ("_decode", "_gone", "_open", "_resting")
 
     def __init__(self, decode: Callable[[bytes], _Record], resting: dict[str, bytes] | None = None) -> None:
         """`resting` is taken over: the values of `state` by key."""
         self._decode = decode
         self._resting = {} if resting is None else resting
         self._open: dict[str, _Record] = {}
+        self._gone: set[str] = set()
 
     def __getitem__(self, key: str) -> _Record:
         record = self._open.get(key)
@@ -33,9 +40,11 @@ class PartRecords(MutableMapping[str, _Record]):
     def __setitem__(self, key: str, record: _Record) -> None:
         self._resting.setdefault(key, _UNWRITTEN)
         self._open[key] = record
+        self._gone.discard(key)
 
     def __delitem__(self, key: str) -> None:
-        del self._resting[key]
+        if self._resting.pop(key) is not _UNWRITTEN:
+            self._gone.add(key)
         self._open.pop(key, None)
 
     def __contains__(self, key: object) -> bool:
@@ -47,10 +56,16 @@ class PartRecords(MutableMapping[str, _Record]):
     def __len__(self) -> int:
         return len(self._resting)
 
-    def rest(self, key: str, data: bytes) -> None:
-        """The record stands in `state` as `data` from now on."""
-        self._resting[key] = data
+    def rest(self, key: str, data: bytes | None) -> None:
+        """The record stands in `state` as `data` from now on, None: it is deleted there."""
+        if data is None:
+            self._gone.discard(key)
+        else:
+            self._resting[key] = data
 
     def close(self) -> None:
-        """Let go of what was read; every record that was set rests by now."""
+        """Let go of what was read. Raises UntoldChangeError for a record that was set or deleted, and does not rest."""
+        untold = self._gone.union(key for key in self._open if self._resting[key] is _UNWRITTEN)
+        if untold:
+            raise UntoldChangeError(f"No event told of records {', '.join(sorted(untold))[:200]}.")
         self._open.clear()

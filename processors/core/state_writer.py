@@ -110,7 +110,7 @@ class StateWriter:
             record = part.of(self._touched[stream]).get(key)
             value = None if record is None else self._sizes.record(encode_state(record, self._memory.checkpoint.level))
             self._plan.state[part_key(letter, stream, key)] = value
-            if value is not None and part.packed:
+            if part.packed:
                 self._memory.parts[letter, stream].rest(key, value)
             if part.timer is not None:
                 due = None if record is None else part.timer.next_ms(record)

@@ -14,7 +14,7 @@ from jobledger.processors import supervised_app
 from jobledger.processors.app import create_app
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.command_schema import CommandSchema
-from jobledger.processors.parts import SchedulerParts
+from jobledger.processors.scheduler_services import SchedulerServices
 from jobledger.processors.sensor import FeedSensor
 from jobledger.processors.services import PartService
 from jobledger.processors.supervised_app import SupervisedApp
@@ -97,11 +97,11 @@ class RecordProducer(StandingService):
 
 async def test_the_app_is_one_that_a_faust_user_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """One agent on one topic with a schema, a sensor, and a tree of services: the owners before the consumer."""
-    for module in ("parts", "relay"):
+    for module in ("scheduler_services", "relay"):
         monkeypatch.setattr(f"jobledger.processors.{module}.RecordProducer", RecordProducer)
     settings = Settings(cell="c", partitions=4, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:9"))
     metrics = Metrics("scheduler", instance_id="s", strict=True)
-    app: Any = create_app(settings, SchedulerParts(settings, metrics, SystemClock()), metrics)
+    app: Any = create_app(settings, SchedulerServices(settings, metrics, SystemClock()), metrics)
     app.finalize()
     agent = app.agents["commands"]
     assert agent.channel.topics == ("c.commands",) and isinstance(agent.channel.schema, CommandSchema)

@@ -219,6 +219,15 @@ def test_an_enabled_level_stays(level: int) -> None:
     assert (machine.checkpoint.seq, machine.checkpoint.level) == (seq, NEWEST)
 
 
+def test_the_oldest_level_leaves_nothing_that_only_later_releases_know() -> None:
+    """An owner of the release before takes the partition over as it was."""
+    machine = _new(2)
+    machine.checkpoint.level = OLDEST
+    written = _run(machine, 1_800_000_000_000, EnableLevel(level=OLDEST))
+    assert machine.checkpoint.seq == 0 and machine.checkpoint.level == OLDEST
+    assert not any(b"|cell:" in key and value for key, value in written.items() if key[:2] in (b"s|", b"e|"))
+
+
 def test_a_level_above_those_of_this_release_is_refused() -> None:
     """The owner closes the partition with an alarm instead of forgetting what it cannot read."""
     machine = _new()

@@ -39,7 +39,7 @@ async def run(settings: Settings) -> int:
     )
     await asyncio.to_thread(ensure_topics, kafka.client_config(), settings.cell, settings.partitions, durability)
     scheduler = Scheduler(settings, process.metrics, make_clock(settings))
-    SchedulerChecks(scheduler.parts).add_to(process.health)
+    SchedulerChecks(scheduler.services).add_to(process.health)
     watches = [TurnWatch.logging()] if settings.dev else []
     return await process.run([*watches, scheduler], stop_seconds=GRACE_SECONDS)
 

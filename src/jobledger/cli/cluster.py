@@ -53,18 +53,20 @@ def enable(
             f"Partitions {', '.join(map(str, lower))} are written in newer formats already; there is no way back.",
             Exit.REFUSED,
         )
-    found = enable_level(settings.kafka, settings.cell, settings.partitions, level, WAIT_SECONDS)
+    if any(one.level != level for one in found):
+        found = enable_level(settings.kafka, settings.cell, settings.partitions, level, WAIT_SECONDS)
     _print(output, found)
     if waiting := [one.partition for one in found if (one.level or 0) < level]:
         raise CliError(
-            f"Partitions {', '.join(map(str, waiting))} have not answered yet: is a scheduler running? It is decided "
-            "as soon as one serves them; `jobledger cluster status` shows it.",
+            f"Partitions {', '.join(map(str, waiting))} have not answered yet: is a scheduler running? "
+            "`jobledger cluster status` shows when they have; what was set aside meanwhile needs another `enable`.",
             Exit.UNREACHABLE,
         )
     return Exit.OK
 
 
 def _read(settings: Settings) -> list[PartitionLevel]:
+    from jobledger.eventlog.partitions import SilentLogError  # noqa: PLC0415
     from jobledger.processors.cell_levels import read_levels  # noqa: PLC0415
     from jobledger.processors.core.state_records import UnreadableStateError  # noqa: PLC0415
 
@@ -72,6 +74,8 @@ def _read(settings: Settings) -> list[PartitionLevel]:
         return read_levels(settings.kafka, settings.cell, settings.partitions)
     except UnreadableStateError as error:
         raise CliError(str(error), Exit.REFUSED) from error
+    except SilentLogError as error:
+        raise CliError(f"{error} Is the broker well?", Exit.UNREACHABLE) from error
 
 
 def _print(output: ReportFormat, found: list[PartitionLevel]) -> None:

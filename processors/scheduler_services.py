@@ -31,7 +31,7 @@ from jobledger.telemetry.service import Service
 MAX_COMMITS_IN_FLIGHT = 8
 
 
-class SchedulerParts:
+class SchedulerServices:
     """What a scheduler is made of, not started yet."""
 
     def __init__(self, settings: Settings, metrics: Metrics, clock: SystemClock) -> None:
