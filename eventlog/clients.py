@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from confluent_kafka import KafkaError
+
 from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 
 ClientConfig = dict[str, str | int | float | bool]
@@ -75,3 +77,11 @@ def consumer_config(kafka: KafkaConnection, client_id: str, group: str) -> Clien
         "queued.max.messages.kbytes": 32_768,
         "log_level": 4,
     }
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that gives this error is of no use any more.
+
+    The flag is set in the error by which it happened; later ones say `_FATAL` alone.
+    """
+    return error.fatal() or error.code() == KafkaError._FATAL

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobledger.domain.identity import partition_of
-from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.clients import ClientConfig, is_fatal
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
 from jobledger.telemetry.service import ThreadService
@@ -74,7 +74,7 @@ class RecordProducer(ThreadService):
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             loop.call_soon_threadsafe(_settle, future, error, message.offset())
-            if error is not None and error.fatal():
+            if error is not None and is_fatal(error):
                 loop.call_soon_threadsafe(self._end, KafkaException(error))
 
         self.post(topic, partition, value, delivered, key)
@@ -100,7 +100,7 @@ class RecordProducer(ThreadService):
         except BufferError as error:
             raise BackpressureError("Too many records wait for Kafka; try again later.") from error
         except KafkaException as error:
-            if error.args[0].fatal() and self._loop is not None:
+            if is_fatal(error.args[0]) and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._end, error)
             raise
 

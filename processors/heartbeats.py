@@ -11,6 +11,7 @@ from cachetools import FIFOCache
 from confluent_kafka import OFFSET_END, KafkaException, Message
 
 from jobledger.domain.worker_messages import Heartbeat
+from jobledger.eventlog.clients import is_fatal
 from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.eventlog.reader import LogReader
 from jobledger.processors.core.ports import Clock
@@ -115,7 +116,7 @@ class HeartbeatBook(CompoundService):
     def _sent(self, done: asyncio.Future[int]) -> None:
         self._on_their_way -= 1
         error = None if done.cancelled() else done.exception()
-        if isinstance(error, KafkaException) and error.args[0].fatal():
+        if isinstance(error, KafkaException) and is_fatal(error.args[0]):
             self._end(error)
 
     async def _read(self, batch: list[Message]) -> None:

@@ -8,7 +8,7 @@ import psycopg
 import stamina
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from jobledger.eventlog.clients import consumer_config
+from jobledger.eventlog.clients import consumer_config, is_fatal
 from jobledger.eventlog.group_reader import GroupReader
 from jobledger.projections.event_batch import EventBatch, ProjectionStoppedError
 from jobledger.projections.event_reader import EventReader
@@ -142,10 +142,10 @@ class Projector(ThreadService):
                 f"The next event of partition {partition} is not in '{self._topic}' any more, or the topic is another "
                 f"one than the read models were made from ({error.str()}): restore it, or use a new schema."
             )
-        if error.fatal():
+        if is_fatal(error):
             raise ProjectionStoppedError(
-                f"Kafka has put this projector out of its group: {error.str()}. "
-                f"Give each projector its own JOBLEDGER_INSTANCE_ID."
+                f"Kafka has put this projector out of its group: {error.str()}. Start it again; if that comes back, "
+                f"give each projector its own JOBLEDGER_INSTANCE_ID."
             )
         log.error("queue_connection_lost", error=error.str())
 

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 
 from jobledger.domain.commands import AnyCommand
 from jobledger.domain.values import Actor, ActorKind
+from jobledger.eventlog.clients import is_fatal
 from jobledger.eventlog.producer import BackpressureError
 from jobledger.schemas.commands import Command
 from jobledger.telemetry.logs import get_logger
@@ -121,7 +122,7 @@ class Reports:
             delivered()
 
     def _later(self, command: Command, delivered: Callable[[], None] | None, error: BaseException) -> None:
-        if isinstance(error, KafkaException) and error.args[0].fatal():
+        if isinstance(error, KafkaException) and is_fatal(error.args[0]):
             self._on_fatal(error)
             return
         log.warning("report_resent", execution_id=command.stream, error=str(error))

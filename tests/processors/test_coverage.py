@@ -149,7 +149,7 @@ async def test_schedulers_tell_each_other_what_they_serve(
     """A cell whose partitions are all served is well in every member; one that nobody has is not."""
     monkeypatch.setattr("jobledger.processors.coverage.ALARM_SECONDS", 2.0)  # tests with a clock know the real one
     first, second = await start_scheduler("scheduler-1"), await start_scheduler("scheduler-2")
-    checks, views = SchedulerChecks(first.parts), [one.parts.coverage for one in (first, second)]
+    checks, views = SchedulerChecks(first.services), [one.services.coverage for one in (first, second)]
     await until(lambda: not any(view.unserved for view in views) and second.owners.owners, 30)
     assert (await checks.coordination()).status == "HEALTHY"
     gone = min(second.owners.owners)

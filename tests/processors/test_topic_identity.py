@@ -55,14 +55,14 @@ async def test_a_scheduler_refuses_commands_made_anew_also_when_new_records_have
     await make_anew(log_cell, Topic.COMMANDS)
     begun = time.monotonic()
     with pytest.raises(TopicError, match="was deleted"):
-        await asyncio.wait_for(first.parts.topics.wait(), 30)
+        await asyncio.wait_for(first.services.topics.wait(), 30)
     assert time.monotonic() - begun < NOTICED_SECONDS + SLACK_SECONDS
     await stop(first)
     sent = [await log_cell.send(log_cell.job_on(p), submit()) for p in range(4) for _ in range(5)]
     second = await start_scheduler("scheduler-1")
     await until(lambda: all(owner.refusal for owner in second.owners.owners.values()), 30)
     assert all("was deleted and made anew" in str(owner.refusal) for owner in second.owners.owners.values())
-    checked = await SchedulerChecks(second.parts).coordination()
+    checked = await SchedulerChecks(second.services).coordination()
     assert checked.status == "UNHEALTHY"
     assert "JOBLEDGER_ACCEPT_NEW_TOPICS" in str(checked.details["error"])
     assert not any(command in log_cell.outcomes for command in sent)
@@ -87,7 +87,7 @@ async def test_state_that_was_lost_alone_is_no_new_cell(
     first = await start_scheduler("scheduler-1")
     await decide_some(log_cell)
     await until(lambda: log_cell.group_offset(0) > 0)
-    first.parts.topics._known.clear()  # this scheduler is not the one that is asked
+    first.services.topics._known.clear()  # this scheduler is not the one that is asked
     await first.stop()
     await make_anew(log_cell, Topic.STATE)
     await make_anew(log_cell, Topic.EVENTS)

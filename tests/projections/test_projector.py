@@ -9,7 +9,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from confluent_kafka import KafkaError
 
+from jobledger.eventlog.group_reader import GroupReader
+from jobledger.eventlog.partitions import Taken
 from jobledger.projections.changes import Changes
 from jobledger.projections.event_batch import ProjectionStoppedError
 from jobledger.projections.fold import fold
@@ -69,6 +72,18 @@ async def test_a_gap_stops_the_projector(start: Start, log: Any, history: Any, t
     with pytest.raises(ProjectionStoppedError, match="from seq 5 to 7"):
         await asyncio.wait_for(projector.wait(), 20)
     assert tables.vector().get(partition, 0) in (0, 5)
+
+
+async def test_a_projector_that_was_put_out_of_its_group_ends(
+    start: Start, log: Any, history: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the error in which it happened, and by any later one: its client gives no record any more, and says so."""
+    projector = await start()
+    error = KafkaError(KafkaError._FATAL, "Static consumer fenced by other consumer with same group.instance.id")
+    assert not error.fatal(), "the flag alone would do"
+    monkeypatch.setattr(GroupReader, "take", lambda *arguments: Taken([], {}, [(0, error)]))
+    with pytest.raises(ProjectionStoppedError, match="Start it again"):
+        await asyncio.wait_for(projector.wait(), 20)
 
 
 async def test_an_unknown_type_stops_the_projector(
