@@ -13,6 +13,7 @@ from jobledger.domain.cell.commands import EnableLevel
 from jobledger.domain.identity import cell_stream
 from jobledger.domain.values import Actor, ActorKind
 from jobledger.eventlog.clients import KafkaConnection, consumer_config, producer_config
+from jobledger.eventlog.partition_counts import check_partition_counts
 from jobledger.eventlog.partitions import PartitionReader
 from jobledger.processors.core.checkpoint import Checkpoint
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, decode_state
@@ -35,7 +36,11 @@ class PartitionLevel(NamedTuple):
 
 
 def read_levels(kafka: KafkaConnection, cell: str, partitions: int) -> list[PartitionLevel]:
-    """The levels as the log has them. Raises KafkaException, SilentLogError, or UnreadableStateError."""
+    """The levels as the log has them.
+
+    Raises TopicError for a cell of another size, KafkaException, SilentLogError, or UnreadableStateError.
+    """
+    check_partition_counts(kafka.client_config(), cell, [Topic.STATE], partitions)
     quick = {"fetch.wait.max.ms": 10, "log_level": 2}
     with PartitionReader({**consumer_config(kafka, "cluster", f"{cell}-cluster"), **quick}) as reader:
         return [_level(reader, topic_name(cell, Topic.STATE), partition) for partition in range(partitions)]

@@ -349,6 +349,9 @@ def test_the_formats_of_a_new_cell_are_the_newest(stack: Stack) -> None:
     levels = stack.json("cluster", "status")
     assert levels["reads"] == list(LEVELS.values())
     assert {(one["level"], one["reads"]) for one in levels["partitions"]} <= {(newest, newest), (None, None)}
+    with patch.dict(stack.env, JOBLEDGER_PARTITIONS="3"):
+        other = stack.run("cluster", "status")
+    assert other.returncode == 2 and "has 4 partitions, but JOBLEDGER_PARTITIONS is 3" in other.stderr
     enabled = stack.json("cluster", "enable", newest)
     assert [one["level"] for one in enabled["partitions"]] == [newest] * 4
     assert stack.run("cluster", "enable", newest).returncode == 0

@@ -115,9 +115,9 @@ _START_ERRORS = {
 
 
 def _ours(error: BaseException) -> CliError | None:
-    status = _START_ERRORS.get(type(error).__name__)
-    if status is not None:
-        return CliError(str(error), status)
+    known = [_START_ERRORS[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in _START_ERRORS]
+    if known:
+        return CliError(str(error), known[0])
     if type(error).__module__.startswith("jobledger.client"):
         from jobledger.cli.api_failure import api_failure  # noqa: PLC0415
 
