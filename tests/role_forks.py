@@ -83,11 +83,14 @@ class RoleForks:
 
 def _serve(requests: socket.socket) -> str:
     """In the program: returns in each process that is forked, with the role that it is to be."""
+    ended: dict[int, int] = {}  # two may ask for the same one at the same time, and the system tells it once
     while True:
         request = json.loads(requests.recv(MAX_REQUEST_BYTES))
         if "poll" in request:
-            pid, status = os.waitpid(request["poll"], os.WNOHANG)
-            requests.send(json.dumps(os.waitstatus_to_exitcode(status) if pid else None).encode())
+            wanted = request["poll"]
+            if wanted not in ended and (found := os.waitpid(wanted, os.WNOHANG))[0]:
+                ended[wanted] = os.waitstatus_to_exitcode(found[1])
+            requests.send(json.dumps(ended.get(wanted)).encode())
         elif pid := os.fork():
             requests.send(json.dumps(pid).encode())
         else:

@@ -244,7 +244,8 @@ async def test_mutations_over_websocket_and_an_end_when_the_api_stops(api: Any) 
     async with api.websocket(EVENTS) as items:
         await asyncio.sleep(0.3)
         api.api.components.tail.end_all("stopping")
-        (last,) = [payload["data"]["jobEvents"] async for payload in items]
+        # A busy machine may bring what happened to the job just now.
+        *_, last = [payload["data"]["jobEvents"] async for payload in items]
     assert last["__typename"] == "Resync" and last["message"] == "stopping"
     partitions = api.api.components.settings.partitions
     assert set(decode_position(api.api.components.settings.cell, last["position"], partitions)) == set(
