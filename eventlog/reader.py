@@ -56,12 +56,22 @@ class LogReader(ThreadService):
         """Fix the start offsets (OFFSET_END and OFFSET_BEGINNING are resolved now) and begin to read."""
         self._loop = asyncio.get_running_loop()
         reader = PartitionReader(self._config)
+        resolving = asyncio.ensure_future(asyncio.to_thread(self._resolve, reader))
         try:
-            reader.assign(self._topic, await asyncio.to_thread(self._resolve, reader))
+            reader.assign(self._topic, await asyncio.shield(resolving))
+            self._begin(lambda: self._run(reader), f"read-{self._topic}")
         except BaseException:
-            await asyncio.to_thread(reader.close)
+            if resolving.done():
+                await asyncio.to_thread(reader.close)
+            else:  # given up in the middle of a question: the client is let go of when its thread has come back
+                resolving.add_done_callback(lambda done: self._let_go(done, reader))
             raise
-        self._begin(lambda: self._run(reader), f"read-{self._topic}")
+
+    def _let_go(self, resolving: asyncio.Future[dict[int, int]], reader: PartitionReader) -> None:
+        if not resolving.cancelled():
+            resolving.exception()  # nobody asks for it any more
+        assert self._loop is not None
+        self._loop.run_in_executor(None, reader.close)
 
     def _resolve(self, reader: PartitionReader) -> dict[int, int]:
         resolved = {}

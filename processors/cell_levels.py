@@ -41,6 +41,10 @@ def read_levels(kafka: KafkaConnection, cell: str, partitions: int) -> list[Part
     Raises TopicError for a cell of another size, KafkaException, SilentLogError, or UnreadableStateError.
     """
     check_partition_counts(kafka.client_config(), cell, [Topic.STATE], partitions)
+    return _levels(kafka, cell, partitions)
+
+
+def _levels(kafka: KafkaConnection, cell: str, partitions: int) -> list[PartitionLevel]:
     quick = {"fetch.wait.max.ms": 10, "log_level": 2}
     with PartitionReader({**consumer_config(kafka, "cluster", f"{cell}-cluster"), **quick}) as reader:
         return [_level(reader, topic_name(cell, Topic.STATE), partition) for partition in range(partitions)]
@@ -69,7 +73,7 @@ def unready(found: list[PartitionLevel], level: int) -> list[int]:
 def enable(kafka: KafkaConnection, cell: str, partitions: int, level: int, seconds: float) -> list[PartitionLevel]:
     """Tell each partition's owner to write a level, and wait until all do, at most so long; gives the levels then.
 
-    Raises KafkaException when the broker does not take it.
+    Raises KafkaException when the broker does not take it, and as `read_levels`, which is asked before.
     """
     deadline = time.monotonic() + seconds
     producer, refused = Producer(producer_config(kafka, "cluster")), list[KafkaError]()
@@ -87,7 +91,7 @@ def enable(kafka: KafkaConnection, cell: str, partitions: int, level: int, secon
     if producer.flush(seconds) or refused:
         raise KafkaException(refused[0] if refused else KafkaError(KafkaError._TIMED_OUT, "Kafka did not answer"))
     while True:
-        found = read_levels(kafka, cell, partitions)
+        found = _levels(kafka, cell, partitions)
         if all(one.level is not None and one.level >= level for one in found) or time.monotonic() > deadline:
             return found
         time.sleep(LOOK_SECONDS)

@@ -12,7 +12,7 @@ import mode
 
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.service import Service, part_name
-from jobledger.telemetry.supervision import PartFailedError
+from jobledger.telemetry.supervision import PartFailedError, failure_of
 
 log = get_logger()
 
@@ -85,12 +85,3 @@ class PartService(AppService):
         await self.part.wait()
         if not self.should_stop and not self._may_end:
             raise RuntimeError(f"{self.name} ended by itself.")
-
-
-def failure_of(name: str, error: BaseException) -> PartFailedError:
-    """That a part has failed, and why."""
-    if isinstance(error, PartFailedError):
-        return error
-    failure = PartFailedError(name, f"{name}: {error}")
-    failure.__cause__ = error
-    return failure

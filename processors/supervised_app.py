@@ -11,9 +11,9 @@ import mode
 from faust.app import BootStrategy
 
 from jobledger.processors.faust_internals import BareApp, leave_group
-from jobledger.processors.services import AppService, failure_of
+from jobledger.processors.services import AppService
 from jobledger.telemetry.logs import get_logger
-from jobledger.telemetry.supervision import PartFailedError, stop_within
+from jobledger.telemetry.supervision import PartFailedError, failure_of, stop_within
 
 #: From the first word of a stop to its end, for all services together; a service that hangs is left behind.
 STOP_SECONDS = 7.0

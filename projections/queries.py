@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar
 
@@ -47,12 +48,12 @@ def _ids(ids: Sequence[str]) -> list[str]:
     return list(ids)
 
 
-class Queries:
+class Queries(ABC):
     """What can be asked of the read models. `first` is 1 … 1,000, else ValueError."""
 
+    @abstractmethod
     async def _fetch(self, statement: LiteralString, params: Params) -> list[dict[str, Any]]:
         """Run a statement; rows as dicts."""
-        raise NotImplementedError
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ async def _start_all(services: Sequence[Service], begun: list[Service], signalle
         done = await _first(starting, asyncio.ensure_future(signalled.wait()), *watches)
         if starting in done and not starting.cancelled():
             if error := starting.exception():
-                raise _failure(service, error)
+                raise failure_of(part_name(service), error)
             log.debug("part_started", part=part_name(service))
         elif signalled.is_set() or starting in done:
             return False
@@ -136,15 +136,16 @@ def _watches(services: Sequence[Service]) -> dict[asyncio.Future[Any], Service]:
 def _raise_ended(done: set[asyncio.Future[Any]], watches: Mapping[asyncio.Future[Any], Service]) -> None:
     for watch in done & watches.keys():
         if not watch.cancelled() and (error := watch.exception()):
-            raise _failure(watches[watch], error)
+            raise failure_of(part_name(watches[watch]), error)
         name = part_name(watches[watch])
         raise PartFailedError(name, f"{name} ended by itself.")
 
 
-def _failure(service: Service, error: BaseException) -> PartFailedError:
+def failure_of(part: str, error: BaseException) -> PartFailedError:
+    """That a part has failed, and why; what says so itself stays as it is."""
     if isinstance(error, PartFailedError):
         return error
-    failure = PartFailedError(part_name(service))
+    failure = PartFailedError(part, f"{part}: {error}")
     failure.__cause__ = error
     return failure
 

@@ -66,16 +66,9 @@ def enable(
 
 
 def _read(settings: Settings) -> list[PartitionLevel]:
-    from jobledger.eventlog.partitions import SilentLogError  # noqa: PLC0415
     from jobledger.processors.cell_levels import read_levels  # noqa: PLC0415
-    from jobledger.processors.core.state_records import UnreadableStateError  # noqa: PLC0415
 
-    try:
-        return read_levels(settings.kafka, settings.cell, settings.partitions)
-    except UnreadableStateError as error:
-        raise CliError(str(error), Exit.REFUSED) from error
-    except SilentLogError as error:
-        raise CliError(f"{error} Is the broker well?", Exit.UNREACHABLE) from error
+    return read_levels(settings.kafka, settings.cell, settings.partitions)
 
 
 def _print(output: ReportFormat, found: list[PartitionLevel]) -> None:

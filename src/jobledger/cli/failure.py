@@ -102,6 +102,8 @@ def _postgres(error: BaseException) -> CliError | None:
 _START_ERRORS = {
     "TopicError": Exit.UNUSABLE,
     "MigrationError": Exit.UNUSABLE,
+    "SilentLogError": Exit.UNREACHABLE,
+    "UnreadableStateError": Exit.REFUSED,
     "ListenError": Exit.UNUSABLE,
     "BadOptionError": Exit.UNUSABLE,
     "HandlerLoadError": Exit.UNUSABLE,
