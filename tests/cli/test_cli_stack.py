@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -19,12 +18,11 @@ from unittest.mock import patch
 
 import pytest
 from confluent_kafka import Producer
+from port_bases import free_port_base
 from uuid_utils.compat import uuid7
 
 import jobledger.telemetry.logs  # noqa: F401 - takes standard output as it is when it is first imported
 from jobledger.cli.program import run
-from jobledger.dev.options import DevOptions, layout
-from jobledger.dev.ports import is_free
 from jobledger.domain.identity import job_stream, partition_of
 from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.levels import LEVELS, NEWEST
@@ -81,18 +79,11 @@ class Stack:
         return json.loads(done.stdout)
 
 
-def free_base() -> int:
-    while True:
-        base = random.randrange(20_000, 32_000, 100)
-        if all(map(is_free, layout(DevOptions(port_base=base)).named_ports())):
-            return base
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("dev")
     ready = folder / "ready.json"
-    command = ["dev", "--ephemeral", "--port-base", str(free_base()), "--ready-file", str(ready)]
+    command = ["dev", "--ephemeral", "--port-base", str(free_port_base()), "--ready-file", str(ready)]
     with (folder / "dev.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jobledger.cli", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT

@@ -18,9 +18,9 @@ import psutil
 import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from port_bases import free_port_base
 
 from jobledger.dev.options import BadOptionError, DevOptions, layout
-from jobledger.dev.ports import is_free
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 SCRIPT = Path(__file__).with_name("standin_dev.py")
@@ -76,13 +76,6 @@ def wait_until_gone(wanted: set[int], seconds: float) -> None:
     while alive := {pid for pid in wanted if psutil.pid_exists(pid)}:
         assert time.monotonic() < deadline, [psutil.Process(pid).cmdline() for pid in alive]
         time.sleep(0.05)
-
-
-def free_port_base() -> int:
-    while True:
-        base = random.randrange(20_000, 32_000, 100)
-        if all(is_free(port) for port in layout(DevOptions(port_base=base, workers=2)).named_ports()):
-            return base
 
 
 @pytest.fixture
