@@ -61,6 +61,10 @@ class PayloadTooLarge(JobledgerError):
     """PAYLOAD_TOO_LARGE: over 256 KiB for a job or 8 MiB for a bulk."""
 
 
+class NotEnabled(JobledgerError):
+    """NOT_ENABLED: the cell does not take it before an operator has enabled the formats of its release."""
+
+
 class Undecidable(JobledgerError):
     """UNDECIDABLE: the command could not be decided and is in quarantine; report it."""
 

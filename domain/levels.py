@@ -6,9 +6,23 @@ before it can still read everything until then. It is read from the release on t
 
 from __future__ import annotations
 
+from typing import Any
+
+from jobledger.domain.values import Code, Rejection
+
 #: By number, the oldest first.
 LEVELS: dict[int, str] = {1: "0.1", 2: "0.2"}
 OLDEST, NEWEST = min(LEVELS), max(LEVELS)
+
+
+def not_enabled(cls: type[Any], level: int) -> Rejection:
+    """Why an event or command of a class is not written yet, and what to do."""
+    release = LEVELS.get(level, str(level))
+    message = (
+        f"'{cls.__struct_config__.tag}' is in the formats of {release}, which are not enabled: an operator runs "
+        f"`jobledger cluster enable {release}` once every role is of that release."
+    )
+    return Rejection(code=Code.NOT_ENABLED, message=message)
 
 
 def level_of(release: str) -> int | None:

@@ -16,15 +16,26 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of immutable values; fields that hold their default are left out when written."""
 
 
+class EventBody(Value, frozen=True, kw_only=True):
+    """Base of the events of all kinds.
+
+    `format_level`: the format level (see `levels`) from which on it is written; the releases before don't know it.
+    """
+
+    format_level: ClassVar[int] = 1
+
+
 class CommandBody(Value, frozen=True, kw_only=True):
     """Base of the commands of all kinds.
 
     `creating`: it brings its stream into being, and is answered with the first outcome when it comes again.
     `remembered`: people send it; a repeat of one of the stream's last ones (same command id) changes nothing.
+    `format_level`: the format level (see `levels`) from which on the api sends it.
     """
 
     creating: ClassVar[bool] = False
     remembered: ClassVar[bool] = False
+    format_level: ClassVar[int] = 1
 
 
 def carrier(base: type[Value], target: type[T], *also: str) -> Callable[..., T]:
@@ -120,6 +131,7 @@ class Code(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     INVALID = "INVALID"
     INVALID_STATE = "INVALID_STATE"
+    NOT_ENABLED = "NOT_ENABLED"
     NOT_FOUND_OR_EXPIRED = "NOT_FOUND_OR_EXPIRED"
     STALE_ASSIGNMENT = "STALE_ASSIGNMENT"
     UNDECIDABLE = "UNDECIDABLE"

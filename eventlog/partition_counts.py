@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from confluent_kafka.admin import AdminClient
 
 from jobledger.eventlog.clients import ClientConfig
-from jobledger.eventlog.topics import TopicError
+from jobledger.eventlog.topics import TopicError, TopicMissingError
 from jobledger.schemas.topics import Topic, partition_count, topic_name
 
 ASK_SECONDS = 2.0
@@ -15,10 +15,6 @@ ASK_SECONDS = 2.0
 
 class PartitionCountError(TopicError):
     """A topic has another number of partitions than this process was told; the message says what to set."""
-
-
-class TopicMissingError(TopicError):
-    """A topic does not exist, or not yet."""
 
 
 def check_partition_counts(config: ClientConfig, cell: str, topics: Iterable[Topic], partitions: int) -> None:

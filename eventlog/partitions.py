@@ -1,4 +1,4 @@
-"""The one reader of Kafka: partitions that the caller chooses, or those that a group gives, batch by batch.
+"""The one reader of Kafka: partitions that the caller chooses, batch by batch (those that a group gives: group_reader).
 
 Blocking: for one thread at a time. `LogReader` (reader.py) follows partitions in a thread of its own over it.
 """
@@ -239,18 +239,20 @@ class PartitionReader:
         self.assign(topic, starts)
         assigned = self._assigned
         unread = set(starts)
-        silent_since = time.monotonic()
+        spoke = dict.fromkeys(starts, time.monotonic())
         try:
             while True:
                 taken = self.take(step_seconds, most)
-                if taken.records:
-                    unread |= starts.keys() if len(starts) == 1 else {m.partition() or 0 for m in taken.records}
-                unread -= taken.at_end()
-                if unread and time.monotonic() - silent_since > silence_seconds and not (taken.records or taken.ends):
-                    raise SilentLogError(topic, unread, silence_seconds, self.passing)
+                gave = {*starts} if taken.records and len(starts) == 1 else {m.partition() or 0 for m in taken.records}
+                unread = (unread | gave) - taken.at_end()
+                now = time.monotonic()
+                spoke.update(dict.fromkeys(gave | taken.ends.keys(), now))
+                if silent := {partition for partition in unread if now - spoke[partition] > silence_seconds}:
+                    raise SilentLogError(topic, silent, silence_seconds, self.passing)
                 yield taken
                 if taken.records or taken.ends:
-                    silent_since = time.monotonic()  # what the caller did with it is no silence
+                    busy = time.monotonic() - now  # what the caller did with it is no silence
+                    spoke = {partition: since + busy for partition, since in spoke.items()}
         finally:
             if self._assigned is assigned:  # a generator may be closed late, when something else is read already
                 self.unassign()

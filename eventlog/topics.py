@@ -19,6 +19,10 @@ class TopicError(RuntimeError):
     """A topic is not as the log protocol needs it; the message names the command that repairs it."""
 
 
+class TopicMissingError(TopicError):
+    """A topic does not exist, or not yet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Durability:
     """How many copies the topics of a cell have. Outside dev: at least 3, with 2 in sync."""
@@ -95,22 +99,26 @@ def _wait_until_known(admin: AdminClient, cell: str) -> None:
 
 
 def check_topics(config: ClientConfig, cell: str, partitions: int, durability: Durability) -> None:
-    """Raise TopicError when a topic is missing or would lose or misplace records."""
+    """Raise TopicError when a topic would lose or misplace records; TopicMissingError if nothing is wrong but that
+    topics are missing."""
     admin = _admin(config)
     metadata = admin.list_topics(timeout=ADMIN_SECONDS).topics
+    missing: list[str] = []
     faults: list[str] = []
     present: list[TopicSpec] = []
     for spec in TOPICS.values():
         name = topic_name(cell, spec.topic)
         if name not in metadata:
-            faults.append(f"Topic '{name}' does not exist; any scheduler of the cell creates it at its start.")
+            missing.append(f"Topic '{name}' does not exist; any scheduler of the cell creates it at its start.")
             continue
         present.append(spec)
         replicas = min(len(p.replicas) for p in metadata[name].partitions.values())
         faults += _shape_faults(name, spec, len(metadata[name].partitions), partitions, replicas, durability)
     faults += _config_faults(admin, cell, present, durability)
     if faults:
-        raise TopicError(" ".join(faults))
+        raise TopicError(" ".join([*missing, *faults]))
+    if missing:
+        raise TopicMissingError(" ".join(missing))
 
 
 def _shape_faults(

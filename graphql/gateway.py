@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
+from confluent_kafka import KafkaException
 
 from jobledger.domain.commands import AnyCommand
-from jobledger.domain.values import SYSTEM
+from jobledger.domain.levels import OLDEST, not_enabled
+from jobledger.domain.values import SYSTEM, Rejection
+from jobledger.eventlog.partitions import SilentLogError
 from jobledger.eventlog.producer import BackpressureError, CommandProducer
+from jobledger.eventlog.topics import TopicError
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
@@ -25,6 +29,8 @@ NOT_SENT: Final = NotSent()
 Decided = Outcome | NotSent | None
 #: Waits, at most so many seconds, until commands may be sent; see TopicGate.
 Opened = Callable[[float], Awaitable[bool]]
+#: Whether the cell's partitions are written in a format level; see LevelGate.
+Enabled = Callable[[int], Awaitable[bool]]
 #: How long an answer waits for the broker to say where its question stands: it is said within milliseconds.
 SENT_SECONDS = 1.0
 
@@ -32,10 +38,18 @@ SENT_SECONDS = 1.0
 class Gateway:
     """Commands out, outcomes in."""
 
-    def __init__(self, producer: CommandProducer, tail: OutcomeTail, timeout_seconds: float, opened: Opened) -> None:
+    def __init__(
+        self,
+        producer: CommandProducer,
+        tail: OutcomeTail,
+        timeout_seconds: float,
+        opened: Opened,
+        enabled: Enabled,
+    ) -> None:
         self._producer = producer
         self._tail = tail
         self._opened = opened
+        self._enabled = enabled
         self.timeout_seconds = timeout_seconds
 
     async def decide(self, commands: Sequence[Command], timeout: float | None = None) -> list[Decided]:
@@ -45,6 +59,15 @@ class Gateway:
         seconds = self.timeout_seconds if timeout is None else timeout
         if not await self._opened(seconds):
             return [None] * len(commands)  # never sent, so the same ids again do no harm
+        newest = max((command.body for command in commands), key=lambda body: body.format_level)
+        if newest.format_level > OLDEST:
+            try:
+                enabled = await self._enabled(newest.format_level)
+            except (KafkaException, TopicError, SilentLogError):
+                return [NOT_SENT] * len(commands)
+            if not enabled:
+                rejection = not_enabled(type(newest), newest.format_level)
+                return [_refused(command, rejection) for command in commands]
         waiter = self._tail.expect([command.id for command in commands])
         sent: list[asyncio.Future[int] | None] = []
         for index, command in enumerate(commands):
@@ -70,6 +93,19 @@ class Gateway:
         command = Command(id=command_id, stream=stream, actor=SYSTEM, body=body, reply=True)
         (decided,) = await self.decide([command], timeout)
         return decided if isinstance(decided, Outcome) else None
+
+
+def _refused(command: Command, rejection: Rejection) -> Outcome:
+    """The outcome that no owner has written, since none was asked: at no position."""
+    return Outcome(
+        command_id=command.id,
+        stream=command.stream,
+        status=OutcomeStatus.REJECTED,
+        partition=0,
+        seq=0,
+        at_ms=0,
+        rejection=rejection,
+    )
 
 
 def _answer(sent: asyncio.Future[int] | None, outcome: Outcome | None) -> Decided:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException
 
 from jobledger.eventlog.clients import ClientConfig
-from jobledger.eventlog.partition_counts import TopicMissingError, check_partition_counts
+from jobledger.eventlog.partition_counts import check_partition_counts
+from jobledger.eventlog.topics import TopicMissingError
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.service import TaskService
 from jobledger.telemetry.waiting import tries_every

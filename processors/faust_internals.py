@@ -1,15 +1,12 @@
 """Every private name of Faust, mode and aiokafka that the scheduler touches, and the versions it knows them from.
 
-No other file touches one. `departures` says what is not as it was when this was written; a test asks it.
+No other file touches one. A test says what is not as it was when this was written.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dis
-import inspect
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Any
 
 import faust
@@ -170,29 +167,3 @@ async def _leave(coordinator: Any) -> None:
     if not coordinator._closing.done():
         coordinator._closing.set_result(None)
     await coordinator._maybe_leave_group()
-
-
-def departures() -> list[str]:
-    """A sentence for each library of another version, and for each private name that is gone."""
-    others = [
-        f"{library} is {version(library)}, and processors/faust_internals.py was written for {known}."
-        for library, known in VERSIONS.items()
-        if version(library) != known
-    ]
-    gone = [
-        f"{owner.__module__}.{owner.__qualname__} has no {name} any more, which processors/faust_internals.py uses."
-        for owner, names in NAMES.items()
-        for name in names
-        if not _has(owner, name)
-    ]
-    return others + gone
-
-
-def _has(owner: type, name: str) -> bool:
-    """Whether a class has an attribute, or a method of it or of a base gives one to its instances."""
-    return hasattr(owner, name) or any(name in _given(base) for base in owner.__mro__)
-
-
-def _given(owner: type) -> set[str]:
-    methods = filter(inspect.isfunction, vars(owner).values())
-    return {step.argval for method in methods for step in dis.get_instructions(method) if step.opname == "STORE_ATTR"}

@@ -82,11 +82,19 @@ class HeartbeatBook(CompoundService):
         return self._heard.get(incarnation, 0.0)
 
     async def start(self) -> None:
-        """Begin to read and to probe; returns when the first probe has come back."""
+        """Begin to read and to probe; returns when the first probe has come back. Raises what ended it before that."""
         self._stand()
         await self._begin_member(self._reader)
         self._follow(self._probe(), "heartbeat-probe")
-        await self._first.wait()
+        first = asyncio.ensure_future(self._first.wait())
+        ended = asyncio.ensure_future(self.wait())
+        try:
+            await asyncio.wait([first, ended], return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
+        finally:
+            first.cancel()
+            ended.cancel()
 
     async def _probe(self) -> None:
         while True:

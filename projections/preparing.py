@@ -9,7 +9,7 @@ import stamina
 from confluent_kafka import KafkaException
 
 from jobledger.eventlog.topic_watch import topic_ids
-from jobledger.eventlog.topics import Durability, TopicError, check_topics
+from jobledger.eventlog.topics import Durability, TopicMissingError, check_topics
 from jobledger.projections.migrate import migrate
 from jobledger.schemas.topics import Topic
 from jobledger.settings import Settings
@@ -36,7 +36,7 @@ def prepare(settings: Settings, timeout: float = START_SECONDS) -> str:
     )
     found: dict[str, str] = {}
     kafka_lost = told_once("queue_connection_lost", KafkaException)
-    for attempt in _attempts(lambda error: kafka_lost(error) or _is_to_be_made(error), timeout):
+    for attempt in _attempts(lambda error: kafka_lost(error) or isinstance(error, TopicMissingError), timeout):
         with attempt:
             check_topics(settings.kafka.client_config(), settings.cell, settings.partitions, durability)
             found = topic_ids(settings.kafka.client_config(), settings.cell)
@@ -45,8 +45,3 @@ def prepare(settings: Settings, timeout: float = START_SECONDS) -> str:
 
 def _attempts(on: Callable[[Exception], bool], timeout: float) -> Iterator[stamina.Attempt]:
     return iter(stamina.retry_context(on=on, attempts=None, timeout=timeout, wait_initial=0.1, wait_max=2.0))
-
-
-def _is_to_be_made(error: Exception) -> bool:
-    """Topics that the first scheduler has still to make."""
-    return isinstance(error, TopicError) and "does not exist" in str(error)

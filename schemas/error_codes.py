@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     INVALID_CURSOR = "INVALID_CURSOR"
     INVALID_POSITION = "INVALID_POSITION"
     INVALID_STATE = "INVALID_STATE"
+    NOT_ENABLED = "NOT_ENABLED"
     NOT_FOUND = "NOT_FOUND"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     POSITION_NOT_REACHED = "POSITION_NOT_REACHED"
@@ -160,6 +161,15 @@ CODES: tuple[Coded, ...] = (
         answer="IdempotencyKeyReused",
         rejections=(Code.IDEMPOTENCY_KEY_REUSED,),
         told=True,
+    ),
+    Coded(
+        ErrorCode.NOT_ENABLED,
+        "the formats that it needs are not enabled in the cell; nothing was done",
+        "an operator enables them: docs/how-to/upgrade.md",
+        "NotEnabled",
+        409,
+        answer="Conflict",
+        rejections=(Code.NOT_ENABLED,),
     ),
     Coded(
         ErrorCode.UNDECIDABLE,

@@ -8,7 +8,8 @@ from functools import partial
 from confluent_kafka import KafkaException
 
 from jobledger.eventlog.clients import ClientConfig
-from jobledger.eventlog.partition_counts import PartitionCountError, TopicMissingError, check_partition_counts
+from jobledger.eventlog.partition_counts import PartitionCountError, check_partition_counts
+from jobledger.eventlog.topics import TopicMissingError
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.service import StandingService

@@ -13,6 +13,7 @@ ErrorCode = Literal[
     "INVALID_CURSOR",
     "INVALID_POSITION",
     "INVALID_STATE",
+    "NOT_ENABLED",
     "NOT_FOUND",
     "PAYLOAD_TOO_LARGE",
     "POSITION_NOT_REACHED",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from jobledger.domain.values import Value
+from jobledger.domain.values import EventBody
 
 
-class CellEvent(Value, frozen=True, kw_only=True, tag_field="type"):
+class CellEvent(EventBody, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a cell."""
 
 

@@ -6,10 +6,10 @@ from enum import StrEnum
 
 from jobledger.domain.job.commands import FailureKind
 from jobledger.domain.spec import JobSpec
-from jobledger.domain.values import Opaque, Value
+from jobledger.domain.values import EventBody, Opaque
 
 
-class JobEvent(Value, frozen=True, kw_only=True, tag_field="type"):
+class JobEvent(EventBody, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a job."""
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from jobledger.domain.queue.commands import ReleaseOutcome
 from jobledger.domain.queue.settings import QueueSettings
 from jobledger.domain.spec import ReadyTask
-from jobledger.domain.values import Value
+from jobledger.domain.values import EventBody
 
 
-class QueueEvent(Value, frozen=True, kw_only=True, tag_field="type"):
+class QueueEvent(EventBody, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a queue."""
 
 

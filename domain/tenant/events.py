@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jobledger.domain.tenant.state import TenantStatus
-from jobledger.domain.values import Value
+from jobledger.domain.values import EventBody
 
 
-class TenantEvent(Value, frozen=True, kw_only=True, tag_field="type"):
+class TenantEvent(EventBody, frozen=True, kw_only=True, tag_field="type"):
     """Base of the events of a tenant."""
 
 

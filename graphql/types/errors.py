@@ -39,7 +39,7 @@ class NotFound(UserError):
 
 @strawberry.type(description="The state of the job or queue does not allow it.")
 class Conflict(UserError):
-    """ALREADY_ENDED, ALREADY_EXISTS, INVALID_STATE, UNDECIDABLE."""
+    """ALREADY_ENDED, ALREADY_EXISTS, INVALID_STATE, NOT_ENABLED, UNDECIDABLE."""
 
     status: GraphQLJobStatus | None = strawberry.field(  # type: ignore[valid-type]
         default=None, description="Of the job that does not allow it: for ALREADY_ENDED, how it ended."

@@ -11,6 +11,7 @@ from jobledger.domain.effects import Effect, FollowUp
 from jobledger.domain.events import AnyEvent
 from jobledger.domain.identity import partition_of, split_stream
 from jobledger.domain.kind import Kind
+from jobledger.domain.levels import not_enabled
 from jobledger.domain.values import SYSTEM, Answer, Code, Rejection
 from jobledger.processors.core.answers import Answers, read_envelope
 from jobledger.processors.core.checkpoint import Pending
@@ -33,6 +34,7 @@ MAX_EVENTS_PER_DECISION = 500
 MAX_SQUEEZED_BYTES = 256 * 1024
 #: Errors of the machine that this runs on: nobody's command is to blame for them.
 ENVIRONMENT = (sqlite3.Error, OSError, MemoryError)
+Decision = list[AnyEvent] | Rejection | Answer
 _mapper = EventMapper()
 _encode_event = _mapper.transcoder.encode
 
@@ -186,7 +188,7 @@ class Batch:
             if first is not None:
                 self._answers.tell(command, "DUPLICATE" if isinstance(first, Outcome) else "REJECTED", first)
                 return
-            decision = kind.decide(stream, state, command.body, self._now)
+            decision = self._writable(kind.decide(stream, state, command.body, self._now))
             records = self._write_events(command, kind, state, decision) if isinstance(decision, list) else []
         except ENVIRONMENT:
             raise
@@ -209,6 +211,15 @@ class Batch:
     def peek(self, stream: str) -> State | None:
         """The state of a stream as this batch sees it."""
         return self._answers.peek(stream)
+
+    def _writable(self, decision: Decision) -> Decision:
+        """The decision, or why its events are not written: the release before, which may take over, can't read them."""
+        if isinstance(decision, list):
+            level = self._memory.checkpoint.level
+            for event in decision:
+                if event.format_level > level:
+                    return not_enabled(type(event), event.format_level)
+        return decision
 
     def _write_events(
         self, command: Command, kind: Kind, state: State | None, events: list[AnyEvent]
@@ -261,7 +272,7 @@ class Batch:
             event, begins = record.data, state is None
             state = mutate(state, record)
             if begins and kind.parts:
-                state = self._memory.assemble(kind, stream, state.head)
+                state = self._memory.begin(kind, stream, state)
             self._sizes.bytes += len(value)
             self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source)))
             self._plan.records.append(record)

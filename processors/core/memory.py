@@ -6,7 +6,7 @@ Memory changes while a batch is decided, so a plan that is not committed means t
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +61,7 @@ class Memory:
         self.retained = retained
         self.streams: dict[str, dict[str, Any]] = {name: {} for name in AGGREGATES}
         self.parts: dict[tuple[str, str], PartRecords[Any]] = {}
-        self.orphans: deque[bytes] = deque()
+        self.orphans: OrderedDict[bytes, None] = OrderedDict()
         self._read: dict[str, Kind] = {}
         self.timers = Timers()
         self.pending = PendingQueue(checkpoint, {})
@@ -94,10 +94,7 @@ class Memory:
     def assemble(
         self, kind: Kind, stream: str, snapshot: Any, unpacked: Mapping[str, MutableMapping[str, Any]] = _NOTHING
     ) -> State:
-        """A state over the records of its packed parts, which rest here, and the others, by the part's name.
-
-        Of a stream that begins: over none.
-        """
+        """A state over the records of its packed parts, which rest here, and the others, by the part's name."""
         self._read[stream] = kind
         parts: dict[str, MutableMapping[str, Any]] = {}
         for part in kind.parts:
@@ -106,6 +103,16 @@ class Memory:
             else:
                 parts[part.name] = unpacked.get(part.name, {})
         state: State = kind.assemble(snapshot, parts)
+        return state
+
+    def begin(self, kind: Kind, stream: str, created: State) -> State:
+        """The state of a stream after its first event, over records that rest here: those that the event has made."""
+        made: dict[str, Mapping[str, Any]] = {part.name: dict(part.of(created)) for part in kind.parts}
+        state = self.assemble(kind, stream, created.head, {part.name: {} for part in kind.parts})
+        for part in kind.parts:
+            records = part.of(state)
+            assert isinstance(records, MutableMapping)
+            records.update(made[part.name])
         return state
 
     def close_parts(self) -> None:
@@ -175,7 +182,7 @@ class Memory:
         self.timers.set(stream, None)
         for part in kind.parts:
             for key in part.of(state):
-                self.orphans.append(part_key(part.letter, stream, key))
+                self.orphans[part_key(part.letter, stream, key)] = None
                 if part.timer is not None:
                     self.timers.set(part_name(part.letter, stream, key), None)
             self.parts.pop((part.letter, stream), None)

@@ -22,14 +22,16 @@ class PartRecords(MutableMapping[str, _Record]):
     `close` does not take that.
     """
 
-    __slots__ = ("_decode", "_gone", "_open", "_resting")
+    __slots__ = ("_decode", "_gone", "_open", "_replaced", "_resting")
 
     def __init__(self, decode: Callable[[bytes], _Record], resting: dict[str, bytes] | None = None) -> None:
         """`resting` is taken over: the values of `state` by key."""
         self._decode = decode
         self._resting = {} if resting is None else resting
         self._open: dict[str, _Record] = {}
+        #: Stored ones that were deleted, and that were set anew, until the batch is written.
         self._gone: set[str] = set()
+        self._replaced: set[str] = set()
 
     def __getitem__(self, key: str) -> _Record:
         record = self._open.get(key)
@@ -38,13 +40,16 @@ class PartRecords(MutableMapping[str, _Record]):
         return record
 
     def __setitem__(self, key: str, record: _Record) -> None:
-        self._resting.setdefault(key, _UNWRITTEN)
+        if self._resting.get(key) or key in self._gone:
+            self._replaced.add(key)
+            self._gone.discard(key)
+        self._resting[key] = _UNWRITTEN
         self._open[key] = record
-        self._gone.discard(key)
 
     def __delitem__(self, key: str) -> None:
-        if self._resting.pop(key) is not _UNWRITTEN:
+        if self._resting.pop(key) or key in self._replaced:
             self._gone.add(key)
+            self._replaced.discard(key)
         self._open.pop(key, None)
 
     def __contains__(self, key: object) -> bool:
@@ -61,6 +66,7 @@ class PartRecords(MutableMapping[str, _Record]):
         if data is None:
             self._gone.discard(key)
         else:
+            self._replaced.discard(key)
             self._resting[key] = data
 
     def close(self) -> None:

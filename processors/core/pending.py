@@ -89,7 +89,7 @@ class PendingQueue:
         for group in _groups(encoded):
             checkpoint.part_last += 1
             self._parts.append((checkpoint.part_last, len(group)))
-            state[pending_key(checkpoint.part_last)] = join_pending(group)
+            state[pending_key(checkpoint.part_last)] = join_pending(group, checkpoint.level)
 
 
 def _groups(encoded: list[bytes]) -> Iterator[list[bytes]]:

@@ -181,7 +181,7 @@ def _take_parts(
     for (letter, stream), records in stored.items():
         part, kind = PARTS[letter.encode()], kind_of(stream)
         if kind.ending is not None and stream not in whole and stream not in machine.streams[kind.name]:
-            machine.orphans.extend(part_key(letter, stream, name) for name in records)
+            machine.orphans.update((part_key(letter, stream, name), None) for name in records)
             continue
         if part.packed:
             machine.parts[letter, stream] = PartRecords(decode_state, records)

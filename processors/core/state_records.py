@@ -165,9 +165,9 @@ def _encode_older(value: Any, version: int) -> bytes:
     return begin + _encode(state)
 
 
-def join_pending(items: list[bytes]) -> bytes:
-    """The value of a PendingPart from items that are encoded already."""
-    return _PREFIX[PendingPart] + b'{"items":[' + b",".join(items) + b"]}"
+def join_pending(items: list[bytes], level: int = NEWEST) -> bytes:
+    """The value of a PendingPart from items that are encoded already, in the version that the format level has."""
+    return prefix("pending", PendingPart, version_at(PendingPart, level)) + b'{"items":[' + b",".join(items) + b"]}"
 
 
 def decode_state(data: bytes) -> Any:

@@ -105,12 +105,13 @@ class StateWriter:
 
     def _write_parts(self) -> None:
         for (letter, stream, key), part in self._parts.items():
-            if stream in self._ended:
-                continue
-            record = part.of(self._touched[stream]).get(key)
+            ended = stream in self._ended
+            record = None if ended else part.of(self._touched[stream]).get(key)
             value = None if record is None else self._sizes.record(encode_state(record, self._memory.checkpoint.level))
-            self._plan.state[part_key(letter, stream, key)] = value
-            if part.packed:
+            stored = part_key(letter, stream, key)
+            self._plan.state[stored] = value
+            self._memory.orphans.pop(stored, None)
+            if part.packed and not ended:
                 self._memory.parts[letter, stream].rest(key, value)
             if part.timer is not None:
                 due = None if record is None else part.timer.next_ms(record)
@@ -121,7 +122,7 @@ class StateWriter:
         of their parts."""
         orphans = self._memory.orphans
         for _ in range(min(len(orphans), self._memory.limits.expiries)):
-            self._plan.state[orphans.popleft()] = None
+            self._plan.state[orphans.popitem(last=False)[0]] = None
         keys = self._memory.retained.expired(now_ms, self._memory.limits.expiries)
         if keys:
             self._memory.retained.remove_many(keys)

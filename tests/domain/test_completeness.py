@@ -84,6 +84,7 @@ def test_the_register_names_everything_once() -> None:
     names = [kind.name for kind in AGGREGATES.values()] + [part.name for part in parts]
     assert len(set(names)) == len(names) and not set(names) & {"stub", "key", "checkpoint", "pending"}
     assert all(part.packed for kind in AGGREGATES.values() if kind.packed for part in kind.parts)
+    assert not any(kind.held for kind in AGGREGATES.values() if kind.packed), "leases are asked of states in memory"
     letters = [part.letter for part in parts]
     assert len(set(letters)) == len(letters) and not set(letters) & set("sopkenc")
     assert [kind.created_by for kind in AGGREGATES.values()] == list(CREATED_BY)

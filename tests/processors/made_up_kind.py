@@ -10,7 +10,7 @@ import pytest
 
 from jobledger.domain import aggregates
 from jobledger.domain.kind import Ending, Kind, Part, PartTimer, Recorded, Remains
-from jobledger.domain.values import Code, CommandBody, Rejection, Value
+from jobledger.domain.values import Code, CommandBody, EventBody, Rejection
 from jobledger.processors.core import state_records
 from jobledger.schemas import events as event_schemas
 
@@ -20,6 +20,7 @@ STEPS = "plan_step"
 class Begin(CommandBody, frozen=True, kw_only=True, tag_field="type", tag="plan.begin.v1"):
     steps: int
     first: int = 0
+    with_plan: list[str] = []
     wake_at_ms: int | None = None
 
 
@@ -32,28 +33,36 @@ class Wake(CommandBody, frozen=True, kw_only=True, tag_field="type", tag="plan.w
     due_at_ms: int
 
 
+class Remove(CommandBody, frozen=True, kw_only=True, tag_field="type", tag="plan.remove.v1"):
+    step: str
+
+
 class End(CommandBody, frozen=True, kw_only=True, tag_field="type", tag="plan.end.v1"):
     pass
 
 
-class Begun(Value, frozen=True, kw_only=True, tag_field="type", tag="plan.begun.v1"):
-    pass
+class Begun(EventBody, frozen=True, kw_only=True, tag_field="type", tag="plan.begun.v1"):
+    steps: list[str] = []
 
 
-class StepAdded(Value, frozen=True, kw_only=True, tag_field="type", tag="plan.step_added.v1"):
+class StepAdded(EventBody, frozen=True, kw_only=True, tag_field="type", tag="plan.step_added.v1"):
     step: str
     wake_at_ms: int | None = None
 
 
-class StepFinished(Value, frozen=True, kw_only=True, tag_field="type", tag="plan.step_finished.v1"):
+class StepFinished(EventBody, frozen=True, kw_only=True, tag_field="type", tag="plan.step_finished.v1"):
     step: str
 
 
-class StepWoken(Value, frozen=True, kw_only=True, tag_field="type", tag="plan.step_woken.v1"):
+class StepWoken(EventBody, frozen=True, kw_only=True, tag_field="type", tag="plan.step_woken.v1"):
     step: str
 
 
-class Ended(Value, frozen=True, kw_only=True, tag_field="type", tag="plan.ended.v1"):
+class StepRemoved(EventBody, frozen=True, kw_only=True, tag_field="type", tag="plan.step_removed.v1"):
+    step: str
+
+
+class Ended(EventBody, frozen=True, kw_only=True, tag_field="type", tag="plan.ended.v1"):
     pass
 
 
@@ -79,18 +88,20 @@ class PlanState:
 
 
 def _create(record: Recorded) -> PlanState:
-    return PlanState(Plan(id=record.originator_id, version=1), {})
+    return PlanState(Plan(id=record.originator_id, version=1), {step: Step() for step in record.data.steps})
 
 
 def _decide(stream: str, state: PlanState | None, command: Any, now: int) -> list[Any] | Rejection:
     if isinstance(command, Begin):
         numbers = range(command.first, command.first + command.steps)
         added = [StepAdded(step=str(number), wake_at_ms=command.wake_at_ms) for number in numbers]
-        return added if state else [Begun(), *added]
+        return added if state else [Begun(steps=command.with_plan), *added]
     if state is None:
         return Rejection(code=Code.NOT_FOUND_OR_EXPIRED, message="no plan")
     if isinstance(command, Finish):
         return [] if state.steps[command.step].status == "finished" else [StepFinished(step=command.step)]
+    if isinstance(command, Remove):
+        return [StepRemoved(step=command.step)]
     if isinstance(command, Wake):
         return [StepWoken(step=command.step)]
     return [Ended()]
@@ -109,6 +120,10 @@ def _on_finished(state: PlanState, event: StepFinished) -> None:
 def _on_woken(state: PlanState, event: StepWoken) -> None:
     step = state.steps[event.step]
     step.status, step.wake_at_ms = "woken", None
+
+
+def _on_removed(state: PlanState, event: StepRemoved) -> None:
+    del state.steps[event.step]
 
 
 def _on_ended(state: PlanState, event: Ended) -> None:
@@ -136,7 +151,13 @@ def plan_kind(*, packed: bool) -> Kind:
         created_by=Begun,
         create=_create,
         decide=_decide,
-        evolve={StepAdded: _on_added, StepFinished: _on_finished, StepWoken: _on_woken, Ended: _on_ended},
+        evolve={
+            StepAdded: _on_added,
+            StepFinished: _on_finished,
+            StepWoken: _on_woken,
+            StepRemoved: _on_removed,
+            Ended: _on_ended,
+        },
         react=lambda state, event: [],
         packed=packed,
         parts=(
@@ -145,7 +166,10 @@ def plan_kind(*, packed: bool) -> Kind:
                 "x",
                 Step,
                 lambda state: state.steps,
-                dict.fromkeys((StepAdded, StepFinished, StepWoken), _named),
+                {
+                    Begun: lambda event: event.steps,
+                    **dict.fromkeys((StepAdded, StepFinished, StepWoken, StepRemoved), _named),
+                },
                 packed=True,
                 timer=timer,
             ),

@@ -21,6 +21,7 @@ from jobledger.processors.heartbeats import HeartbeatBook
 from jobledger.processors.kafka_log import KafkaPartitionLog
 from jobledger.schemas.outcomes import OutcomeStatus
 from jobledger.schemas.topics import Topic
+from jobledger.telemetry.service import StandingService
 
 pytestmark = [pytest.mark.kafka]
 
@@ -93,6 +94,23 @@ async def test_a_producer_that_can_never_send_again_ends_the_heartbeat_book(log_
     with pytest.raises(KafkaException):
         await asyncio.wait_for(waiting, 5)
     del log_cell.producer.send
+    await book.stop()
+
+
+class RefusedReader(StandingService):
+    """A reader that the broker does not let read, as without the right to."""
+
+    async def start(self) -> None:
+        self._stand()
+        self._end(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+
+
+async def test_a_reader_that_ends_before_the_first_probe_has_come_back_ends_the_start(log_cell: LogCell) -> None:
+    """It would wait for ever, without a word."""
+    book = HeartbeatBook(log_cell.producer, log_cell.topic(Topic.HEARTBEATS), {}, "nonce", SystemClock())
+    book._reader = RefusedReader()  # type: ignore[assignment]
+    with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+        await asyncio.wait_for(book.start(), 5)
     await book.stop()
 
 

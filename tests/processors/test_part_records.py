@@ -34,7 +34,7 @@ def test_records_are_a_mapping(seed: int) -> None:
         assert (key in records, records.get(key)) == (key in expected, expected.get(key))
 
 
-@pytest.mark.parametrize("change", ["set", "delete"])
+@pytest.mark.parametrize("change", ["set", "replace", "delete"])
 def test_a_change_that_nobody_has_told_of_is_found(change: str) -> None:
     """It would be another record after a takeover."""
     records = PartRecords[int](msgspec.json.decode, {"a": b"1", "b": b"2"})
@@ -42,10 +42,12 @@ def test_a_change_that_nobody_has_told_of_is_found(change: str) -> None:
     records.close()
     if change == "set":
         records["c"] = 3
+    elif change == "replace":
+        records["b"] = 3
     else:
         del records["b"]
     with pytest.raises(UntoldChangeError, match=r"records [bc]\."):
         records.close()
-    records.rest("c", b"3") if change == "set" else records.rest("b", None)
+    records.rest("c" if change == "set" else "b", None if change == "delete" else b"3")
     records.close()
-    assert dict(records) == ({"a": 1, "b": 2, "c": 3} if change == "set" else {"a": 1})
+    assert dict(records) == {"set": {"a": 1, "b": 2, "c": 3}, "replace": {"a": 1, "b": 3}, "delete": {"a": 1}}[change]

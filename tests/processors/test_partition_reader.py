@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -99,6 +100,18 @@ def test_the_end_is_passed_when_a_record_comes_behind_it(reader_of: Any) -> None
     first, second = reader.take(), reader.take()
     assert (first.ends, first.at_end()) == ({0: 3}, set())
     assert second.at_end() == {0}
+
+
+def test_one_silent_partition_is_told_although_the_others_give(reader_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, client = reader_of([Given(0), Given(0, partition=1)])
+    ticks = count(0, 0.01)
+    monkeypatch.setattr(partitions.time, "monotonic", lambda: next(ticks))
+    batches = reader.follow("t", {0: 0, 1: 0}, silence_seconds=1, step_seconds=0)
+    next(batches)
+    with pytest.raises(SilentLogError, match=r"'t' \[1\] gave nothing"):
+        for number in range(1, 1_000):
+            client.batches = [[Given(number)]]
+            next(batches)
 
 
 def test_silence_is_told_with_what_the_connection_said(reader_of: Any) -> None:

@@ -6,9 +6,11 @@ import random
 from typing import Any
 
 import pytest
-from made_up_kind import Begin, End, Finish, Step, plan_kind, register
+from made_up_kind import Begin, End, Finish, Remove, Step, StepFinished, plan_kind, register
 from memory_owner import NOW, Decider, command
 
+from jobledger.domain.levels import NEWEST
+from jobledger.domain.values import Code
 from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.core.state_records import decode_state, part_key, snapshot_key, stub_key
@@ -111,7 +113,8 @@ def test_an_ended_stream_leaves_its_stub_and_no_records(takeover: bool) -> None:
     plan = one.turn()
     assert stub_key(PLAN) in one.state and snapshot_key(PLAN) not in one.state
     assert plan.state[part_key("x", PLAN, "5")] is None
-    assert stored(one) == 700 and one.machine.unfinished and not one.machine.timers and not one.machine.parts
+    assert stored(one) == 699, "300, and the one that the batch had touched"
+    assert one.machine.unfinished and not one.machine.timers and not one.machine.parts
     if takeover:
         one.machine = one.rebuilt()
         assert one.machine.unfinished and not one.machine.timers and not one.machine.parts
@@ -121,6 +124,46 @@ def test_an_ended_stream_leaves_its_stub_and_no_records(takeover: bool) -> None:
         batches += 1
     assert stored(one) == 0 and batches == 3
     assert not one.rebuilt().unfinished
+
+
+def test_a_record_that_goes_in_the_batch_in_which_its_stream_ends_is_deleted() -> None:
+    """And so is its timer: a stream that begins again under the same name has nothing of it."""
+    one = begun(3, wake_at_ms=NOW + SECOND)
+    one.incoming.internal.append(command(PLAN, Remove(step="1"), "remove", reply=False))
+    one.incoming.internal.append(command(PLAN, End(), "end", reply=False))
+    one.turn()
+    while one.machine.unfinished:
+        one.turn()
+    assert stored(one) == 0 and not one.machine.timers
+    assert not one.rebuilt().timers
+
+
+def test_records_of_the_first_event_are_stored() -> None:
+    """What a stream has from its beginning on is there in the same batch, the next one, and after a takeover."""
+    one = Decider()
+    one.incoming.internal.append(command(PLAN, Begin(steps=1, with_plan=["a", "b"]), "begin", reply=False))
+    one.incoming.internal.append(command(PLAN, Finish(step="a"), "finish", reply=False))
+    one.turn()
+    for machine in (one.machine, one.rebuilt()):
+        assert {key: step.status for key, step in steps_in(machine).items()} == {
+            "a": "finished",
+            "b": "waiting",
+            "0": "waiting",
+        }
+
+
+def test_an_event_of_a_level_that_is_not_enabled_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release before may take over, and would not know it: whoever asks is told what to enable."""
+    one = begun(1)
+    monkeypatch.setattr(StepFinished, "format_level", NEWEST + 1)
+    one.incoming.internal.append(command(PLAN, Finish(step="0"), "early"))
+    plan = one.turn()
+    (told,) = plan.outcomes
+    assert told.rejection is not None and told.rejection.code is Code.NOT_ENABLED
+    assert f"jobledger cluster enable {NEWEST + 1}" in told.rejection.message and not plan.events
+    one.machine.checkpoint.level = NEWEST + 1
+    one.incoming.internal.append(command(PLAN, Finish(step="0"), "later"))
+    assert [record.data for record in one.turn().records] == [StepFinished(step="0")]
 
 
 def test_a_takeover_finds_what_is_there(seed: int = 3) -> None:

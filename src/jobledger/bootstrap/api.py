@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 import jobledger
 from jobledger.bootstrap.process import Process
+from jobledger.domain.levels import OLDEST
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import CommandProducer, RecordProducer
 from jobledger.eventlog.quarantine import QuarantineBook
@@ -24,6 +25,7 @@ from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.job_commands import JobCommands
+from jobledger.graphql.level_gate import LevelGate
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.quarantine import Quarantine
 from jobledger.graphql.queue_commands import QueueCommands
@@ -113,7 +115,8 @@ def build_components(
     producer = RecordProducer(producer_config(settings.kafka, client_id))
     commands = CommandProducer(producer, topic_name(cell, Topic.COMMANDS), partitions)
     gate = TopicGate(reading, cell, (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES), partitions)
-    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened)
+    levels = LevelGate(lambda: lowest_level(settings), monotonic)
+    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened, levels.enabled)
     directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw)
     commands_of_users = UserCommands(gateway, new_id)
@@ -140,6 +143,14 @@ def build_components(
         events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics),
         services=[gate, model, producer, outcomes, tail, directory],
     )
+
+
+def lowest_level(settings: Settings) -> int:
+    """The lowest format level of the cell's partitions; of one that has had no owner, the oldest. Blocks."""
+    # Imported here: no command of this release asks for it, and it brings the owner's state with it.
+    from jobledger.processors.cell_levels import read_levels  # noqa: PLC0415
+
+    return min(one.level or OLDEST for one in read_levels(settings.kafka, settings.cell, settings.partitions))
 
 
 def _add_checks(health: Health, components: Components) -> None:

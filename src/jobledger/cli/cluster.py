@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobledger.cli.exits import CliError, Exit
-from jobledger.cli.output import ReportFormat, ReportOutput, print_json, print_rows
+from jobledger.cli.output import ReportFormat, ReportOutput, print_json, print_rows, quiet_logs
 from jobledger.cli.roles import settings_with
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ app = typer.Typer(help="Formats of a cell's log, for upgrades.", no_args_is_help
 @app.command()
 def status(output: ReportOutput = ReportFormat.TABLE) -> int:
     """Show the format level of each partition, and the newest that its owner reads."""
+    quiet_logs()
     settings = settings_with()
     _print(output, _read(settings))
     return Exit.OK
@@ -33,6 +34,7 @@ def enable(
     output: ReportOutput = ReportFormat.TABLE,
 ) -> int:
     """Enable the formats of a release, once every role runs it; then there is no way back to the release before."""
+    quiet_logs()
     settings = settings_with()
     from jobledger.domain.levels import LEVELS, level_of  # noqa: PLC0415
     from jobledger.processors.cell_levels import enable as enable_level  # noqa: PLC0415
