@@ -51,6 +51,7 @@ class JobOptions(TypedDict, total=False):
     idempotency_key: str | None
     retry: RetryPolicy | int | None
     timeout: str | float | timedelta | None
+    expected_duration: str | float | timedelta | None
     parent: str | None
     command_id: str | None
 
@@ -60,8 +61,9 @@ class JobSpec:
     """One job to submit. `handler`: its name or the decorated function; `payload`: anything with a JSON form.
 
     `at` (a datetime with zone) or `in_` (seconds, timedelta, "10m"): not before. `retry` (attempts, or a RetryPolicy)
-    and `timeout` (of one attempt): else those that the decorated function declares. `command_id`: a UUID; the same one
-    again is the same command.
+    and `timeout` (of one attempt): else those that the decorated function declares. `expected_duration`: from due to
+    its end; beyond five minutes the service level of completion leaves it out. `command_id`: a UUID; the same one again
+    is the same command.
     """
 
     handler: str | Handler[..., Any]
@@ -74,6 +76,7 @@ class JobSpec:
     idempotency_key: str | None = None
     retry: RetryPolicy | int | None = None
     timeout: str | float | timedelta | None = None
+    expected_duration: str | float | timedelta | None = None
     parent: str | None = None
     command_id: str = field(default_factory=lambda: str(uuid_utils.uuid7()))
 
@@ -96,6 +99,8 @@ class JobSpec:
         timeout = self._timeout()
         if timeout is not None:
             given["timeoutSeconds"] = timeout
+        if self.expected_duration is not None:
+            given["expectedDurationSeconds"] = _seconds("expected_duration", self.expected_duration)
         if self.tags and (tags := checked_tags(self.tags)):
             given["tags"] = tags
         if self.idempotency_key is not None:

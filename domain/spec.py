@@ -19,13 +19,17 @@ class TaskSpec(Value, frozen=True, kw_only=True):
 
 
 class JobSpec(TaskSpec, frozen=True, kw_only=True):
-    """A job as its user wants it. `key_digest` is that of its idempotency key, `request_digest` that of the request."""
+    """A job as its user wants it. `key_digest` is that of its idempotency key, `request_digest` that of the request.
+
+    `expected_duration_seconds`: how long it is expected to take, from due to its end; service levels alone go by it.
+    """
 
     queue: Id
     priority: Priority
     retry: RetryPolicy
     key_digest: Id | None = None
     request_digest: Id | None = None
+    expected_duration_seconds: float | None = None
 
 
 class Assignment(TaskSpec, frozen=True, kw_only=True):

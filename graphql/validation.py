@@ -25,6 +25,7 @@ _NAME = re.compile(limits.NAME_PATTERN)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DAY = 86_400
 MAX_TIMEOUT_SECONDS = 30 * _DAY
+MAX_EXPECTED_DURATION_SECONDS = 365 * _DAY
 MAX_REASON_LENGTH = 1_000
 _DEFAULT_RETRY = RetryPolicy()
 _NO_LINEAGE = Lineage()
@@ -253,6 +254,11 @@ def submit_body(item: SubmitJobInput, now_ms: int) -> SubmitJob:
     timeout = None
     if given(item.timeout_seconds):
         timeout = check_number("timeoutSeconds", item.timeout_seconds, 0.001, MAX_TIMEOUT_SECONDS)
+    expected = None
+    if given(item.expected_duration_seconds):
+        expected = check_number(
+            "expectedDurationSeconds", item.expected_duration_seconds, 0.001, MAX_EXPECTED_DURATION_SECONDS
+        )
     parent = check_uuid("parentId", item.parent_id) if given(item.parent_id) else None
     tags = check_tags(item.tags) if item.tags else {}
     body = SubmitJob(
@@ -263,6 +269,7 @@ def submit_body(item: SubmitJobInput, now_ms: int) -> SubmitJob:
         due_at_ms=check_due(item, now_ms),
         retry=check_retry(item.retry),
         timeout_seconds=timeout,
+        expected_duration_seconds=expected,
         lineage=Lineage(parent=parent, tags=tags) if parent or tags else _NO_LINEAGE,
     )
     if given(item.idempotency_key):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job import events as je
 from jobledger.domain.queue import events as qe
+from jobledger.domain.service_levels import ended_as
 from jobledger.domain.values import Rejection
 from jobledger.processors.core.plan import Decided, Plan
 from jobledger.processors.core.ports import Clock
@@ -16,8 +17,6 @@ from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 
 log = get_logger()
-
-_ENDED = {"FAILED": "FAILED", "TIMEOUT": "TIMEOUT", "LOST": "LOST", "DISPATCH_FAILED": "LOST", "POISON": "LOST"}
 
 
 class TelemetryObserver:
@@ -192,7 +191,6 @@ class TelemetryObserver:
 
     def _ended(self, record: EventRecord, data: je.JobSucceeded | je.JobCancelled | je.JobDeadLettered) -> None:
         if isinstance(data, je.JobDeadLettered):
-            status = _ENDED[data.cause.value]
             log.error(
                 "dispatch_failed" if data.cause is je.DeadLetterCause.DISPATCH_FAILED else "job_dead_lettered",
                 job_id=_id(record.originator_id),
@@ -200,9 +198,7 @@ class TelemetryObserver:
                 error=data.cause.value,
                 after_attempts=data.attempts,
             )
-        else:
-            status = "SUCCESS" if isinstance(data, je.JobSucceeded) else "CANCELLED"
-        self._metrics.inc("executions_completed_total", status=status)
+        self._metrics.inc("executions_completed_total", status=ended_as(data))
 
     def _failed(self, record: EventRecord, data: je.TaskFailed | je.TaskLost) -> None:
         if isinstance(data, je.TaskFailed) and data.retry_at_ms is None:

@@ -1,4 +1,9 @@
-"""Numbered, forward-only migrations of the schema that holds the read models."""
+"""Numbered, forward-only migrations of the schema that holds the read models.
+
+A file that begins with `-- additive` makes what a release before does not miss and does not touch: new tables, columns
+with a default. It is noted in `additions`, which earlier releases do not read; they refuse a schema that is newer than
+themselves by what stands in `migrations`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +21,9 @@ log = get_logger()
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 LOCK_TIMEOUT = "60s"
+_ADDITIVE = "-- additive"
 _TABLE = (
-    "CREATE TABLE IF NOT EXISTS migrations"
+    "CREATE TABLE IF NOT EXISTS {}"
     " (number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL)"
 )
 
@@ -37,6 +43,11 @@ class Migration(NamedTuple):
     def checksum(self) -> str:
         """Tells an edited file from the one that was applied."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def noted_in(self) -> str:
+        """The table that says whether it was applied."""
+        return "additions" if self.text.startswith(_ADDITIVE) else "migrations"
 
 
 def migrations() -> list[Migration]:
@@ -62,34 +73,38 @@ def migrate(dsn: str, schema: str) -> int:
         connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
         connection.execute(sql.SQL("SET search_path = {}").format(sql.Identifier(schema)))
         connection.execute("SET client_min_messages = warning")
-        connection.execute(_TABLE)
+        for table in ("migrations", "additions"):
+            connection.execute(sql.SQL(_TABLE).format(sql.Identifier(table)))
         return _apply(connection, schema)
 
 
 def _apply(connection: psycopg.Connection, schema: str) -> int:
     applied: dict[int, str] = dict(connection.execute("SELECT number, checksum FROM migrations").fetchall())
     known = migrations()
-    _check(applied, known, schema)
+    _check_age(applied, known, schema)
+    applied |= dict(connection.execute("SELECT number, checksum FROM additions").fetchall())
+    _check_files(applied, known, schema)
     for migration in known:
         if migration.number in applied:
             continue
         with connection.transaction():
             connection.execute(migration.text)
-            connection.execute(
-                "INSERT INTO migrations VALUES (%s, %s, %s, now())",
-                [migration.number, migration.name, migration.checksum],
-            )
+            note = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, now())").format(sql.Identifier(migration.noted_in))
+            connection.execute(note, [migration.number, migration.name, migration.checksum])
         log.info("migration_applied", migration=f"{migration.number:04d}_{migration.name}")
     return len(known)
 
 
-def _check(applied: dict[int, str], known: list[Migration], schema: str) -> None:
+def _check_age(applied: dict[int, str], known: list[Migration], schema: str) -> None:
     newest = max(applied, default=0)
     if newest > len(known):
         raise MigrationError(
             f"Schema '{schema}' is at migration {newest}, but this release knows {len(known)}: "
             f"run the release that made it, or a later one."
         )
+
+
+def _check_files(applied: dict[int, str], known: list[Migration], schema: str) -> None:
     for migration in known:
         if applied.get(migration.number, migration.checksum) != migration.checksum:
             raise MigrationError(

@@ -32,6 +32,7 @@ class SubmitJobInput(TypedDict):
     at: NotRequired[str | None]
     commandId: NotRequired[str | None]
     delaySeconds: NotRequired[float | None]
+    expectedDurationSeconds: NotRequired[float | None]
     handler: str
     idempotencyKey: NotRequired[str | None]
     parentId: NotRequired[str | None]

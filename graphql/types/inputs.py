@@ -54,6 +54,11 @@ class SubmitJobInput:
     delay_seconds: float | None = strawberry.field(default=UNSET, description="Not before now plus this.")
     retry: RetryPolicyInput | None = UNSET
     timeout_seconds: float | None = strawberry.field(default=UNSET, description="Longest run of one attempt.")
+    expected_duration_seconds: float | None = strawberry.field(
+        default=UNSET,
+        description="How long it is expected to take, from due to its end. Beyond five minutes it is left out of the "
+        "service level of completion; nothing else goes by it.",
+    )
     tags: list[TagInput] | None = strawberry.field(default=UNSET, description="At most 32.")
     parent_id: strawberry.ID | None = strawberry.field(default=UNSET, description="The job that this one follows from.")
     idempotency_key: str | None = strawberry.field(

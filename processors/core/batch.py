@@ -361,7 +361,7 @@ class Batch:
         for key in plan.forgotten:
             plan.state[key] = None
         memory.pending.write([*self._local, *unsettled], checkpoint, plan.state)
-        plan.commands = self._commands
+        plan.commands, plan.states = self._commands, self._touched
         if not plan.empty or self.consumed:
             checkpoint.now_ms = self._stamp_ms
             plan.state[CHECKPOINT_KEY] = self._sizes.record(encode_state(checkpoint, checkpoint.level))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobledger.domain.aggregates import State
 from jobledger.domain.values import Answer, Rejection
 from jobledger.processors.core.checkpoint import Checkpoint, Destination
 from jobledger.processors.core.state_records import outbox_key
@@ -76,6 +78,8 @@ class Plan:
     timers_fired: int = 0
     commands: int = 0
     unit: str | None = None
+    #: The streams that `records` are about, as they are after all of them; for logs and metrics.
+    states: Mapping[str, State] = field(default_factory=dict)
     #: Units that had failed before and went to quarantine with this.
     aside: list[str] = field(default_factory=list)
 

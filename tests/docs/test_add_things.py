@@ -33,12 +33,14 @@ ELSEWHERE: dict[str, dict[str, str | None]] = {
     },
     "client": {
         "timeout_seconds": "timeout",
+        "expected_duration_seconds": "expected_duration",
         "key_digest": "idempotency_key",
         "request_digest": None,  # as above
     },
     "command line": {
         "handler": "name",
         "timeout_seconds": "timeout",
+        "expected_duration_seconds": "expected_duration",
         "retry": "max_attempts",
         "key_digest": "idempotency_key",
         "request_digest": None,  # as above

@@ -33,6 +33,7 @@ SPEC: dict[str, Any] = {
     "retry": RetryPolicy(max_attempts=7),
     "key_digest": "k" * 64,
     "request_digest": "r" * 64,
+    "expected_duration_seconds": 900.0,
 }
 #: The same of a queue's settings.
 SETTINGS: dict[str, Any] = {"max_waiting_bytes": 77, "description": "letters"}

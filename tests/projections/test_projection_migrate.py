@@ -21,8 +21,19 @@ def test_many_processes_at_once_migrate_once(postgres_dsn: str, tables: Any) -> 
         results = list(pool.map(lambda _: migrate(postgres_dsn, "jobledger"), range(8)))
     assert results == [len(migrations())] * 8
     with psycopg.connect(postgres_dsn) as connection:
-        found = connection.execute("SELECT number, name FROM jobledger.migrations ORDER BY number").fetchall()
-    assert found == [(m.number, m.name) for m in migrations()]
+        for table in ("migrations", "additions"):
+            found = connection.execute(f"SELECT number, name FROM jobledger.{table} ORDER BY number").fetchall()
+            assert found == [(m.number, m.name) for m in migrations() if m.noted_in == table]
+
+
+def test_what_is_additive_does_not_keep_a_release_before_from_the_schema(postgres_dsn: str) -> None:
+    """It looks at `migrations` alone: what is noted elsewhere makes the schema no newer for it, now or later."""
+    migrate(postgres_dsn, "jobledger")
+    with psycopg.connect(postgres_dsn) as connection:
+        noted = connection.execute("SELECT max(number) FROM jobledger.migrations").fetchone()
+        assert noted == (4,), "the last migration that 0.1.0 knows"
+        connection.execute("INSERT INTO jobledger.additions VALUES (9999, 'later', '', now())")
+    assert migrate(postgres_dsn, "jobledger") == len(migrations())
 
 
 def test_a_newer_schema_is_refused(postgres_dsn: str) -> None:

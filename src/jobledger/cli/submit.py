@@ -38,6 +38,9 @@ def submit(  # noqa: PLR0913 - the options of a job, each by its name
     idempotency_key: Annotated[str | None, typer.Option(help="The same key again is the same job.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="Attempts before it is given up (default 3).")] = None,
     timeout: Annotated[str | None, typer.Option(help="Longest run of one attempt: 30s, 5m.")] = None,
+    expected_duration: Annotated[
+        str | None, typer.Option(help="From due to its end, for service levels: 20m, 2h.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; status 1 if it did not succeed.")] = False,
     wait_timeout: Annotated[str | None, typer.Option(help="With --wait: give up waiting after this.")] = None,
     output: Output = Format.TABLE,
@@ -54,6 +57,7 @@ def submit(  # noqa: PLR0913 - the options of a job, each by its name
         "idempotency_key": idempotency_key,
         "retry": max_attempts,
         "timeout": _length("--timeout", timeout),
+        "expected_duration": _length("--expected-duration", expected_duration),
     }
     if at is not None and in_ is not None:
         raise CliError("--at and --in exclude each other; give one of them.")
