@@ -6,6 +6,7 @@ Whoever decides, stores, restores or verifies streams goes by these entries and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from jobledger.domain.commands import AnyCommand
@@ -141,6 +142,32 @@ class Ending(NamedTuple):
     reject: Callable[[str, str, Any], Rejection]
 
 
+class EndedAttempt(NamedTuple):
+    """An attempt that has ended, with its way to there: for spans, which are made after the end and only of some.
+
+    `submitter`: the traceparent of its submission, '' if there was none; `waited_for`: it belongs to that. Times are
+    ms since the epoch: when it was asked for, ready in its `queue` (a stream), assigned to a worker (None: never, or
+    nobody here knows), ended. `error`: how it failed; ''.
+    """
+
+    execution_id: str
+    attempt: int
+    assignment: int
+    submitter: str
+    waited_for: bool
+    queue: str
+    asked_at_ms: int
+    ready_at_ms: int
+    assigned_at_ms: int | None
+    ended_at_ms: int
+    error: str
+
+
+#: By the event that ends an attempt: what it tells of it, from the state before, the event, the body of its command,
+#: and whether its trace is recorded. None: nobody traces it.
+AttemptEnds = Mapping[Any, Callable[[Any, Any, Any, bool], EndedAttempt | None]]
+
+
 def _no_origin(state: Any, command: Any) -> Origin:
     return _NO_ORIGIN
 
@@ -182,5 +209,6 @@ class Kind(NamedTuple):
     submission: Submission | None = None
     ending: Ending | None = None
     held: Callable[[Any], Iterable[tuple[str, AnyCommand]]] | None = None
+    attempt_ends: AttemptEnds = MappingProxyType({})
     #: The format level that a state enables on its partition; see `levels`.
     level: Callable[[Any], int] | None = None

@@ -12,6 +12,7 @@ from jobledger.domain.identity import partition_of
 from jobledger.eventlog.clients import ClientConfig, is_fatal
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
+from jobledger.schemas.trace_headers import Headers, command_headers
 from jobledger.telemetry.service import ThreadService
 
 MAX_WAITING_COMMANDS = 50_000
@@ -63,7 +64,9 @@ class RecordProducer(ThreadService):
         """Whether records can still be sent and their deliveries learnt of."""
         return self._stands
 
-    def send(self, topic: str, partition: int, value: bytes, key: bytes | None = None) -> asyncio.Future[int]:
+    def send(
+        self, topic: str, partition: int, value: bytes, key: bytes | None = None, headers: Headers | None = None
+    ) -> asyncio.Future[int]:
         """Produce a record; the future gives its offset, or raises KafkaException when it can't be delivered.
 
         Raises BackpressureError when the client's own queue is full.
@@ -77,7 +80,7 @@ class RecordProducer(ThreadService):
             if error is not None and is_fatal(error):
                 loop.call_soon_threadsafe(self._end, KafkaException(error))
 
-        self.post(topic, partition, value, delivered, key)
+        self.post(topic, partition, value, delivered, key, headers)
         return future
 
     def post(
@@ -87,6 +90,7 @@ class RecordProducer(ThreadService):
         value: bytes,
         delivered: Callable[[KafkaError | None, Message], None],
         key: bytes | None = None,
+        headers: Headers | None = None,
     ) -> None:
         """Produce a record from any thread, also while the loop stands; `delivered` is called in the producer's own.
 
@@ -96,7 +100,7 @@ class RecordProducer(ThreadService):
         if producer is None:
             raise BackpressureError("This process is stopping and sends nothing any more; try again later.")
         try:
-            producer.produce(topic, value, key, partition, on_delivery=delivered)
+            producer.produce(topic, value, key, partition, on_delivery=delivered, headers=headers or None)
         except BufferError as error:
             raise BackpressureError("Too many records wait for Kafka; try again later.") from error
         except KafkaException as error:
@@ -169,7 +173,8 @@ class CommandProducer:
             return
         value = join_record([data for data, _ in group])
         try:
-            sent = self._producer.send(self._topic, partition, value)
+            headers = command_headers(value) if len(group) == 1 else None
+            sent = self._producer.send(self._topic, partition, value, headers=headers)
         except (BackpressureError, KafkaException) as error:
             self._settle_group(group, error)
             asyncio.get_running_loop().call_soon(self._flush, partition)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 from graphql import ExecutionResult as CoreResult
@@ -14,8 +15,10 @@ from strawberry.types.graphql import OperationType
 
 from jobledger.graphql.context import RequestContext
 from jobledger.graphql.document_limits import MAX_TOKENS, Documents, check_document, root_fields, unclear_operation
+from jobledger.graphql.request_spans import Request
 from jobledger.graphql.types.errors import HTTP_STATUS
 from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.traceparent import current_traceparent
 
 MASKED = "Internal error; it is in the api's log."
 
@@ -29,23 +32,51 @@ class Admission(SchemaExtension):
         self._documents = documents
         self._passed = False
         self._streamed = False
+        self._endpoint = "/graphql:_invalid"
+        self._status = 400
 
     @property
     def _context(self) -> RequestContext | None:
         return cast("RequestContext | None", self.execution_context.context)
 
     def on_operation(self) -> Iterator[None]:
-        """Count the operation by its root fields, and mask what is not for the caller."""
+        """Count the operation by its root fields, trace it, and mask what is not for the caller."""
         began = time.perf_counter()
-        if self._context is not None:
-            self._context.owner_questions.begin()
-        yield
-        result = self.execution_context.result
-        if not self._streamed and isinstance(result, CoreResult | ExecutionResult):
-            self._mask(result)
-        if self._context is not None and not self._is_stream():
-            errors = self.execution_context.pre_execution_errors or getattr(result, "errors", None) or []
-            self._account(self._context, errors, time.perf_counter() - began)
+        request = self._begin()
+        try:
+            yield
+            result = self.execution_context.result
+            if not self._streamed and isinstance(result, CoreResult | ExecutionResult):
+                self._mask(result)
+            if self._context is not None and not self._is(OperationType.SUBSCRIPTION):
+                errors = self.execution_context.pre_execution_errors or getattr(result, "errors", None) or []
+                self._account(self._context, errors, time.perf_counter() - began)
+        finally:
+            if request is not None and self._context is not None:
+                self._end(self._context, request)
+
+    def _begin(self) -> Request | None:
+        """Give the operation a context of its own: a WebSocket has one for all that run on it, side by side."""
+        context = self._context
+        if context is None:
+            return None
+        context.owner_questions.begin()
+        request = context.components.spans.begin(context.traceparent)
+        self.execution_context.context = replace(context, traceparent=request.traceparent, statuses={})
+        current_traceparent.set(request.traceparent)
+        return request
+
+    def _end(self, context: RequestContext, request: Request) -> None:
+        # Set, not reset: a stream may be closed from another context than that of its beginning.
+        current_traceparent.set("")
+        context.components.spans.end(
+            request,
+            context.method,
+            self._endpoint,
+            self._status,
+            waits=self._is(OperationType.MUTATION),
+            stream=self._is(OperationType.SUBSCRIPTION),
+        )
 
     def on_parse(self) -> Iterator[None]:
         """A document that passed before is not parsed again."""
@@ -76,7 +107,7 @@ class Admission(SchemaExtension):
 
     def on_execute(self) -> Iterator[None]:
         """Subscriptions are counted when they open."""
-        if self._context is not None and self._is_stream():
+        if self._context is not None and self._is(OperationType.SUBSCRIPTION):
             self._account(self._context, [], 0.0)
         yield
 
@@ -86,9 +117,9 @@ class Admission(SchemaExtension):
         self._mask(result)
         yield
 
-    def _is_stream(self) -> bool:
+    def _is(self, kind: OperationType) -> bool:
         try:
-            return self.execution_context.operation_type is OperationType.SUBSCRIPTION
+            return self.execution_context.operation_type is kind
         except RuntimeError:
             return False
 
@@ -116,12 +147,15 @@ class Admission(SchemaExtension):
             fields = {"_invalid": "_invalid"}
             context.statuses["_invalid"] = 400
         failed = {str(error.path[0]): _status(error) for error in errors if error.path}
+        self._status = 0
         for alias, field in fields.items():
             status = failed.get(alias) or context.statuses.get(field, 200)
+            self._status = max(self._status, status)
             endpoint = f"/graphql:{field}"
             metrics.inc("api_requests_total", method=context.method, endpoint=endpoint, status_code=str(status))
         endpoint = next(iter(fields.values())) if len(fields) == 1 else "_multiple"
-        metrics.observe("api_request_duration_seconds", seconds, method=context.method, endpoint=f"/graphql:{endpoint}")
+        self._endpoint = f"/graphql:{endpoint}"
+        metrics.observe("api_request_duration_seconds", seconds, method=context.method, endpoint=self._endpoint)
 
     def _operation(self) -> Any:
         name, document = self.execution_context.operation_name, self.execution_context.graphql_document

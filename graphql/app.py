@@ -10,6 +10,7 @@ from jobledger.graphql.components import Components
 from jobledger.graphql.graphiql import graphiql_routes
 from jobledger.graphql.http import GraphQLView
 from jobledger.graphql.schema import build_schema
+from jobledger.graphql.trace_intake import intake_route
 from jobledger.telemetry.health import Health
 from jobledger.telemetry.health_server import health_routes
 
@@ -24,5 +25,6 @@ def build_app(components: Components, health: Health, *, graphiql: bool = True) 
             *(graphiql_routes() if graphiql else []),
             Route("/", lambda request: RedirectResponse("/graphql"), methods=["GET"]),
             *health_routes(health, components.metrics),
+            *([intake_route(components.traces)] if components.traces is not None else []),
         ]
     )

@@ -12,21 +12,23 @@ from jobledger.graphql.job_commands import JobCommands
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.quarantine import Quarantine
 from jobledger.graphql.queue_commands import QueueCommands
+from jobledger.graphql.request_spans import RequestSpans
 from jobledger.graphql.submissions import Submissions
+from jobledger.graphql.trace_store import TraceStore
 from jobledger.projections.read_model import ReadModel
 from jobledger.settings import Settings
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import Service
-from jobledger.telemetry.traces import Tracing
 
 
 @dataclass(slots=True)
 class Components:
-    """Everything that requests need. `services` are in the order of their start."""
+    """Everything that requests need. `services` are in the order of their start; `traces` are kept in dev alone."""
 
     settings: Settings
     metrics: Metrics
-    tracing: Tracing
+    spans: RequestSpans
+    traces: TraceStore | None
     clock_ms: Callable[[], int]
     new_id: Callable[[], str]
     model: ReadModel

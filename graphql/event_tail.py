@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import Message
@@ -25,6 +25,9 @@ MAX_KEPT_EVENTS = 40_000
 READ_BACK_RECORDS = 1_000
 #: Events that may wait for one subscriber.
 MAX_WAITING = 2_000
+
+#: Hears of every event of a job, as it stands in the log: its value, and what gives its headers.
+OnJob = Callable[[bytes, Callable[[], Any]], None]
 
 log = get_logger()
 _mapper = EventMapper()
@@ -111,10 +114,16 @@ class EventTail(Tail):
     name = "events"
 
     def __init__(
-        self, config: ClientConfig, topic: str, partitions: int, on_queue: Callable[[EventRecord], None]
+        self,
+        config: ClientConfig,
+        topic: str,
+        partitions: int,
+        on_queue: Callable[[EventRecord], None],
+        on_job: OnJob | None = None,
     ) -> None:
         super().__init__(config, topic, partitions)
         self._on_queue = on_queue
+        self._on_job = on_job
         self._kept: list[deque[Kept]] = [deque() for _ in range(partitions)]
         self._bytes = [0] * partitions
         self.vector: Vector = dict.fromkeys(range(partitions), 0)
@@ -162,6 +171,8 @@ class EventTail(Tail):
                 seq = found
             self.vector[partition] = seq
             self._keep(partition, Kept(seq, key, value))
+            if self._on_job is not None and key.startswith(b"job:"):
+                self._on_job(value, message.headers)
             self._pass_on(partition, key, value, before)
 
     def _keep(self, partition: int, event: Kept) -> None:

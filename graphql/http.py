@@ -77,14 +77,6 @@ class GraphQLView(GraphQL[RequestContext, None]):
             context.correlation_id = correlation
         return context
 
-    async def execute_single(self, request: Any, request_adapter: Any, *args: Any, **named: Any) -> Any:
-        """Run the operation in a span, which the commands then descend from."""
-        context: RequestContext = named["context"]
-        attributes = {"method": context.method, "endpoint": "/graphql"}
-        with self._components.tracing.start_span("api_request", context.traceparent, attributes=attributes) as span:
-            context.traceparent = span.traceparent
-            return await super().execute_single(request, request_adapter, *args, **named)
-
     def decode_json(self, data: str | bytes) -> object:
         """Strict JSON: no NaN, no lone surrogates."""
         try:

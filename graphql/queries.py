@@ -8,11 +8,13 @@ from strawberry import UNSET
 from jobledger.graphql.context import Info, context_of
 from jobledger.graphql.quarantine_reads import quarantine_page, quarantined_item
 from jobledger.graphql.scalars import Cursor, Position
+from jobledger.graphql.trace_reads import trace_of
 from jobledger.graphql.types.inputs import JobFilter, JobOrder
 from jobledger.graphql.types.jobs import Job, JobConnection
 from jobledger.graphql.types.nodes import Node
 from jobledger.graphql.types.quarantine import QuarantineConnection, QuarantinedItem
 from jobledger.graphql.types.queues import Command, Queue, ReadModel, Worker
+from jobledger.graphql.types.traces import TraceResult
 
 
 @strawberry.type(description="Questions to the read model. `after`: wait until it has seen that position.")
@@ -92,3 +94,8 @@ class Query:
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:
         """Of the Relay global object identification specification."""
         return await context_of(info).reads.node(id)
+
+    @strawberry.field(description="A trace by its id, on an api of `jobledger dev`, which keeps the last 1,000.")
+    async def trace(self, info: Info, id: strawberry.ID) -> TraceResult:
+        """Its spans, or why there are none."""
+        return trace_of(context_of(info).components.traces, id)  # type: ignore[return-value]

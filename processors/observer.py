@@ -1,4 +1,4 @@
-"""Logs and metrics of the partition owners, made from what was committed."""
+"""Logs, metrics and spans of the partition owners, made from what was committed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jobledger.domain.service_levels import ended_as
 from jobledger.domain.values import Rejection
 from jobledger.processors.core.plan import Decided, Plan
 from jobledger.processors.core.ports import Clock
+from jobledger.processors.spans import SchedulerSpans
 from jobledger.schemas.events import EventRecord, type_name
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
@@ -20,10 +21,11 @@ log = get_logger()
 
 
 class TelemetryObserver:
-    """`Observer` that writes logs and metrics."""
+    """`Observer` that writes logs, metrics and spans."""
 
-    def __init__(self, metrics: Metrics, clock: Clock, instance_id: str) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock, instance_id: str, spans: SchedulerSpans | None = None) -> None:
         self._metrics = metrics
+        self._spans = spans
         self._clock = clock
         self._instance_id = instance_id
         self._served: set[int] = set()
@@ -104,6 +106,8 @@ class TelemetryObserver:
                 )
         for record in plan.records:
             self._event(record, committed_at_ms)
+        if self._spans is not None and plan.traced:
+            self._spans.committed(plan.traced)
 
     def _rejected(self, decided: Decided) -> None:
         if decided.command is not None and isinstance(decided.rejection, Rejection):

@@ -12,6 +12,7 @@ from jobledger.eventlog.producer import BackpressureError, RecordProducer
 from jobledger.processors.core.plan import OutboxEntry
 from jobledger.processors.core.relay import OutboxRelay, TransportError
 from jobledger.schemas.topics import Topic, topic_name
+from jobledger.schemas.trace_headers import Headers, command_headers, task_headers
 from jobledger.telemetry.logs import get_logger
 
 _TOPICS = {"c": Topic.COMMANDS, "t": Topic.TASKS, "q": Topic.QUARANTINE}
@@ -21,9 +22,13 @@ log = get_logger()
 
 
 class KafkaTransport:
-    """`Transport` on Kafka. The producer keeps the order and never gives up by itself."""
+    """`Transport` on Kafka. The producer keeps the order and never gives up by itself.
 
-    def __init__(self, config: ClientConfig, cell: str) -> None:
+    `scheduler`: the member of `tracestate` that tells workers who hands their tasks out.
+    """
+
+    def __init__(self, config: ClientConfig, cell: str, scheduler: str = "") -> None:
+        self._scheduler = scheduler.encode()
         self._names = {letter: topic_name(cell, topic) for letter, topic in _TOPICS.items()}
         self._producer = RecordProducer(config)
 
@@ -43,16 +48,23 @@ class KafkaTransport:
     def send(self, entry: OutboxEntry) -> asyncio.Future[int]:
         """Produce an entry; raises TransportError when the client takes no more."""
         try:
-            return self._producer.send(self._names[entry.topic_letter], entry.partition, entry.value)
+            return self._producer.send(
+                self._names[entry.topic_letter], entry.partition, entry.value, headers=self._headers(entry)
+            )
         except (BackpressureError, KafkaException) as error:
             raise TransportError(str(error)) from error
+
+    def _headers(self, entry: OutboxEntry) -> Headers:
+        if entry.topic_letter == "t":
+            return task_headers(entry.value, self._scheduler)
+        return command_headers(entry.value) if entry.topic_letter == "c" else []
 
 
 class KafkaRelay(OutboxRelay):
     """The relay over Kafka; see `OutboxRelay`."""
 
-    def __init__(self, config: ClientConfig, cell: str) -> None:
-        super().__init__(partial(KafkaTransport, config, cell), _log_resent)
+    def __init__(self, config: ClientConfig, cell: str, scheduler: str = "") -> None:
+        super().__init__(partial(KafkaTransport, config, cell, scheduler), _log_resent)
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -9,6 +9,7 @@ from jobledger.processors.scheduler_services import SchedulerServices
 from jobledger.settings import Settings
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import CompoundService
+from jobledger.telemetry.traces import Tracing
 
 
 class LeftBehindError(RuntimeError):
@@ -20,9 +21,11 @@ class Scheduler(CompoundService):
 
     name = "scheduler"
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: SystemClock) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, clock: SystemClock, tracing: Tracing | None = None
+    ) -> None:
         super().__init__()
-        self.services = SchedulerServices(settings, metrics, clock)
+        self.services = SchedulerServices(settings, metrics, clock, tracing)
         self.app = create_app(settings, self.services, metrics)
         self._begun = False
 

@@ -22,11 +22,14 @@ from jobledger.processors.observer import TelemetryObserver
 from jobledger.processors.owners import OwnerSet
 from jobledger.processors.relay import KafkaRelay
 from jobledger.processors.services import AppService, PartService
+from jobledger.processors.spans import SchedulerSpans
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import Settings
 from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import Service
+from jobledger.telemetry.traces import Tracing
+from jobledger.telemetry.tracestate import scheduler_member
 
 MAX_COMMITS_IN_FLIGHT = 8
 
@@ -34,7 +37,9 @@ MAX_COMMITS_IN_FLIGHT = 8
 class SchedulerServices:
     """What a scheduler is made of, not started yet."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: SystemClock) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, clock: SystemClock, tracing: Tracing | None = None
+    ) -> None:
         max_skew_ms = round(settings.max_clock_skew_seconds * 1000)
         watched = WatchedClock(clock, max_skew_ms)
         instance = instance_name("scheduler", settings.instance_id)
@@ -59,8 +64,9 @@ class SchedulerServices:
             self.coverage.heard,
         )
         self.topics = TopicWatch(kafka.client_config(), cell, self.decided_ends)
-        self.relay = KafkaRelay(producer_config(kafka, f"{instance}-relay"), cell)
-        observer = TelemetryObserver(metrics, clock, instance)
+        self.relay = KafkaRelay(producer_config(kafka, f"{instance}-relay"), cell, scheduler_member(instance))
+        spans = SchedulerSpans(tracing or Tracing(), instance, settings.partitions)
+        observer = TelemetryObserver(metrics, clock, instance, spans)
         slots = asyncio.Semaphore(MAX_COMMITS_IN_FLIGHT)
         config = OwnerConfig(
             cell=cell,

@@ -12,6 +12,7 @@ from jobledger.projections.changes import Changes
 from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import fold, set_aside
 from jobledger.projections.second_lives import SecondLives, Standing
+from jobledger.projections.spans import TracedEvent, is_traced
 from jobledger.projections.writer import Advance, Position, SecondLifeError, Writer
 from jobledger.schemas.events import TYPE_PREFIX, EventRecord, UnknownEventTypeError, decode_head
 from jobledger.telemetry.logs import get_logger
@@ -36,6 +37,7 @@ class EventBatch:
     ) -> None:
         """`rows`: where the rows of jobs stand that the batch may meet; only needed when some began a second time."""
         self.changes = Changes()
+        self.traced: list[TracedEvent] = []
         self._reader = reader
         self._positions = positions
         self._until = until
@@ -80,6 +82,8 @@ class EventBatch:
         if fault is None:
             self._check_version(record, partition)
             fold(self.changes, record, partition, value)
+            if is_traced(record):
+                self.traced.append(TracedEvent(record, partition, message.headers))
         else:
             set_aside(self.changes, record, partition, value, fault)
         self._reached[partition] = Position(record.seq, offset + 1, record.at_ms)

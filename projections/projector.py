@@ -12,12 +12,14 @@ from jobledger.eventlog.clients import consumer_config, is_fatal
 from jobledger.eventlog.group_reader import GroupReader
 from jobledger.projections.event_batch import EventBatch, ProjectionStoppedError
 from jobledger.projections.event_reader import EventReader
+from jobledger.projections.spans import export_applied
 from jobledger.projections.writer import DeposedError, Position, Writer, connect
 from jobledger.schemas.topics import Topic, changed_sentence, topic_name
 from jobledger.settings import Settings
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import ThreadService
+from jobledger.telemetry.traces import Tracing
 
 log = get_logger()
 
@@ -47,11 +49,14 @@ class Projector(ThreadService):
 
     name = "projector"
 
-    def __init__(self, settings: Settings, metrics: Metrics, topic_id: str = "") -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, topic_id: str = "", tracing: Tracing | None = None
+    ) -> None:
         super().__init__()
         self._settings = settings
         self._topic_id = topic_id
         self._metrics = metrics
+        self._tracing = tracing or Tracing()
         self._topic = topic_name(settings.cell, Topic.EVENTS)
         self._events = EventReader()
         self._reader: GroupReader | None = None
@@ -169,6 +174,7 @@ class Projector(ThreadService):
             self._reconnect(error)
             return
         self._at.update(batch.reached)
+        export_applied(self._tracing, batch.traced)
         for partition, _ in batch.changes.set_aside:
             self._aside[partition] = self._aside.get(partition, 0) + 1
         count = len(batch.changes.events)

@@ -17,7 +17,8 @@ from jobledger.schemas.limits import MAX_COMMAND_BYTES, MAX_COMMANDS_PER_RECORD,
 class Command(Value, frozen=True, kw_only=True):
     """One command with what every command carries. The same `id` again is the same command.
 
-    `reply` asks for a record on `outcomes`. `causation_id` is the event that this follows from.
+    `reply` asks for a record on `outcomes`. `causation_id` is the event that this follows from. `tracestate` belongs to
+    `traceparent`, as in W3C's trace context: it says why a trace is recorded, where somebody has decided that.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Command(Value, frozen=True, kw_only=True):
     causation_id: Passed | None = None
     correlation_id: Passed | None = None
     traceparent: Passed | None = None
+    tracestate: Passed | None = None
 
 
 class CommandRecord(Value, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ from jobledger.domain.values import Actor, Lineage, Value
 from jobledger.schemas.decoding import decode_any, decoder
 
 TYPE_PREFIX = "io.jobledger."
+#: Last digits of the flags of a traceparent that is sampled.
+_ODD = frozenset("13579bdf")
 EVENT_CLASSES: tuple[type[Value], ...] = get_args(AnyEvent)
 
 
@@ -59,6 +61,11 @@ class EventRecord(Value, frozen=True, kw_only=True):
         """`status_after`, or what an event from before it was written tells by itself; None: the status stays."""
         return self.status_after or kind_of(self.originator_id).status_after(None, self.data)
 
+    @property
+    def sampled(self) -> bool:
+        """Whether somebody records the trace that it names."""
+        return self.traceparent is not None and self.traceparent[54:55] in _ODD
+
 
 def type_name(event: AnyEvent | type[Value]) -> str:
     """Public name of an event's type, such as io.jobledger.job.submitted.v1."""
@@ -88,6 +95,14 @@ def sequence_in(headers: Any) -> int | None:
         if name == "ce_sequence" and isinstance(value, bytes) and value.isdigit() and len(value) < 19:
             return int(value)
     return None
+
+
+def tracestate_in(headers: Any) -> str:
+    """The W3C tracestate in the headers of an event; '' without one."""
+    for name, value in headers or ():
+        if name == "ce_tracestate" and isinstance(value, bytes):
+            return value.decode(errors="replace")
+    return ""
 
 
 class UnknownEventTypeError(ValueError):
@@ -184,11 +199,14 @@ _CONTENT_TYPE = ("content-type", b"application/json")
 _SPEC_VERSION = ("ce_specversion", b"1.0")
 
 
-def cloudevents_headers(record: EventRecord, source: bytes) -> list[tuple[str, str | bytes | None]]:
+def cloudevents_headers(
+    record: EventRecord, source: bytes, tracestate: str | None = None
+) -> list[tuple[str, str | bytes | None]]:
     """Headers of CloudEvents 1.0, Kafka binding, binary mode.
 
     Written out rather than through the SDK, which costs more than the decision itself; a test reads them
-    back with the SDK. `source` is `/cells/<cell>/tenants/<tenant>` in UTF-8.
+    back with the SDK. `source` is `/cells/<cell>/tenants/<tenant>` in UTF-8. Trace context stands in the attributes of
+    the extension "Distributed Tracing".
     """
     headers: list[tuple[str, str | bytes | None]] = [
         _CONTENT_TYPE,
@@ -202,4 +220,6 @@ def cloudevents_headers(record: EventRecord, source: bytes) -> list[tuple[str, s
     ]
     if record.traceparent:
         headers.append(("ce_traceparent", record.traceparent.encode()))
+    if tracestate:
+        headers.append(("ce_tracestate", tracestate.encode()))
     return headers

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from jobledger.telemetry import log_table, metric_table
+from jobledger.telemetry import log_table, metric_table, span_table
 from jobledger.telemetry.declarations import (
     ALL_ROLES,
     OTHER,
@@ -62,18 +62,7 @@ LOG_EVENTS: dict[str, LogEvent] = {
     )
 }
 
-SPANS: dict[str, SpanName] = {
-    span.name: span
-    for span in (
-        SpanName("api_request", (Role.API,), ("method", "endpoint"), "One HTTP request or GraphQL operation."),
-        SpanName(
-            "task_execution",
-            (Role.WORKER,),
-            ("worker_id", "attempt", "job_id", "execution_id"),
-            "One attempt, from the handler's start to its end.",
-        ),
-    )
-}
+SPANS: dict[str, SpanName] = {span.name: span for span in span_table.SPANS}
 
 _HEAD = """\
 # Telemetry reference
@@ -153,11 +142,11 @@ def reference_page() -> str:
         ("event", "level", "roles", "context", "message"),
         ([f"`{e.name}`", e.level, _roles(e.owners), ", ".join(e.fields), e.message] for e in events),
     )
-    lines += ["## Spans", ""]
+    lines += ["## Spans", "", span_table.INTRODUCTION, ""]
     spans = SPANS.values()
     lines += _table(
-        ("span", "roles", "attributes", "meaning"),
-        ([f"`{s.name}`", _roles(s.owners), ", ".join(s.attributes), s.meaning] for s in spans),
+        ("span", "roles", "kind", "below", "attributes", "meaning"),
+        ([f"`{s.name}`", _roles(s.owners), s.kind, s.parent, ", ".join(s.attributes), s.meaning] for s in spans),
     )
     return "\n".join(lines).rstrip() + "\n"
 

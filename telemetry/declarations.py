@@ -105,9 +105,14 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class SpanName:
-    """One kind of span: who starts it, which attributes it carries, what its duration means."""
+    """One kind of span: who makes it, which attributes it carries, what it is below, from when to when it lasts.
+
+    `kind` is OpenTelemetry's. Every span has `sampling.reason` besides, and `error.type` if it went wrong.
+    """
 
     name: str
     owners: tuple[Role, ...]
+    kind: str
+    parent: str
     attributes: tuple[str, ...]
     meaning: str

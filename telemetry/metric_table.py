@@ -210,6 +210,12 @@ API_METRICS = (
 )
 
 OWN_METRICS = (
+    _counter(
+        "jobledger_trace_spans_dropped_total",
+        (Label("reason", values=("held",)),),
+        _A,
+        "Spans of requests that had to go before the end of their work was known, since too many waited.",
+    ),
     _gauge(
         "jobledger_partition_served", (_PARTITION,), _S, "1 while this instance serves the partition; else no series."
     ),

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 from pydantic import BaseModel
 
 from jobledger import Context, NonRetryable, Retry, handler
@@ -215,3 +216,22 @@ def unspeakable_thread() -> None:
 @handler("surrogate")
 async def surrogate() -> None:
     raise ValueError("lone \ud800 half")
+
+
+@handler("calls")
+async def calls(payload: str, ctx: Context) -> dict[str, str]:
+    """Calls a service, below a span of its own; gives the headers that it sent."""
+    from opentelemetry import trace
+
+    with trace.get_tracer(__name__).start_as_current_span("own_step"), ctx.external_call(payload) as call:
+        async with httpx.AsyncClient() as client:
+            call.status = (await client.get(payload, headers=call.headers)).status_code
+        return call.headers
+
+
+@handler("calls_in_process", run_in="process")
+def calls_in_process(payload: str, ctx: Context) -> None:
+    """Calls a service from a process of the pool, then fails."""
+    with ctx.external_call(payload, "POST") as call:
+        call.status = httpx.post(payload, headers=call.headers).status_code
+    raise ValueError("after the call")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 from jobledger.domain.values import Opaque
 from jobledger.workers.context import CancelFlag, Context, TaskInfo
 from jobledger.workers.errors import NonRetryable, Retry, TaskCancelled
+from jobledger.workers.external_call import CallSpan, CallSpans
 from jobledger.workers.handler import Handler
 from jobledger.workers.values import describe_error, encode_result, error_text, read_payload
 
@@ -41,7 +42,7 @@ class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The end of a call. What is behind `result` stands only in a failed one.
 
     `error_bases`: the classes that the error's class is derived from, nearest first. `retry_after_seconds`: the wait
-    that the handler asked for.
+    that the handler asked for. `calls`: those of a process of the pool.
     """
 
     status: EndStatus
@@ -51,6 +52,7 @@ class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retryable: bool = True
     error_bases: tuple[str, ...] = ()
     retry_after_seconds: float | None = None
+    calls: tuple[CallSpan, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +64,13 @@ class Attempt:
     checkpoint: Opaque | None
     cancel: CancelFlag
     save: Callable[[Opaque], None]
+    calls: CallSpans = field(default_factory=lambda: CallSpans(recorded=False))
 
     def arguments(self) -> list[object]:
         """Validated arguments of the call; raises PayloadError."""
-        context = Context(self.info, last_checkpoint=self.checkpoint, cancel=self.cancel, save=self.save)
+        context = Context(
+            self.info, last_checkpoint=self.checkpoint, cancel=self.cancel, save=self.save, calls=self.calls
+        )
         spec, payload = self.info.spec, None
         if self.handler.takes_payload:
             payload = read_payload(self.handler.adapter, spec.payload, spec.handler)

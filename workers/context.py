@@ -14,6 +14,7 @@ from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque
 from jobledger.telemetry.logs import get_logger
 from jobledger.workers.errors import TaskCancelled
+from jobledger.workers.external_call import CallSpans, ExternalCall
 from jobledger.workers.values import encode_checkpoint
 
 
@@ -32,6 +33,7 @@ class TaskInfo:
     worker: str
     deadline_ms: int | None = None
     traceparent: str | None = None
+    tracestate: str = ""
 
     @property
     def handler(self) -> str:
@@ -106,8 +108,10 @@ class Context:
         cancel: CancelFlag | None = None,
         save: Callable[[Opaque], None] | None = None,
         clock: Callable[[], float] = time.time,
+        calls: CallSpans | None = None,
     ) -> None:
         self._info = info
+        self._calls = calls or CallSpans(recorded=False)
         self._cancel = cancel or CancelFlag()
         self._save = save
         self._last = last_checkpoint
@@ -170,6 +174,23 @@ class Context:
     def trace(self) -> str | None:
         """W3C traceparent of this attempt, to be passed on to what the handler calls."""
         return self._info.traceparent
+
+    def external_call(self, url: str, method: str = "GET") -> ExternalCall:
+        """A call to another service, as a span of its own below this attempt:
+
+            with ctx.external_call("https://api.example.com/orders", "POST") as call:
+                response = httpx.post("https://api.example.com/orders", json=order, headers=call.headers)
+                call.status = response.status_code
+
+        Works with any library and in async handlers too. `call.headers` holds W3C `traceparent` and `tracestate`, and
+        the execution id as `X-Correlation-ID`. The span has the URL without user and query.
+        """
+        headers = {"X-Correlation-ID": self._info.execution_id}
+        if self._info.traceparent:
+            headers["traceparent"] = self._info.traceparent
+        if self._info.tracestate:
+            headers["tracestate"] = self._info.tracestate
+        return ExternalCall(url, method, headers, self._calls)
 
     @property
     def cancelled(self) -> bool:

@@ -17,7 +17,7 @@ from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque, carrier
 from jobledger.domain.worker_messages import RunTask
 from jobledger.telemetry.logs import get_logger
-from jobledger.telemetry.traces import Tracing
+from jobledger.telemetry.traceparent import use_traceparent
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus, StopReason, call, call_async, failed, failure
 from jobledger.workers.context import CancelFlag, TaskInfo
 from jobledger.workers.handler import Handler
@@ -26,7 +26,7 @@ from jobledger.workers.measures import Measures
 from jobledger.workers.pool import PoolProcess, ProcessPool
 from jobledger.workers.pool_protocol import Run
 from jobledger.workers.reports import Reports
-from jobledger.workers.spans import execution_span, marked
+from jobledger.workers.spans import Recorded, WorkerTracing
 from jobledger.workers.values import error_text
 
 #: A handler that has run for this long is reported as started; a shorter one reports start and end in one.
@@ -66,7 +66,7 @@ class Surroundings:
     pool: ProcessPool | None
     lease: LeaseView
     measures: Measures
-    tracing: Tracing
+    tracing: WorkerTracing
     journal: Journal
     clock: Callable[[], float] = time.time
 
@@ -80,8 +80,11 @@ class Execution:
         handler: Handler[Any, Any],
         around: Surroundings,
         ended: Callable[[Execution], None],
+        tracestate: str = "",
     ) -> None:
         self.run = run
+        self._trace = around.tracing.trace(run, tracestate)
+        self._recorded: Recorded | None = None
         self.stage = Stage.WAITING
         self._handler = handler
         self._around = around
@@ -89,6 +92,7 @@ class Execution:
         self._cancel = CancelFlag()
         self._reason: StopReason | None = None
         self._started_ms = 0
+        self._started_ns = 0
         self._tenant, self._job_id = split_stream(run.job)[1:]
         self._timers: list[asyncio.TimerHandle] = []
         self._process: PoolProcess | None = None
@@ -193,16 +197,16 @@ class Execution:
     async def _in_loop(self) -> AttemptEnd | None:
         if not self._begin() or not await self._start_known():
             return None
-        with execution_span(self._around.tracing, self.run, self._around.worker) as trace:
-            return marked(trace, await call_async(self._attempt(trace), lambda: self._around.lease.valid))
+        with self._trace.running():
+            return await call_async(self._attempt(), lambda: self._around.lease.valid)
 
     async def _in_thread(self) -> AttemptEnd | None:
         if not self._begin() or not await self._start_known():
             return None
         loop = asyncio.get_running_loop()
         future: asyncio.Future[AttemptEnd] = loop.create_future()
-        with execution_span(self._around.tracing, self.run, self._around.worker) as trace:
-            attempt, context = self._attempt(trace), contextvars.copy_context()
+        with self._trace.running():
+            attempt, context = self._attempt(), contextvars.copy_context()
             # Saving from a thread has to come back to the loop.
             direct = attempt.save
 
@@ -215,7 +219,7 @@ class Execution:
                     loop.call_soon_threadsafe(_settle, future, end)
 
             threading.Thread(target=work, name=f"handler-{self._handler.name}", daemon=True).start()
-            return marked(trace, await future)
+            return await future
 
     async def _in_process(self) -> AttemptEnd | None:
         pool = self._around.pool
@@ -229,9 +233,12 @@ class Execution:
             if not self._begin() or not await self._start_known():
                 return None
             self._process = process
-            with execution_span(self._around.tracing, self.run, self._around.worker) as trace:
-                run = Run(info=self._info(trace), checkpoint=self.run.checkpoint)
-                return marked(trace, await process.run(run, self._save))
+            recorded = self._trace.calls.recorded
+            run = Run(info=self._info(), checkpoint=self.run.checkpoint, recorded=recorded)
+            with use_traceparent(self._trace.traceparent):
+                end = await process.run(run, self._save)
+            self._trace.called(end.calls)
+            return end
         finally:
             self._process = None
             await pool.release(process)
@@ -241,7 +248,8 @@ class Execution:
         if self._reason is not None or not self._around.lease.valid:
             return False
         self.stage = Stage.RUNNING
-        self._started_ms = int(self._around.clock() * 1000)
+        now = self._around.clock()
+        self._started_ms, self._started_ns = int(now * 1000), int(now * 1e9)
         self._place = self._around.journal.begin(self._running())
         self._around.measures.started()
         self._after(STARTED_AFTER_SECONDS, self._report_started)
@@ -285,7 +293,7 @@ class Execution:
     def _after(self, seconds: float, what: Callable[[], None]) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(seconds, what))
 
-    def _info(self, trace: Any) -> TaskInfo:
+    def _info(self) -> TaskInfo:
         limit = self._limit
         return TaskInfo(
             job_id=self._job_id,
@@ -298,16 +306,18 @@ class Execution:
             queue=self.run.queue,
             worker=self._around.worker,
             deadline_ms=None if limit is None else self._started_ms + round(limit * 1000),
-            traceparent=getattr(trace, "traceparent", self.run.traceparent),
+            traceparent=self._trace.traceparent or None,
+            tracestate=self._trace.tracestate,
         )
 
-    def _attempt(self, trace: Any) -> Attempt:
+    def _attempt(self) -> Attempt:
         return Attempt(
             handler=self._handler,
-            info=self._info(trace),
+            info=self._info(),
             checkpoint=self.run.checkpoint,
             cancel=self._cancel,
             save=self._save,
+            calls=self._trace.calls,
         )
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
@@ -367,6 +377,7 @@ class Execution:
         """Report the end, unless the lease is over: then others have been told already, or will be."""
         if self._reason is StopReason.LEASE or not self._around.lease.valid:
             self._noted()
+            self._trace_ended("LOST", "LeaseOver")
             log.warning("task_dropped", execution_id=self.run.execution_id, reason="The worker's lease is over.")
         elif not started:
             self._report_unstarted(end)
@@ -397,6 +408,7 @@ class Execution:
 
     def _report_success(self, end: AttemptEnd) -> None:
         now = self._now()
+        self._trace_ended("SUCCESS")
         self._send(jc.ReportSucceeded(**self._who(), **self._times(now), result=end.result), self._noted)
         duration = now - self._started_ms
         self._around.measures.completed("SUCCESS", self._handler.name, duration / 1000)
@@ -415,6 +427,7 @@ class Execution:
         if self._checkpoint is not None:
             self._send_checkpoint()  # before the end: afterwards nobody would take it
         report = self._failure(kind, error_type, error, retryable=retryable, end=end)
+        self._trace_ended(kind.value, error_type)
         self._send(report, self._noted)
         seconds = (report.ended_at_ms - self._started_ms) / 1000
         self._around.measures.completed(kind.value, self._handler.name, seconds)
@@ -437,10 +450,16 @@ class Execution:
 
     def _report_cancelled(self) -> None:
         now = self._now()
+        self._trace_ended("CANCELLED")
         self._send(jc.ReportCancelled(**self._who(), ended_at_ms=now), self._noted)
         if self._started_ms:
             self._around.measures.completed("CANCELLED", self._handler.name, (now - self._started_ms) / 1000)
         log.info("task_cancelled", **self._ids(), reason="Somebody cancelled the job.", **self._traced())
+
+    def _trace_ended(self, status: str, error: str = "") -> None:
+        """Decide whether the trace of the attempt is kept: its report tells the others."""
+        if self._started_ns:
+            self._recorded = self._trace.ended(status, error, self._started_ns, int(self._around.clock() * 1e9))
 
     def _noted(self) -> None:
         """The log has the end, or others have been told: it needn't be remembered for a later death."""
@@ -452,7 +471,8 @@ class Execution:
             self.run.job,
             body,
             correlation_id=self.run.correlation_id,
-            traceparent=self.run.traceparent,
+            traceparent=self._recorded.traceparent if self._recorded else self.run.traceparent,
+            tracestate=self._recorded.tracestate if self._recorded else None,
             delivered=delivered,
         )
 

@@ -19,13 +19,16 @@ import traceback
 from collections.abc import Callable
 from typing import cast
 
+import msgspec
+
 from jobledger.domain.values import Opaque
 from jobledger.eventlog.boot_clock import boot_seconds
 from jobledger.telemetry.logs import Level, configure_logging
-from jobledger.telemetry.traceparent import use_traceparent
+from jobledger.telemetry.otel_context import running_in
 from jobledger.workers.attempt import Attempt, call
 from jobledger.workers.context import CancelFlag
 from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.external_call import CallSpans
 from jobledger.workers.lease import MAX_SLEEP_SECONDS, deadline_reader
 from jobledger.workers.pool_protocol import (
     LENGTH,
@@ -104,18 +107,22 @@ class _Child:
     def _handle(self, registry: Registry, run: Run) -> None:
         handler = registry.get(run.info.handler)
         assert handler is not None, "the worker and its processes load the same modules"
+        calls = CallSpans(recorded=run.recorded)
         attempt = Attempt(
             handler=handler,
             info=run.info,
             checkpoint=run.checkpoint,
             cancel=self._flag,
             save=self._save,
+            calls=calls,
         )
         self._busy.set()
         if boot_seconds() >= self._deadline():
             end_at_once()
-        with use_traceparent(run.info.traceparent or ""):
+        with running_in(run.info.traceparent or ""):
             end = call(attempt)
+        if calls.ended:
+            end = msgspec.structs.replace(end, calls=tuple(calls.ended))
         if os.getpid() != self._pid:
             os._exit(0)  # a copy that the handler has forked and let return: the end is for the first one to tell
         self._busy.clear()

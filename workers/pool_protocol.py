@@ -28,10 +28,11 @@ class Setup(PoolMessage, frozen=True, kw_only=True):
 
 
 class Run(PoolMessage, frozen=True, kw_only=True):
-    """Call a handler; answered by one Ended."""
+    """Call a handler; answered by one Ended. `recorded`: its calls to others are wanted with that."""
 
     info: TaskInfo
     checkpoint: Opaque | None = None
+    recorded: bool = False
 
 
 class Cancel(PoolMessage, frozen=True, kw_only=True):

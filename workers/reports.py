@@ -65,6 +65,7 @@ class Reports:
         *,
         correlation_id: str | None = None,
         traceparent: str | None = None,
+        tracestate: str | None = None,
         delivered: Callable[[], None] | None = None,
     ) -> None:
         """Send a command to a stream; returns at once. `delivered` is called when Kafka has it."""
@@ -75,6 +76,7 @@ class Reports:
             body=body,
             correlation_id=correlation_id,
             traceparent=traceparent,
+            tracestate=tracestate,
         )
         self._pending[command.id] = command
         self._empty.clear()

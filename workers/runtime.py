@@ -20,6 +20,7 @@ from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import CommandProducer, RecordProducer
 from jobledger.eventlog.reader import LogReader
 from jobledger.schemas.topics import TASK_PARTITIONS, Topic, topic_name
+from jobledger.schemas.trace_headers import tracestate_of
 from jobledger.schemas.worker import read_tasks
 from jobledger.settings import Settings
 from jobledger.telemetry.logs import get_logger
@@ -39,6 +40,7 @@ from jobledger.workers.pool import ProcessPool
 from jobledger.workers.pool_protocol import Setup
 from jobledger.workers.registry import Registry
 from jobledger.workers.reports import Reports
+from jobledger.workers.spans import WorkerTracing
 from jobledger.workers.watchdog import Watchdog, Watched
 
 DRAIN_SECONDS = 30.0
@@ -161,7 +163,7 @@ class Worker(CompoundService):
             pool=pool,
             lease=self._lease,
             measures=self._measures,
-            tracing=self._tracing,
+            tracing=WorkerTracing(self._tracing, self._id),
             journal=self._journal,
             clock=self._clock,
         )
@@ -268,15 +270,16 @@ class Worker(CompoundService):
             for fault in faults:
                 reason = f"Record {message.partition()}/{message.offset()} of the inbox can't be read: {fault}"
                 log.warning("task_dropped", execution_id="", reason=reason)
+            tracestate = tracestate_of(message.headers())
             for one in messages:
                 if one.incarnation != self.incarnation:
                     continue
                 if isinstance(one, RunTask):
-                    self._run(one)
+                    self._run(one, tracestate)
                 else:
                     self._cancel(one)
 
-    def _run(self, run: RunTask) -> None:
+    def _run(self, run: RunTask, tracestate: str) -> None:
         if not self._seen.add((run.job, run.task, run.assignment)):
             return
         self._measures.received()
@@ -292,7 +295,7 @@ class Worker(CompoundService):
         if not self._lease.valid:
             log.warning("task_dropped", execution_id=run.execution_id, reason="The worker's lease is over.")
             return
-        execution = Execution(run, handler, self._around, self._forget)
+        execution = Execution(run, handler, self._around, self._forget, tracestate)
         self._executions[execution.key] = execution
         self._idle.clear()
         execution.start()

@@ -15,6 +15,7 @@ from jobledger.client.deadline import Deadline
 from jobledger.client.errors import ConnectionDropped, JobledgerError
 from jobledger.client.primitives import Lock
 from jobledger.client.synchronous.channel import Channel
+from jobledger.client.tracing import trace_headers
 
 MAX_PER_CONNECTION = 80
 MAX_CONNECTIONS = 20
@@ -36,6 +37,7 @@ class Transport:
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
         self._endpoint = url + GRAPHQL_PATH
         self._headers = dict(headers)
+        self._has_trace = "traceparent" in {name.lower() for name in headers}
         self._timeout = timeout
         limits = httpx.Limits(max_connections=50, max_keepalive_connections=10)
         self._http = httpx.Client(headers=self._headers, timeout=timeout, limits=limits, verify=needs_certificates(url))
@@ -69,8 +71,10 @@ class Transport:
         return data
 
     def _post(self, body: Mapping[str, Any], timeout: float) -> httpx.Response:
-        accept = {"Accept": "application/graphql-response+json, application/json"}
-        return self._http.post(self._endpoint, json=body, headers=accept, timeout=timeout)
+        headers = {"Accept": "application/graphql-response+json, application/json"}
+        if not self._has_trace:
+            headers.update(trace_headers())
+        return self._http.post(self._endpoint, json=body, headers=headers, timeout=timeout)
 
     def _is_another(self, timeout: float) -> bool:
         """Whether a harmless question breaks the connection too: an API that went away refuses it instead."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobledger.domain.job import decide, evolve
+from jobledger.domain.job.attempt_ends import ATTEMPT_ENDS
 from jobledger.domain.job.commands import MarkDue, SubmitJob
 from jobledger.domain.job.events import JobSubmitted
 from jobledger.domain.job.lifecycle import status_after
@@ -51,4 +52,5 @@ JOB = Kind(
     timer=Timer(next_timer_ms, _mark_due),
     submission=Submission(SubmitJob, JobSubmitted, submitted_events),
     ending=Ending(_remains, decide.ended_job),
+    attempt_ends=ATTEMPT_ENDS,
 )

@@ -17,7 +17,7 @@ from jobledger.processors.core.answers import Answers, read_envelope
 from jobledger.processors.core.checkpoint import Pending
 from jobledger.processors.core.memory import Memory
 from jobledger.processors.core.outgoing import Outgoing
-from jobledger.processors.core.plan import EventOut, Plan
+from jobledger.processors.core.plan import EventOut, Plan, Traced
 from jobledger.processors.core.repeats import Repeats
 from jobledger.processors.core.sizes import OversizeError, Sizes, bounded
 from jobledger.processors.core.state_records import CHECKPOINT_KEY, encode_state
@@ -270,11 +270,15 @@ class Batch:
         self._repeats.note_submission(records[0][0], kind.submission, len(records))
         for record, value in records:
             event, begins = record.data, state is None
+            if (ends := kind.attempt_ends.get(type(event))) is not None:
+                attempt = ends(state, event, command.body, record.sampled)
+                if attempt is not None:
+                    self._plan.traced.append(Traced(record, attempt, command.tracestate or ""))
             state = mutate(state, record)
             if begins and kind.parts:
                 state = self._memory.begin(kind, stream, state)
             self._sizes.bytes += len(value)
-            self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source)))
+            self._plan.events.append(EventOut(key, value, cloudevents_headers(record, source, command.tracestate)))
             self._plan.records.append(record)
             self._state.note_parts(stream, kind, event)
             if settling is not None and type(event) in settling.after:

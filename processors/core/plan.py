@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from jobledger.domain.aggregates import State
+from jobledger.domain.kind import EndedAttempt
 from jobledger.domain.values import Answer, Rejection
 from jobledger.processors.core.checkpoint import Checkpoint, Destination
 from jobledger.processors.core.state_records import outbox_key
@@ -57,6 +59,14 @@ class Decided:
     offset: int | None = None
 
 
+class Traced(NamedTuple):
+    """The end of an attempt that is traced: its event, what is known of its way, and the tracestate of the report."""
+
+    record: EventRecord
+    attempt: EndedAttempt
+    tracestate: str
+
+
 @dataclass(slots=True)
 class Plan:
     """One transaction of a partition. `state` maps keys to values, None being a tombstone.
@@ -75,6 +85,7 @@ class Plan:
     outbox: list[OutboxEntry] = field(default_factory=list)
     forgotten: frozenset[bytes] = frozenset()
     decided: list[Decided] = field(default_factory=list)
+    traced: list[Traced] = field(default_factory=list)
     timers_fired: int = 0
     commands: int = 0
     unit: str | None = None

@@ -144,6 +144,25 @@ def test_a_job_that_nobody_serves_says_why_it_waits_and_can_be_cancelled(stack: 
     assert f"Expected to cancel job '{job}', but it is CANCELLED" in again.stderr
 
 
+def test_the_trace_of_a_job_is_shown_as_a_waterfall(stack: Stack) -> None:
+    """By the job's id all of its traces, a second attempt being one with a link; by its own id one of them."""
+    job = stack.json("submit", "fail", "--max-attempts", "2", "--wait", status=1)["jobId"]
+    deadline = time.monotonic() + 30
+    while len(traces := stack.json("trace", job)) < 2 or min(len(one["spans"]) for one in traces) < 4:
+        assert time.monotonic() < deadline, traces
+    first, second = traces
+    names = ["api_request", "schedule_job", "queue_enqueue", "task_execution", "projection_apply"]
+    assert sorted(span["name"] for span in first["spans"]) == sorted(names)
+    assert {link for span in second["spans"] for link in span["links"]} == {first["id"]}
+    shown = stack.run("trace", first["id"]).stdout.splitlines()
+    assert shown[0].startswith(f"trace {first['id']}") and shown[0].endswith("kept as error")
+    assert [(len(line) - len(line.lstrip())) // 2 for line in shown[1:]] == [0, 1, 2, 3, 4]
+    assert [line.split()[0] for line in shown[1:]] == names and "RuntimeError" in shown[4]
+    unknown = stack.run("trace", "ab" * 16)
+    assert unknown.returncode == 3 and "No trace" in unknown.stderr
+    assert stack.run("trace", "0198c0de-0000-7000-8000-000000000000").returncode == 3
+
+
 def test_a_dead_letter_is_run_again_and_closed(stack: Stack) -> None:
     """Each once; a job that is no dead letter is refused with what it is."""
     job = stack.json("submit", "fail", "--max-attempts", "1", "--wait", status=1)["jobId"]

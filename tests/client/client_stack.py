@@ -68,6 +68,10 @@ def stack(module_ground: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "JOBLEDGER_HEARTBEAT_INTERVAL_SECONDS": "0.5",
         "JOBLEDGER_LEASE_SECONDS": "5",
         "PYTHONPATH": str(TESTS),
+        # As `jobledger dev` has it: the api keeps the last traces.
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{api_port}/v1/traces",
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "2",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
     processes: dict[str, subprocess.Popen[bytes]] = {}
     ports = {name: free_port() for name in ROLES}

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from client_stack import Stack
@@ -25,6 +30,37 @@ from jobledger.dev.ports import free_port
 from jobledger.domain.job.state import JobStatus
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
+
+
+@dataclass
+class Service:
+    """Somebody else's service: `seen` are the headers of the requests to it."""
+
+    url: str
+    seen: list[dict[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            one.seen.append(dict(self.headers))
+            self.send_response(204)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    one = Service(f"http://127.0.0.1:{server.server_address[1]}/orders")
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield one
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 async def test_the_way_of_jobs_through_the_client(client: AsyncClient, stack: Stack) -> None:
@@ -149,3 +185,74 @@ async def test_command_without_an_outcome_is_repeated_under_its_id() -> None:
     assert len(seen) >= 3
     assert all(unknown.value.command_id.encode() in body for body in seen)
     assert unknown.value.job_id == "j"
+
+
+TRACE = """
+query($id: ID!) { trace(id: $id) { __typename
+  ... on Trace { spans { id parentId name service durationMs failed attributes links } }
+  ... on UserError { code } } }"""
+#: What every kept trace of one attempt has, by the span above it.
+TREE = {
+    "api_request": None,
+    "schedule_job": "api_request",
+    "queue_enqueue": "schedule_job",
+    "task_execution": "queue_enqueue",
+    "projection_apply": "task_execution",
+}
+
+
+async def _trace(client: AsyncClient, trace_id: str, spans: int) -> dict[str, dict[str, Any]]:
+    """The spans of a trace by name, once as many have come."""
+    found: dict[str, Any] = {}
+    for _ in range(100):
+        found = (await client.execute(TRACE, {"id": trace_id}))["trace"]
+        if len(found.get("spans", ())) >= spans:
+            break
+        await asyncio.sleep(0.1)
+    by_name = {span["name"]: span for span in found.get("spans", ())}
+    assert len(by_name) == len(found.get("spans", ())) == spans, found
+    return by_name
+
+
+def _parents(spans: dict[str, dict[str, Any]]) -> dict[str, str | None]:
+    names = {span["id"]: name for name, span in spans.items()}
+    return {name: names.get(span["parentId"]) for name, span in spans.items()}
+
+
+async def _trace_id(client: AsyncClient, job_id: str) -> str:
+    """Of the submission of a job that has ended."""
+    document = "query($id: ID!) { job(id: $id) { traceparent } }"
+    return str((await client.execute(document, {"id": job_id}))["job"]["traceparent"][3:35])
+
+
+async def test_a_trace_goes_from_the_client_to_what_the_handler_calls(client: AsyncClient, service: Service) -> None:
+    """One tree of four processes, with the handler's own span and the call in its headers; a failure in a process."""
+    job = await client.submit("calls", service.url + "?token=secret")
+    sent = await job.result(timeout=30)
+    spans = await _trace(client, await _trace_id(client, job.id), 7)
+    assert _parents(spans) == {**TREE, "own_step": "task_execution", "external_api_call": "task_execution"}
+    assert {span["attributes"]["sampling.reason"] for span in spans.values()} == {"new"}
+    assert [spans[name]["service"] for name in TREE] == ["api", "scheduler", "scheduler", "worker", "projector"]
+    assert not any(span["failed"] for span in spans.values())
+    call = spans["external_api_call"]
+    assert (call["attributes"]["url"], call["attributes"]["status"]) == (service.url, 204)
+    (headers,) = service.seen
+    assert {name: headers[name] for name in sent} == sent
+    execution = spans["task_execution"]["attributes"]["execution_id"]
+    trace_id = await _trace_id(client, job.id)
+    assert sent == {
+        "traceparent": f"00-{trace_id}-{call['id']}-01",
+        "tracestate": "scheduler=scheduler-1",
+        "X-Correlation-ID": execution,
+    }
+    service.seen.clear()
+    failing = await client.submit("calls_in_process", service.url, retry=1)
+    assert (await failing.wait(timeout=30)).status is JobStatus.DEAD_LETTERED
+    spans = await _trace(client, await _trace_id(client, failing.id), 6)
+    assert _parents(spans) == {**TREE, "external_api_call": "task_execution"}
+    assert {span["attributes"]["sampling.reason"] for span in spans.values()} == {"error"}
+    assert spans["task_execution"]["attributes"]["error.type"] == "ValueError"
+    assert spans["external_api_call"]["attributes"]["method"] == "POST"
+    assert service.seen[0]["X-Correlation-ID"] == spans["task_execution"]["attributes"]["execution_id"]
+    nothing = (await client.execute(TRACE, {"id": "ab" * 16}))["trace"]
+    assert nothing == {"__typename": "NotFound", "code": "NOT_FOUND"}

@@ -24,7 +24,7 @@ CONFIG = producer_config(NOWHERE, "test")
 class Fatal:
     """A client whose deliveries all fail for good."""
 
-    def produce(self, *_: Any, on_delivery: Any) -> None:
+    def produce(self, *_: Any, on_delivery: Any, headers: Any) -> None:
         on_delivery(KafkaError(KafkaError._FATAL, "out of order", fatal=True), self)
 
     def offset(self) -> None:

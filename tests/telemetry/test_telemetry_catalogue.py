@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobledger.telemetry import log_table, metric_table
-from jobledger.telemetry.catalogue import LOG_EVENTS, METRICS, Kind, reference_page
+from jobledger.telemetry.catalogue import LOG_EVENTS, METRICS, SPANS, Kind, reference_page
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "telemetry.md"
@@ -126,7 +126,7 @@ def texts(source: str):
 def emitted_by(names, search) -> dict[str, set[str]]:
     """The roles that run a module in which the search finds each of these names."""
     found: dict[str, set[str]] = {}
-    tables = {"log_table.py", "metric_table.py", "catalogue.py"}
+    tables = {"log_table.py", "metric_table.py", "span_table.py", "catalogue.py"}
     for folder, of_folder in RUN_BY.items():
         for path in sorted((ROOT / folder).rglob("*.py")):
             if path.name in tables:
@@ -151,3 +151,8 @@ def test_every_declared_metric_is_set_by_the_roles_that_it_names() -> None:
     for metric in METRICS.values():
         for role in map(str, metric.owners):
             assert role in found.get(metric.name, set()) or (metric.name, role) in always_zero, (metric.name, role)
+
+
+def test_every_declared_span_is_made_by_just_the_roles_that_it_names() -> None:
+    found = emitted_by(SPANS, literals)
+    assert found == {span.name: set(map(str, span.owners)) for span in SPANS.values()}

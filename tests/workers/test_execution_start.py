@@ -15,6 +15,7 @@ from jobledger.workers.journal import Head, Journal, Running
 from jobledger.workers.lease import Lease
 from jobledger.workers.measures import Measures
 from jobledger.workers.reports import Reports
+from jobledger.workers.spans import WorkerTracing
 
 
 @handler("noted")
@@ -61,7 +62,7 @@ async def test_a_start_that_the_watchdog_has_reported_is_waited_for_all_the_same
         pool=None,
         lease=lease,
         measures=Measures(Metrics("worker", instance_id="w", version="0", pool="p"), 1),
-        tracing=Tracing.from_environment("worker", "w", "0"),
+        tracing=WorkerTracing(Tracing(), "w"),
         journal=journal,
     )
     run = RunTask(

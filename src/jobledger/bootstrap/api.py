@@ -29,9 +29,11 @@ from jobledger.graphql.level_gate import LevelGate
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.quarantine import Quarantine
 from jobledger.graphql.queue_commands import QueueCommands
+from jobledger.graphql.request_spans import RequestSpans
 from jobledger.graphql.server import graphql_server
 from jobledger.graphql.submissions import Submissions
 from jobledger.graphql.topic_gate import TopicGate
+from jobledger.graphql.trace_store import TraceStore
 from jobledger.graphql.user_commands import UserCommands
 from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.topics import Topic, topic_name
@@ -118,12 +120,14 @@ def build_components(
     levels = LevelGate(lambda: lowest_level(settings), monotonic)
     gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened, levels.enabled)
     directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
-    tail = EventTail(reading, events_topic, partitions, directory.saw)
+    spans = RequestSpans(tracing, metrics, monotonic)
+    tail = EventTail(reading, events_topic, partitions, directory.saw, spans.saw if tracing.recording else None)
     commands_of_users = UserCommands(gateway, new_id)
     return Components(
         settings=settings,
         metrics=metrics,
-        tracing=tracing,
+        spans=spans,
+        traces=TraceStore() if settings.dev else None,
         clock_ms=clock_ms,
         new_id=new_id,
         model=model,
@@ -177,7 +181,7 @@ def topic_watch(settings: Settings, components: Components) -> TopicWatch:
 
 async def run(settings: Settings) -> int:
     """Run the api until a signal or a failure; the process's exit code."""
-    process = Process.of("api", settings, traced=True)
+    process = Process.of("api", settings)
     api = build_api(settings, process.metrics, process.tracing, process.health, instance_id=process.instance)
 
     def end_streams() -> None:

@@ -32,8 +32,8 @@ class Process:
     health: Health
 
     @classmethod
-    def of(cls, role: str, settings: Settings, *, instance: str = "", traced: bool = False) -> Process:
-        """This process, which from now on logs as the role; `traced`: it makes spans.
+    def of(cls, role: str, settings: Settings, *, instance: str = "") -> Process:
+        """This process, which from now on logs as the role.
 
         `instance` '': as the settings name it, or a name that no other process has.
         """
@@ -46,7 +46,7 @@ class Process:
             settings,
             instance,
             Metrics(role, instance_id=instance, version=version, pool=settings.worker_pool),
-            Tracing.from_environment(role, instance, version) if traced else Tracing(),
+            Tracing.from_environment(role, instance, version),
             Health(version),
         )
 

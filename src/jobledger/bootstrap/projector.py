@@ -36,7 +36,7 @@ async def run(settings: Settings) -> int:
     except (MigrationError, TopicError, psycopg.Error, KafkaException) as error:
         log.critical("part_failed", part="projector", exc_info=error, message=str(error))
         return 1
-    projector = Projector(settings, process.metrics, topic_id)
+    projector = Projector(settings, process.metrics, topic_id, process.tracing)
     topics = TopicWatch(settings.kafka.client_config(), settings.cell)
     # A pool of one, made at the start, so that the health page can still look when others have used up Postgres.
     model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema, max_size=1)

@@ -38,7 +38,7 @@ async def run(settings: Settings) -> int:
         replication_factor=kafka.replication_factor, min_insync_replicas=kafka.min_insync_replicas, dev=settings.dev
     )
     await asyncio.to_thread(ensure_topics, kafka.client_config(), settings.cell, settings.partitions, durability)
-    scheduler = Scheduler(settings, process.metrics, make_clock(settings))
+    scheduler = Scheduler(settings, process.metrics, make_clock(settings), process.tracing)
     SchedulerChecks(scheduler.services).add_to(process.health)
     watches = [TurnWatch.logging()] if settings.dev else []
     return await process.run([*watches, scheduler], stop_seconds=GRACE_SECONDS)

@@ -60,7 +60,7 @@ def _add_checks(health: Health, settings: Settings, worker: Worker, registry: Re
 
 async def run(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; returns the exit code (2: settings or handlers that can't work)."""
-    process = Process.of("worker", settings, instance=worker_id(settings), traced=True)
+    process = Process.of("worker", settings, instance=worker_id(settings))
     try:
         registry = load_registry(settings)
         worker = Worker(settings, registry, process.metrics, process.tracing, new_id=lambda: str(uuid_utils.uuid7()))
@@ -69,6 +69,8 @@ async def run(settings: Settings) -> int:
         print(str(error), file=sys.stderr)  # noqa: T201 - the one sentence for the person who started it
         return 2
     log.info("handlers_loaded", handlers=registry.names)
+    if process.tracing.sdk is not None:
+        process.tracing.sdk.offer_to_handlers()
     _add_checks(process.health, settings, worker, registry)
     kafka = settings.kafka.client_config()
     cell = CellCheck(kafka, settings.cell, settings.partitions)

@@ -38,6 +38,14 @@ query($queue: String) { workers(queue: $queue) {
 COMMAND = """
 query($id: ID!) { command(id: $id) { id status jobId position at error { code message path value remedy } } }"""
 
+TRACE = """
+query($id: ID!) { trace(id: $id) { __typename
+  ... on Trace { id spans { id parentId name service start startMs durationMs attributes failed links } }
+  ... on UserError { code message } } }"""
+
+TRACES_OF_JOB = """
+query($id: ID!) { job(id: $id) { traceparent events(first: 100) { edges { node { traceparent } } } } }"""
+
 SERVED = "query($queue: String) { workers(queue: $queue) { handlers lost } }"
 
 _SET_ASIDE = "id status reason at topic partition offset index commandId stream size resolvedAt resolvedBy note"

@@ -25,6 +25,7 @@ _MODULES = {
     "queues": "queues",
     "workers": "workers",
     "command": "command",
+    "trace": "trace",
     "quarantine": "quarantine",
     "projection": "projection",
     "replay": "replay",

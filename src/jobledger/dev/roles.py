@@ -23,6 +23,13 @@ _LOG_BYTES = 32_000_000
 _CHUNK_BYTES = 65_536
 _HEALTH_TIMEOUT_SECONDS = 2.0
 _SESSION_TIMEOUT_SECONDS = 6
+#: With one of these a user has decided about traces himself.
+_OTEL_VARIABLES = (
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_SDK_DISABLED",
+)
 
 
 class RoleProcess:
@@ -194,6 +201,18 @@ def role_environment(
         "JOBLEDGER_HEALTH_PORT": str(instance.health_port),
         "JOBLEDGER_INSTANCE_ID": instance.id,
         "JOBLEDGER_SESSION_TIMEOUT_SECONDS": str(_SESSION_TIMEOUT_SECONDS),
+        **_tracing(first_api, inherited),
         **({"JOBLEDGER_HANDLERS": ",".join(options.handlers)} if options.handlers else {}),
         **options.environment,
+    }
+
+
+def _tracing(api_port: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Spans go to the first api, which keeps the last of them, unless the user has said where they go."""
+    if any(inherited.get(name) for name in _OTEL_VARIABLES):
+        return {}
+    return {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://{LOOPBACK}:{api_port}/v1/traces",
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "2",
+        "OTEL_BSP_SCHEDULE_DELAY": "500",
     }
