@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobledger.projections.columns import Change, Key, Table
+from jobledger.projections.signals import SignalChanges
 from jobledger.projections.tables import ATTEMPTS, JOBS, QUEUES, WORKERS
 
 #: A row of `events` in the order of its columns.
@@ -48,6 +49,7 @@ class Changes:
         self.waiting: dict[Key, Change] = {}
         #: Tasks handed out or withdrawn whose rows stand in the table, with nothing but their keys known here.
         self.taken: set[Key] = set()
+        self.signals = SignalChanges()
 
     @property
     def tables(self) -> tuple[TableChanges, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any, Protocol
 
@@ -14,8 +15,8 @@ from psycopg import sql
 from jobledger.eventlog.positions import Vector
 from jobledger.projections.columns import Key, Table
 from jobledger.projections.memory import MemoryTables
-from jobledger.projections.snapshot import snapshot_of
-from jobledger.projections.tables import TABLES
+from jobledger.projections.snapshot import counted_since_ms, snapshot_of
+from jobledger.projections.tables import JOB_SIGNALS, TABLES
 
 KeyedRow = tuple[Key, dict[str, Any]]
 ROWS_PER_FETCH = 2_000
@@ -44,6 +45,11 @@ class Difference:
 class RowSource(Protocol):
     """Tables that can be compared."""
 
+    @property
+    def counted_since_ms(self) -> Mapping[int, int]:
+        """By partition: spans of signals that begin up to then are not whole, and are not compared."""
+        ...
+
     def rows(self, table: Table) -> Iterator[KeyedRow]:
         """All rows by key, in the order of the key."""
 
@@ -54,6 +60,11 @@ class SchemaSnapshot:
 
     connection: psycopg.Connection = field(repr=False)
     vector: Vector
+
+    @cached_property
+    def counted_since_ms(self) -> dict[int, int]:
+        """By partition: of spans that begin up to then, not all events were counted; 0: all are."""
+        return counted_since_ms(self.connection)
 
     def rows(self, table: Table) -> Iterator[KeyedRow]:
         """All rows by key, in the order of the key."""
@@ -87,6 +98,8 @@ def schema_snapshot(dsn: str, schema: str) -> Iterator[SchemaSnapshot]:
 class MemoryRows:
     """A fold in memory as a source of rows."""
 
+    counted_since_ms: Mapping[int, int] = {}
+
     def __init__(self, tables: MemoryTables) -> None:
         self._tables = tables
 
@@ -98,7 +111,16 @@ class MemoryRows:
 def differences(expected: RowSource, found: RowSource, tables: tuple[Table, ...] = TABLES) -> Iterator[Difference]:
     """What differs, table by table in the order of the keys. Both have to be at one position vector."""
     for table in tables:
-        yield from _merge(table, expected.rows(table), found.rows(table))
+        sides = (_whole(table, side.rows(table), expected, found) for side in (expected, found))
+        yield from _merge(table, *sides)
+
+
+def _whole(table: Table, rows: Iterator[KeyedRow], *sources: RowSource) -> Iterator[KeyedRow]:
+    """The rows without spans in which one side did not count all events."""
+    if table is not JOB_SIGNALS:
+        return rows
+    since = [source.counted_since_ms for source in sources]
+    return (row for row in rows if all(row[0][2] > one.get(row[0][0], 0) for one in since))
 
 
 def first_differences(expected: RowSource, found: RowSource, most: int = MAX_DIFFERENCES) -> list[Difference]:

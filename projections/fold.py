@@ -91,6 +91,7 @@ def _submitted(changes: Changes, record: EventRecord, key: Key, event: je.JobSub
             "timeout_seconds": event.timeout_seconds,
             "submitted_at_ms": event.submitted_at_ms,
             "due_at_ms": event.due_at_ms,
+            "expected_duration_seconds": event.expected_duration_seconds,
             "payload": event.payload.data,
             "payload_encoding": event.payload.encoding,
             "tags": lineage.tags,
@@ -184,7 +185,7 @@ def _returned(changes: Changes, record: EventRecord, key: Key, event: je.TaskRet
 
 
 def _task_cancelled(changes: Changes, record: EventRecord, key: Key, event: je.TaskCancelled, partition: int) -> None:
-    _touch(changes, record, key)
+    changes.signals.of_job(partition, record.at_ms, key, _touch(changes, record, key), event)
     attempt = _attempt(changes, key, event)
     attempt["outcome"], attempt["ended_at_ms"] = "CANCELLED", event.ended_at_ms
     if event.worker:
@@ -200,7 +201,9 @@ def _cancel_requested(
 
 
 def _succeeded(changes: Changes, record: EventRecord, key: Key, event: je.JobSucceeded, partition: int) -> None:
-    _touch(changes, record, key)["ended_at_ms"] = event.ended_at_ms
+    job = _touch(changes, record, key)
+    job["ended_at_ms"] = event.ended_at_ms
+    changes.signals.of_job(partition, record.at_ms, key, job, event)
 
 
 def _cancelled(changes: Changes, record: EventRecord, key: Key, event: je.JobCancelled, partition: int) -> None:
@@ -209,6 +212,7 @@ def _cancelled(changes: Changes, record: EventRecord, key: Key, event: je.JobCan
     _no_error(job)
     if event.reason is not None:
         set_opaque(job, "cancel_reason", event.reason)
+    changes.signals.of_job(partition, record.at_ms, key, job, event)
 
 
 def _no_error(job: Change) -> None:
@@ -219,6 +223,7 @@ def _no_error(job: Change) -> None:
 def _dead_lettered(changes: Changes, record: EventRecord, key: Key, event: je.JobDeadLettered, partition: int) -> None:
     job = _touch(changes, record, key)
     job["ended_at_ms"], job["dead_letter_cause"] = event.ended_at_ms, event.cause.value
+    changes.signals.of_job(partition, record.at_ms, key, job, event)
 
 
 def _redriven(changes: Changes, record: EventRecord, key: Key, event: je.JobRedriven, partition: int) -> None:
@@ -275,6 +280,7 @@ def _assigned(changes: Changes, record: EventRecord, key: Key, event: qe.TaskAss
     add(queue, "held", 1)
     changes.take((*key, event.job, event.task))
     add(changes.workers.change((*key, event.incarnation)), "held", 1)
+    changes.signals.assigned(partition, record.at_ms, event)
 
 
 def _withdrawn(changes: Changes, record: EventRecord, key: Key, event: qe.TaskRemoved, partition: int) -> None:

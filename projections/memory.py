@@ -13,7 +13,8 @@ from jobledger.projections.columns import Change, Key, Table
 from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import fold, set_aside
 from jobledger.projections.second_lives import SecondLives, Standing, standing
-from jobledger.projections.tables import EVENTS, SET_ASIDE, TABLES, WAITING_TASKS
+from jobledger.projections.signals import JobFacts, oldest_kept
+from jobledger.projections.tables import EVENTS, JOB_SIGNALS, SET_ASIDE, TABLES, WAITING_TASKS
 from jobledger.schemas.events import EventRecord
 
 #: Rows of one table by key; each row by column.
@@ -61,6 +62,7 @@ class MemoryTables:
                 self.rows["events"][values[:2]] = row
         for key, change in changes.set_aside.items():
             self.rows["set_aside"][key] = _new(SET_ASIDE, key, change)
+        self._count(changes)
         self._take(changes)
         waiting = self.rows["waiting_tasks"]
         for key, change in changes.waiting.items():
@@ -73,6 +75,18 @@ class MemoryTables:
     def _standing(self, stream: str) -> Standing | None:
         row = self.rows["jobs"].get(split_stream(stream)[1:])
         return None if row is None else standing(row["version"], row["status"])
+
+    def _count(self, changes: Changes) -> None:
+        jobs, rows = self.rows["jobs"], self.rows["job_signals"]
+        changes.signals.settle(
+            lambda keys: {key: JobFacts(*(jobs[key][name] for name in JobFacts._fields)) for key in keys if key in jobs}
+        )
+        part = TableChanges(JOB_SIGNALS)
+        part.rows = changes.signals.spans()
+        _apply(part, rows)
+        kept = oldest_kept(part.rows)
+        for key in [key for key in rows if key[2] < kept.get(key[:2], 0)]:
+            del rows[key]
 
     def _take(self, changes: Changes) -> None:
         for key in changes.taken:

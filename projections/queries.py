@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, LiteralString, TypeVar
 
 from jobledger.domain.identity import job_stream, split_stream
@@ -11,13 +10,13 @@ from jobledger.projections.columns import RowStruct, reader, selected
 from jobledger.projections.conditions import conditions
 from jobledger.projections.pages import JobCursor, JobFilter, JobOrder, Overdue, Page
 from jobledger.projections.rows import AttemptRow, EventRow, JobRow, PositionRow, QueueRow, WorkerRow
+from jobledger.projections.signal_queries import SignalQueries
 
 MAX_PAGE = 1_000
 MAX_IDS = 1_000
 #: Rows of attempts that one query gives at most.
 MAX_ATTEMPTS = 10_000
 
-Params = Mapping[str, Any]
 R = TypeVar("R", bound=RowStruct)
 
 _JOB = selected(JobRow)
@@ -48,12 +47,8 @@ def _ids(ids: Sequence[str]) -> list[str]:
     return list(ids)
 
 
-class Queries(ABC):
+class Queries(SignalQueries):
     """What can be asked of the read models. `first` is 1 … 1,000, else ValueError."""
-
-    @abstractmethod
-    async def _fetch(self, statement: LiteralString, params: Params) -> list[dict[str, Any]]:
-        """Run a statement; rows as dicts."""
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 

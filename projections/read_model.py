@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
@@ -18,7 +18,9 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from jobledger.eventlog.positions import Vector, reached
-from jobledger.projections.queries import Params, Queries
+from jobledger.projections.api_requests import FORGET, SAVE, RequestSpan, kept, rows_of
+from jobledger.projections.queries import Queries
+from jobledger.projections.signal_queries import Params
 from jobledger.projections.snapshot import snapshot_over
 from jobledger.schemas.topics import Topic
 from jobledger.telemetry.logs import get_logger
@@ -126,6 +128,19 @@ class ReadModel(StandingService, Queries):
         except ReadModelUnavailableError:
             return {}
         return {Topic.EVENTS.value: found[0]["topic_id"]} if found else {}
+
+    async def save_requests(self, spans: Iterable[RequestSpan]) -> None:
+        """Note what an api has answered, whatever was noted of these spans before. It is no fold of events.
+
+        Raises also psycopg.Error, when it may not write.
+        """
+        async with self._connection() as connection:
+            await connection.execute(SAVE, [rows_of(spans)])
+
+    async def forget_requests(self, now_ms: int) -> None:
+        """Delete what is kept no longer; raises as `save_requests`."""
+        async with self._connection() as connection:
+            await connection.execute(FORGET, [kept(now_ms)])
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:

@@ -19,7 +19,7 @@ from jobledger.projections.compare import Difference, compare_snapshots, schema_
 from jobledger.projections.event_batch import EventBatch, ProjectionStoppedError
 from jobledger.projections.event_reader import EventReader
 from jobledger.projections.migrate import migrate
-from jobledger.projections.tables import TABLES
+from jobledger.projections.tables import BESIDE, TABLES
 from jobledger.projections.writer import Writer, connect
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.telemetry.logs import get_logger
@@ -217,6 +217,7 @@ def _switch(config: RebuildConfig, refold: Refold, new: str, report: Report) -> 
                     connection.execute(lock.format(sql.Identifier(config.schema)))
                     wanted = _vector(connection, config.schema)
                     refold.to(wanted)
+                    _take_along(connection, config.schema, new)
                     rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
                     connection.execute(rename.format(sql.Identifier(config.schema), sql.Identifier(old)))
                     connection.execute(rename.format(sql.Identifier(new), sql.Identifier(config.schema)))
@@ -226,6 +227,15 @@ def _switch(config: RebuildConfig, refold: Refold, new: str, report: Report) -> 
             report(Progress(step="switch", events=total, of=total))
             return old
     raise RebuildError("Long transactions hold the live tables; end them (pg_stat_activity) and try again.")
+
+
+def _take_along(connection: psycopg.Connection, live: str, new: str) -> None:
+    """What stands beside the read models and comes of no event moves as it is."""
+    for table in map(sql.Identifier, BESIDE):
+        connection.execute(sql.SQL("DROP TABLE {}.{}").format(sql.Identifier(new), table))
+        connection.execute(
+            sql.SQL("ALTER TABLE {}.{} SET SCHEMA {}").format(sql.Identifier(live), table, sql.Identifier(new))
+        )
 
 
 def _vector(connection: psycopg.Connection, schema: str) -> Vector:

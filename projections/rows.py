@@ -24,6 +24,7 @@ class JobRow(RowStruct, frozen=True, kw_only=True):
     timeout_seconds: Fixed[float | None]
     submitted_at_ms: Fixed[int]
     due_at_ms: Fixed[int]
+    expected_duration_seconds: Fixed[float | None]
     payload: Fixed[Opaque | None]
     tags: Fixed[dict[str, str]]
     parent: Fixed[str | None]
@@ -207,6 +208,46 @@ class SetAsideRow(RowStruct, frozen=True, kw_only=True):
     type: Fixed[str]
     at_ms: Fixed[int]
     reason: Fixed[str]
+
+
+class JobSignalsRow(RowStruct, frozen=True, kw_only=True):
+    """What happened to jobs in a span of time, by the time of the events; `service_levels` says what counts as what.
+
+    There are spans of a minute and of an hour. `latency_…` counts first hand-outs by their time from due, each up to
+    its name and over the one before.
+    """
+
+    partition: InKey[Int32]
+    span_seconds: InKey[Int32]
+    start_ms: InKey[int]
+    due_on_time: Counted[int] = 0
+    due_late: Counted[int] = 0
+    due_excluded: Counted[int] = 0
+    completed_within: Counted[int] = 0
+    completed_over: Counted[int] = 0
+    completed_excluded: Counted[int] = 0
+    ended_success: Counted[int] = 0
+    ended_failed: Counted[int] = 0
+    ended_timeout: Counted[int] = 0
+    ended_cancelled: Counted[int] = 0
+    ended_lost: Counted[int] = 0
+    latency_5ms: Counted[int] = 0
+    latency_25ms: Counted[int] = 0
+    latency_50ms: Counted[int] = 0
+    latency_100ms: Counted[int] = 0
+    latency_250ms: Counted[int] = 0
+    latency_500ms: Counted[int] = 0
+    latency_1s: Counted[int] = 0
+    latency_2500ms: Counted[int] = 0
+    latency_5s: Counted[int] = 0
+    latency_10s: Counted[int] = 0
+    latency_30s: Counted[int] = 0
+    latency_60s: Counted[int] = 0
+    latency_5min: Counted[int] = 0
+    latency_30min: Counted[int] = 0
+    latency_2h: Counted[int] = 0
+    latency_12h: Counted[int] = 0
+    latency_longer: Counted[int] = 0
 
 
 class PositionRow(RowStruct, frozen=True, kw_only=True):

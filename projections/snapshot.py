@@ -16,6 +16,9 @@ CONNECT_SECONDS = 10
 _BEGIN: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #: Asked first: the lock on `positions` keeps a switch to rebuilt tables out until the snapshot is left.
 _POSITION: Final = "SELECT partition, seq FROM positions"
+_COUNTED_SINCE: Final = (
+    "SELECT partition, CASE WHEN counted_seq = seq THEN counted_since_ms ELSE last_event_at_ms END FROM positions"
+)
 
 
 @contextmanager
@@ -28,6 +31,11 @@ def snapshot_of(dsn: str, schema: str, application: str) -> Iterator[tuple[psyco
         connection.execute(_BEGIN)
         connection.execute(sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(schema)))
         yield connection, dict(connection.execute(_POSITION).fetchall())
+
+
+def counted_since_ms(connection: psycopg.Connection) -> dict[int, int]:
+    """By partition: of the signals' spans that begin up to then, a release that does not count has applied events."""
+    return dict(connection.execute(_COUNTED_SINCE).fetchall())
 
 
 @asynccontextmanager

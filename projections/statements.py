@@ -48,6 +48,19 @@ def insert_missing_sql(table: Table) -> str:
     )
 
 
+def count_sql(table: Table) -> str:
+    """Add a JSON list of counts to rows that are made where they don't exist; what one doesn't name is 0."""
+    names = ", ".join(table.columns)
+    types = table.types
+    given = ", ".join(f"{column} {types[column]}" for column in table.columns)
+    counted = ", ".join(f"coalesce(s.{column}, 0)" for column in table.counters)
+    sets = ", ".join(f"{column} = t.{column} + excluded.{column}" for column in table.counters)
+    return (
+        f"INSERT INTO {table.name} AS t ({names}) SELECT {', '.join(table.key)}, {counted}"
+        f" FROM json_to_recordset(%s::json) AS s({given}) ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {sets}"
+    )
+
+
 def delete_sql(table: Table) -> str:
     """Delete by a JSON list of keys."""
     return f"DELETE FROM {table.name} t USING {_given(table, list(table.key))} WHERE {_matches(table)}"

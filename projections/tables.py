@@ -7,6 +7,7 @@ from jobledger.projections.rows import (
     AttemptRow,
     EventRow,
     JobRow,
+    JobSignalsRow,
     QueueRow,
     SetAsideRow,
     WaitingTaskRow,
@@ -21,7 +22,10 @@ WAITING_TASKS = Table("waiting_tasks", WaitingTaskRow, of="queue")
 WORKERS = Table("workers", WorkerRow, of="queue")
 EVENTS = Table("events", EventRow)
 SET_ASIDE = Table("set_aside", SetAsideRow)
+JOB_SIGNALS = Table("job_signals", JobSignalsRow)
 #: The tables that say how things stand now.
 CURRENT = (JOBS, ATTEMPTS, QUEUES, WAITING_TASKS, WORKERS)
 #: The tables that are a fold of the events; `positions` says how far.
-TABLES = (EVENTS, *CURRENT, SET_ASIDE)
+TABLES = (EVENTS, *CURRENT, SET_ASIDE, JOB_SIGNALS)
+#: Tables of the schema that come of no event: what apis have answered. A rebuild leaves them as they are.
+BESIDE = ("api_requests",)

@@ -16,8 +16,9 @@ from jobledger.domain.identity import job_stream
 from jobledger.projections.changes import Changes, EventValues, TableChanges
 from jobledger.projections.columns import Key, Table
 from jobledger.projections.second_lives import Standing, standing
-from jobledger.projections.statements import bits, copy_sql, delete_sql, insert_missing_sql, update_sql
-from jobledger.projections.tables import ATTEMPTS, EVENTS, JOBS, SET_ASIDE, TABLES, WAITING_TASKS, WORKERS
+from jobledger.projections.signals import JobFacts, oldest_kept
+from jobledger.projections.statements import bits, copy_sql, count_sql, delete_sql, insert_missing_sql, update_sql
+from jobledger.projections.tables import ATTEMPTS, EVENTS, JOB_SIGNALS, JOBS, SET_ASIDE, TABLES, WAITING_TASKS, WORKERS
 
 CONNECT_SECONDS = 5
 _encode = msgspec.json.Encoder().encode
@@ -67,7 +68,9 @@ _READ_POSITIONS = (
 # The guard. It has to be the first statement: a rebuild that switches waits on this table's lock.
 _ADVANCE = (
     "UPDATE positions p SET seq = s.seq, next_offset = s.next_offset, last_event_at_ms = s.last_event_at_ms,"
-    " updated_at_ms = %s FROM json_to_recordset(%s::json) AS s(partition integer, expected bigint, seq bigint,"
+    " counted_since_ms = CASE WHEN p.counted_seq = p.seq THEN p.counted_since_ms ELSE p.last_event_at_ms END,"
+    " counted_seq = s.seq, updated_at_ms = %s"
+    " FROM json_to_recordset(%s::json) AS s(partition integer, expected bigint, seq bigint,"
     " next_offset bigint, last_event_at_ms bigint) WHERE p.partition = s.partition AND p.seq = s.expected"
 )
 _TAKE = (
@@ -78,6 +81,16 @@ _UPDATE = {table.name: update_sql(table) for table in TABLES if table.changing}
 _STANDINGS = (
     "SELECT t.tenant, t.id, t.version, t.status FROM jobs t"
     " JOIN json_to_recordset(%s::json) AS s(tenant text, id text) ON t.tenant = s.tenant AND t.id = s.id"
+)
+_JOB_FACTS = (
+    "SELECT t.tenant, t.id, t.due_at_ms, t.expected_duration_seconds, t.run FROM jobs t"
+    " JOIN json_to_recordset(%s::json) AS s(tenant text, id text) ON t.tenant = s.tenant AND t.id = s.id"
+)
+_COUNT_SIGNALS = count_sql(JOB_SIGNALS)
+_CUT_SIGNALS = (
+    "DELETE FROM job_signals t USING json_to_recordset(%s::json)"
+    " AS s(partition integer, span_seconds integer, oldest_ms bigint)"
+    " WHERE t.partition = s.partition AND t.span_seconds = s.span_seconds AND t.start_ms < s.oldest_ms"
 )
 _COUNT_ASIDE = "SELECT partition, count(*) FROM set_aside WHERE partition = ANY(%s::integer[]) GROUP BY partition"
 _COPY = {table.name: copy_sql(table) for table in TABLES}
@@ -181,8 +194,27 @@ class Writer:
             self._write_waiting(changes)
             if changes.workers_removed:
                 self._run(_DELETE_WORKERS, [_keys(WORKERS, changes.workers_removed)])
+            self._write_signals(changes)
             for part in changes.tables:
                 self._write_table(part)
+
+    def _write_signals(self, changes: Changes) -> None:
+        """Before the rows of jobs, which say how things stood when the batch began."""
+        changes.signals.settle(self._job_facts)
+        spans = changes.signals.spans()
+        if not spans:
+            return
+        rows = [{**counts, **dict(zip(JOB_SIGNALS.key, key, strict=True))} for key, counts in spans.items()]
+        self._run(_COUNT_SIGNALS, [_encode(rows).decode()])
+        kept = [
+            {"partition": partition, "span_seconds": seconds, "oldest_ms": oldest_ms}
+            for (partition, seconds), oldest_ms in oldest_kept(spans).items()
+        ]
+        self._run(_CUT_SIGNALS, [_encode(kept).decode()])
+
+    def _job_facts(self, keys: Iterable[Key]) -> dict[Key, JobFacts]:
+        found = self._run(_JOB_FACTS, [_keys(JOBS, keys)]).fetchall()
+        return {(tenant, name): JobFacts(*facts) for tenant, name, *facts in found}
 
     def _write_waiting(self, changes: Changes) -> None:
         if changes.taken:

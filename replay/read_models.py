@@ -14,8 +14,8 @@ from jobledger.projections.columns import Key, Table
 from jobledger.projections.fold import attempt_key, event_values
 from jobledger.projections.memory import MemoryTables
 from jobledger.projections.second_lives import ends_job
-from jobledger.projections.snapshot import snapshot_of
-from jobledger.projections.tables import ATTEMPTS, CURRENT, EVENTS, JOBS
+from jobledger.projections.snapshot import counted_since_ms, snapshot_of
+from jobledger.projections.tables import ATTEMPTS, CURRENT, EVENTS, JOB_SIGNALS, JOBS
 from jobledger.replay.report import Report, VerifyError
 from jobledger.schemas.events import EventRecord
 
@@ -69,6 +69,13 @@ class ReadModels:
         """`seq` of the partition's events that change no row, since the stream of an ended job began again."""
         query = "SELECT seq FROM set_aside WHERE partition = %s"
         return frozenset(seq for (seq,) in self._connection.execute(query, [partition]))
+
+    def signals(self, partition: int) -> tuple[int, dict[Key, Row]]:
+        """The partition's spans of signals; of those that begin up to the first number not all events were counted."""
+        query = f"SELECT {', '.join(JOB_SIGNALS.columns)} FROM job_signals WHERE partition = %s"
+        found = self._connection.execute(query.encode(), [partition])
+        rows = {row[:3]: dict(zip(JOB_SIGNALS.columns, row, strict=True)) for row in found}
+        return counted_since_ms(self._connection).get(partition, 0), rows
 
     def keys(self, table: Table) -> Iterator[Key]:
         """The keys of a table's rows."""
@@ -165,6 +172,16 @@ class ReadModelFold:
             self._report.add(f"{self._where}, events", f"seq {self._row[1]} and on", None, self._row)
         for table in CURRENT:
             self._compare(table, list(self._tables.rows[table.name]))
+        self._compare_signals()
+
+    def _compare_signals(self) -> None:
+        since_ms, found = self._models.signals(self._partition)
+        expected = self._tables.rows[JOB_SIGNALS.name]
+        where = f"{self._where}, {JOB_SIGNALS.name}"
+        for key in sorted({*expected, *found}):
+            if key[2] > since_ms:
+                self._report.rows += 1
+                self._report.compare(where, key, expected.get(key), found.get(key))
 
 
 def compare_counts(models: ReadModels, partitions: int, expected: dict[str, dict[int, int]], report: Report) -> None:

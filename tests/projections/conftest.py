@@ -221,6 +221,7 @@ class History:
                 retry=RetryPolicy(max_attempts=rnd.randint(1, 3)),
                 lineage=Lineage(tags=rnd.choice([{}, {"team": "x"}, {"team": "y", 'k"\\': "v\t"}])),
                 timeout_seconds=rnd.choice([None, 1.5]),
+                expected_duration_seconds=rnd.choice([None, 10.0, 301.0]),
             )
         if rnd.random() < 0.4 and self.jobs:
             job = job_stream(TENANT, rnd.choice(self.jobs[-12:]))

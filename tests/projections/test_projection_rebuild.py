@@ -67,6 +67,7 @@ async def test_a_damaged_row_is_found_and_mended_when_wanted(
     job = history.jobs[0]
     tables.run("UPDATE jobs SET priority = 77 WHERE id = %s", job)
     tables.run("DELETE FROM attempts WHERE job_id = %s", history.jobs[1])
+    tables.run("INSERT INTO api_requests VALUES ('a/1', 60, 60000, 9, 1)")
     config = RebuildConfig(kafka=log.kafka, cell=log.cell, dsn=postgres_dsn)
     result = await asyncio.to_thread(rebuild, config)
     assert not result.switched
@@ -78,6 +79,9 @@ async def test_a_damaged_row_is_found_and_mended_when_wanted(
     assert result.switched
     assert schemas(postgres_dsn) == {"jobledger", result.old_schema}
     tables.check(history)
+    with psycopg.connect(postgres_dsn) as connection:
+        found = connection.execute("SELECT total, failed FROM jobledger.api_requests").fetchall()
+    assert found == [(9, 1)], "what comes of no event is taken along"
 
 
 async def test_a_fold_in_memory_is_compared_row_for_row(
