@@ -49,6 +49,7 @@ class EventStreams:
         self._cell = cell
         self._metrics = metrics
         self._open = 0
+        metrics.set("jobledger_subscriptions", 0)
         self._queue_of: LRUCache[str, str] = LRUCache(MAX_JOBS_REMEMBERED)
 
     async def stream(

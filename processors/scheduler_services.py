@@ -11,13 +11,15 @@ from jobledger.eventlog.producer import RecordProducer
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.clock_gate import ClockGate
+from jobledger.processors.cluster_view import ClusterView
 from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.processors.coverage import Coverage
 from jobledger.processors.gauges import Gauges
 from jobledger.processors.heartbeats import HeartbeatBook
-from jobledger.processors.kafka_log import KafkaPartitionLog
+from jobledger.processors.kafka_log import KafkaPartitionLog, scheduler_group
+from jobledger.processors.log_gauges import LogGauges
 from jobledger.processors.observer import TelemetryObserver
 from jobledger.processors.owners import OwnerSet
 from jobledger.processors.relay import KafkaRelay
@@ -89,6 +91,8 @@ class SchedulerServices:
         self.owners = OwnerSet(make_owner)
         self.clock_gate = ClockGate(watched, self.owners.machines, metrics)
         self.gauges = Gauges(self.owners.machines, metrics, clock)
+        cluster = ClusterView(kafka, cell, f"{instance}-cluster-view")
+        self.log_gauges = LogGauges(cluster, scheduler_group(cell), self.owners.machines, metrics)
 
     def before_group(self) -> list[AppService]:
         """What stands before partitions can be owned, in the order of its start; the owners last."""
@@ -97,7 +101,7 @@ class SchedulerServices:
 
     def in_group(self) -> list[AppService]:
         """What goes along once partitions can be owned."""
-        return [PartService(self.gauges), PartService(self.coverage)]
+        return [PartService(self.gauges), PartService(self.log_gauges), PartService(self.coverage)]
 
     def announcement(self) -> tuple[list[int], list[int]]:
         """The partitions that are served here, and those that the group has given to this process."""

@@ -46,6 +46,8 @@ class Changes:
         self.queues = TableChanges(QUEUES)
         self.workers = TableChanges(WORKERS)
         self.workers_removed: set[Key] = set()
+        #: See lost_workers.py.
+        self.workers_lost: dict[Key, Change] = {}
         self.waiting: dict[Key, Change] = {}
         #: Tasks handed out or withdrawn whose rows stand in the table, with nothing but their keys known here.
         self.taken: set[Key] = set()

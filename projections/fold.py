@@ -316,8 +316,11 @@ def _credits_set(changes: Changes, record: EventRecord, key: Key, event: qe.Cred
 
 def _worker_lost(changes: Changes, record: EventRecord, key: Key, event: qe.WorkerLost, partition: int) -> None:
     _count(changes, record, key)
-    row = changes.workers.change((*key, event.incarnation))
+    worker_key = (*key, event.incarnation)
+    row = changes.workers.change(worker_key)
     row["lost"], row["lost_at_ms"] = True, event.lost_at_ms
+    lost = {"worker": event.worker, "pool": row.get("pool"), "lost_at_ms": event.lost_at_ms}
+    changes.workers_lost.setdefault(worker_key, lost)
 
 
 def _worker_removed(changes: Changes, record: EventRecord, key: Key, event: qe.WorkerRemoved, partition: int) -> None:

@@ -60,3 +60,21 @@ class Overdue(msgspec.Struct, frozen=True, kw_only=True):
 
     count: int
     oldest_due_at_ms: int | None
+
+
+class PoolNow(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool of workers. `registered`: those that live and don't drain, and those that were lost in the last hour and
+    have not come back; `healthy`: those of them whose lease is valid, with their `slots`, `busy` ones among them."""
+
+    pool: str
+    registered: int
+    healthy: int
+    slots: int
+    busy: int
+
+
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections of clients that the database server has, and how many an ordinary user's may be."""
+
+    used: int
+    limit: int

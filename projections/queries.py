@@ -8,7 +8,8 @@ from typing import Any, LiteralString, TypeVar
 from jobledger.domain.identity import job_stream, split_stream
 from jobledger.projections.columns import RowStruct, reader, selected
 from jobledger.projections.conditions import conditions
-from jobledger.projections.pages import JobCursor, JobFilter, JobOrder, Overdue, Page
+from jobledger.projections.lost_workers import KEPT_MS
+from jobledger.projections.pages import Connections, JobCursor, JobFilter, JobOrder, Overdue, Page, PoolNow
 from jobledger.projections.rows import AttemptRow, EventRow, JobRow, PositionRow, QueueRow, WorkerRow
 from jobledger.projections.signal_queries import SignalQueries
 
@@ -228,6 +229,34 @@ class Queries(SignalQueries):
             },
         )
         return _page(_worker, found, first)
+
+    async def pools(self, now_ms: int) -> list[PoolNow]:
+        """The pools of workers of all tenants that have had any in the last hour."""
+        found = await self._fetch(
+            "WITH known AS (SELECT tenant, pool, worker, NOT lost AS healthy,"
+            " CASE WHEN lost THEN 0 ELSE credits END AS slots, CASE WHEN lost THEN 0 ELSE held END AS busy"
+            " FROM workers WHERE lost OR credits > 0"
+            " UNION ALL SELECT tenant, pool, worker, false, 0, 0 FROM lost_workers WHERE lost_at_ms > %(since)s),"
+            " each_one AS (SELECT pool, bool_or(healthy) AS healthy, sum(slots) AS slots, sum(busy) AS busy"
+            " FROM known GROUP BY tenant, pool, worker)"
+            " SELECT pool, count(*) AS registered, count(*) FILTER (WHERE healthy) AS healthy,"
+            " sum(slots)::bigint AS slots, sum(busy)::bigint AS busy FROM each_one GROUP BY pool ORDER BY pool",
+            {"since": now_ms - KEPT_MS},
+        )
+        return [PoolNow(**values) for values in found]
+
+    async def connections(self) -> Connections:
+        """Connections of the database server. Of other users' sessions an ordinary user sees no more than whose they
+        are: what belongs to a database and a user is taken for a client's."""
+        found = await self._fetch(
+            "SELECT count(*) AS used, current_setting('max_connections')::int"
+            " - current_setting('superuser_reserved_connections')::int"
+            " - coalesce(current_setting('reserved_connections', true), '0')::int AS limit FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend'"
+            " OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)",
+            {},
+        )
+        return Connections(**found[0])
 
     # -- positions ----------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import time
@@ -37,6 +38,7 @@ ANSWER_SECONDS = 8.0
 IDLE_IN_TRANSACTION_TIMEOUT = "30s"
 SLOW_QUERY_SECONDS = 1.0
 POLL_SECONDS = 0.012
+MAX_LIFETIME_SECONDS = 3_600.0
 #: What was seen longer ago is looked at again: a crash of Postgres can take the last commits back.
 KNOWN_SECONDS = 1.0
 
@@ -67,12 +69,14 @@ class ReadModel(StandingService, Queries):
     """The queries, each over a connection of a pool.
 
     Every method raises ReadModelUnavailableError when Postgres can't be reached in 2 s, has no such schema, or
-    takes over 8 s.
+    takes over 8 s. `renewed` False: its connections are kept while they work, since there might be no other ones.
     """
 
     name = "read-model"
 
-    def __init__(self, dsn: str, schema: str = "jobledger", *, min_size: int = 1, max_size: int = 8) -> None:
+    def __init__(
+        self, dsn: str, schema: str = "jobledger", *, min_size: int = 1, max_size: int = 8, renewed: bool = True
+    ) -> None:
         self._schema = schema
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             dsn,
@@ -90,6 +94,7 @@ class ReadModel(StandingService, Queries):
             max_waiting=MAX_WAITING_QUERIES,
             timeout=WAIT_FOR_CONNECTION_SECONDS,
             reconnect_timeout=5.0,
+            max_lifetime=MAX_LIFETIME_SECONDS if renewed else math.inf,
             configure=self._configure,
             check=AsyncConnectionPool.check_connection,
             open=False,

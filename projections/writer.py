@@ -15,6 +15,7 @@ from psycopg import sql
 from jobledger.domain.identity import job_stream
 from jobledger.projections.changes import Changes, EventValues, TableChanges
 from jobledger.projections.columns import Key, Table
+from jobledger.projections.lost_workers import note_lost
 from jobledger.projections.second_lives import Standing, standing
 from jobledger.projections.signals import JobFacts, oldest_kept
 from jobledger.projections.statements import bits, copy_sql, count_sql, delete_sql, insert_missing_sql, update_sql
@@ -192,6 +193,8 @@ class Writer:
             if changes.set_aside:
                 self._copy(SET_ASIDE, _lines(SET_ASIDE, changes.set_aside.items()))
             self._write_waiting(changes)
+            if changes.workers_lost:
+                note_lost(self._connection, changes.workers_lost, now)
             if changes.workers_removed:
                 self._run(_DELETE_WORKERS, [_keys(WORKERS, changes.workers_removed)])
             self._write_signals(changes)

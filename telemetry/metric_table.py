@@ -14,6 +14,7 @@ _WORKER = (Label("worker_id", from_instance=True), Label("pool", from_instance=T
 _PARTITION = Label("partition", bound=1024, collapses=False)
 _PRIORITY = Label("priority", values=("1", "2", "3", "4", "5"))
 _QUEUE = Label("queue_name", bound=1000)
+_POOL = Label("pool", bound=100)
 _METHOD = Label("method", values=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"))
 _ENDPOINT = Label("endpoint", bound=200)
 _ATTEMPT_STATUS = Label("status", values=("SUCCESS", "FAILED", "TIMEOUT", "CANCELLED"))
@@ -176,6 +177,32 @@ QUEUE_METRICS = (
         "seconds",
         overflow=Overflow.MAX,
     ),
+    _gauge(
+        "queue_consumer_lag_messages",
+        (_QUEUE, Label("consumer_group", bound=1)),
+        _S,
+        "Records of the queue's partition of commands that its owner has not decided: last stable offset minus "
+        "checkpoint. The group's committed offset is not the truth. No series while the end can't be read.",
+        max_series=1000,
+        overflow=Overflow.MAX,
+    ),
+    _gauge(
+        "queue_partitions_healthy",
+        (_QUEUE,),
+        _S,
+        "Shards of the queue whose partition has a leader and min.insync.replicas in sync (commands, events, state, "
+        "outcomes) and is served here. No series where nobody serves it, or while the cluster can't be asked.",
+    ),
+    _gauge(
+        "queue_replication_lag_bytes",
+        (_QUEUE,),
+        _S,
+        "Size of the leader's log minus that of the smallest replica, the largest of commands, events and state of the "
+        "queue's partition (DescribeLogDirs); 0 with one replica. `state` is compacted by each replica for itself, "
+        "which shows here too. No series while any of the sizes can't be read.",
+        "bytes",
+        overflow=Overflow.MAX,
+    ),
 )
 
 WORKER_METRICS = (
@@ -195,6 +222,28 @@ WORKER_METRICS = (
     _gauge("worker_last_task_completed_timestamp", _WORKER, _W, "Unix time when the last attempt ended.", "seconds"),
     _counter("worker_checkpoint_success_total", _WORKER, _W, "Checkpoints of handlers that the log acknowledged."),
     _counter("worker_checkpoint_failures_total", _WORKER, _W, "Checkpoints of handlers that were refused or lost."),
+    _gauge(
+        "worker_cpu_usage_percent",
+        _WORKER,
+        _W,
+        "Processor time of the worker and the processes of its pool in the last 5 s; 100 is one processor.",
+        "percent",
+    ),
+    _gauge(
+        "worker_memory_usage_bytes",
+        _WORKER,
+        _W,
+        "Resident memory of the worker and the processes of its pool, added up; pages that they share count in each.",
+        "bytes",
+    ),
+    _gauge(
+        "worker_utilization",
+        (_POOL,),
+        _P,
+        "Busy slots of all slots of a pool, 0 to 1, by the read models; workers that are lost or draining don't count. "
+        "Every projector says it: take the maximum.",
+        overflow=Overflow.MAX,
+    ),
 )
 
 API_METRICS = (
@@ -290,6 +339,39 @@ OWN_METRICS = (
         "Events that change no row, since the stream of a job that had ended began a second time (table `set_aside`).",
     ),
     _counter("jobledger_projected_events_total", (), _P, "Events applied to the read models."),
+    _gauge(
+        "jobledger_overdue_jobs",
+        (),
+        _P,
+        "Jobs due more than 5 s ago that are not ready yet, by the read models, so also when no scheduler lives; of "
+        "the whole cell: every projector says it, take the maximum.",
+    ),
+    _gauge(
+        "jobledger_workers_registered",
+        (_POOL,),
+        _P,
+        "Workers that live and don't drain, and those lost in the last hour that have not come back, by the read "
+        "models. Every projector says it: take the maximum.",
+    ),
+    _gauge(
+        "jobledger_workers_healthy",
+        (_POOL,),
+        _P,
+        "Those of `jobledger_workers_registered` whose lease is valid.",
+    ),
+    _gauge(
+        "jobledger_database_connections",
+        (),
+        _P,
+        "Connections of clients that Postgres has (pg_stat_activity), looked at every 10 s over a connection made at "
+        "the start. No series while it can't be looked at.",
+    ),
+    _gauge(
+        "jobledger_database_connections_limit",
+        (),
+        _P,
+        "max_connections minus those reserved for superusers and pg_use_reserved_connections.",
+    ),
     _gauge(
         "jobledger_build_info",
         (Label("version", bound=4), Label("role", values=tuple(ALL_ROLES))),

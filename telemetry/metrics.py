@@ -40,6 +40,19 @@ class Series:
         self.set = methods.get("set", refuse)
 
 
+class _LoneGauge(Gauge):
+    """A gauge without labels, which the library would show as 0 before anybody has set it."""
+
+    shown = False
+
+    def collect(self) -> Iterable[prometheus_client.Metric]:
+        """As the library does, without a value that there is not."""
+        for family in super().collect():
+            if not self.shown:
+                family.samples = []
+            yield family
+
+
 class _Family:
     """One registered metric with its open series, by the values of the labels that callers give."""
 
@@ -130,6 +143,8 @@ class _Family:
 
     def _child(self, key: tuple[str, ...]) -> _Collector:
         if not self.metric.labels:
+            if isinstance(self._collector, _LoneGauge):
+                self._collector.shown = True
             return self._collector
         child: _Collector = self._collector.labels(**self._instance, **dict(zip(self.names, key, strict=True)))
         return child
@@ -165,7 +180,9 @@ class _Family:
             self._remove(admitted)
 
     def _remove(self, key: tuple[str, ...]) -> None:
-        if self.metric.labels:
+        if isinstance(self._collector, _LoneGauge):
+            self._collector.shown = False
+        elif self.metric.labels:
             values = {**self._instance, **dict(zip(self.names, key, strict=True))}
             self._collector.remove(*[values[name] for name in self.metric.label_names])
 
@@ -182,7 +199,8 @@ def _register(metric: Metric, registry: CollectorRegistry) -> _Collector:
         case Kind.COUNTER:
             return Counter(metric.name, metric.meaning, metric.label_names, registry=registry)
         case Kind.GAUGE:
-            return Gauge(metric.name, metric.meaning, metric.label_names, registry=registry)
+            kind = Gauge if metric.labels else _LoneGauge
+            return kind(metric.name, metric.meaning, metric.label_names, registry=registry)
         case Kind.HISTOGRAM:
             return Histogram(metric.name, metric.meaning, metric.label_names, registry=registry, buckets=metric.buckets)
 

@@ -167,6 +167,11 @@ class ProcessPool(StandingService):
         """Processes that live now."""
         return len(self._all)
 
+    @property
+    def pids(self) -> list[int]:
+        """Their process ids."""
+        return [process.pid for process in self._all]
+
     async def start(self) -> None:
         """Start the first processes, so that the first task needn't wait; raises HandlerLoadError."""
         self._stand()

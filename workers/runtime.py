@@ -41,6 +41,7 @@ from jobledger.workers.pool_protocol import Setup
 from jobledger.workers.registry import Registry
 from jobledger.workers.reports import Reports
 from jobledger.workers.spans import WorkerTracing
+from jobledger.workers.usage import ResourceUsage
 from jobledger.workers.watchdog import Watchdog, Watched
 
 DRAIN_SECONDS = 30.0
@@ -114,6 +115,7 @@ class Worker(CompoundService):
         self._tracing = tracing
         self._new_id = new_id
         self._clock = clock
+        self._metrics = metrics
         self._measures = Measures(metrics, settings.worker_slots, clock)
         self._shared: SharedDeadline | None = None
         self._executions: dict[tuple[str, str, int], Execution] = {}
@@ -180,6 +182,7 @@ class Worker(CompoundService):
         await self._register()
         await self._begin_member(self._liveness)
         await self._begin_member(self._make_watchdog())
+        await self._begin_member(ResourceUsage(self._metrics, lambda: pool.pids if pool is not None else ()))
         self._follow(self._liveness.watch(self._lease_lost), "lease-watch")
 
     def _make_pool(self, shared: SharedDeadline, keeper: Keeper) -> ProcessPool | None:

@@ -110,7 +110,7 @@ async def test_the_app_is_one_that_a_faust_user_knows(monkeypatch: pytest.Monkey
     ours = ["topics", "RecordProducer", "HeartbeatBook", "clock", "KafkaRelay", "OwnerSet"]
     assert names[: len(ours)] == ours
     assert names.index("OwnerSet") < names.index("CommandConsumer") < names.index("FeedWatch")
-    assert names[-4:] == ["FeedWatch", "Gauges", "coverage", "FirstTurn"]
+    assert names[-5:] == ["FeedWatch", "Gauges", "log-gauges", "coverage", "FirstTurn"]
     let_go(app)
 
 

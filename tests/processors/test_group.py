@@ -10,8 +10,10 @@ import time
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from log_cell import LogCell, submit, until
 
+from jobledger.processors.log_dirs import replica_sizes
 from jobledger.schemas.outcomes import OutcomeStatus
 from jobledger.schemas.topics import Topic
 
@@ -45,12 +47,31 @@ async def test_the_group_s_offset_decides_nothing(log_cell: LogCell, start_sched
     log_cell.group_offset(1, 3)
     log_cell.group_offset(2, 17)
     log_cell.group_offset(3, 20)
-    await start_scheduler("scheduler-1")
+    again = await start_scheduler("scheduler-1")
     for p in range(4):
         await decided_once(log_cell, sent[p][:19])
         sent[p] += await send_some(log_cell, p, 5)
         await decided_once(log_cell, sent[p])
         assert await asyncio.to_thread(log_cell.differences, p) == []
+    await the_log_below_the_queues_is_measured(again, log_cell)
+
+
+async def the_log_below_the_queues_is_measured(scheduler: Any, cell: LogCell) -> None:
+    """By the real broker: nothing waits, all is well, and the only replica is not behind itself."""
+    services = scheduler.services
+    told = await asyncio.to_thread(AdminClient(cell.kafka.client_config()).list_topics, timeout=10)
+    brokers = {broker.id: (broker.host, broker.port) for broker in told.brokers.values()}
+    sizes = await replica_sizes(cell.kafka, brokers, [(cell.topic(Topic.EVENTS), p) for p in range(4)], "t")
+    assert all(size > 0 for of in sizes.values() for size in of.values())
+    assert {partition for _, partition in sizes} == {0, 1, 2, 3}
+    await services.log_gauges.look()
+    text = services.gauges._metrics.render()[0].decode()
+    for partition in range(4):
+        name = cell.queue_on(partition)
+        group = f'consumer_group="{cell.cell}-scheduler"'
+        assert f'queue_consumer_lag_messages{{{group},queue_name="{name}"}} 0.0' in text
+        assert f'queue_partitions_healthy{{queue_name="{name}"}} 1.0' in text
+        assert f'queue_replication_lag_bytes{{queue_name="{name}"}} 0.0' in text
 
 
 async def test_a_partition_that_stays_keeps_its_owner(log_cell: LogCell, start_scheduler: Any, stop: Any) -> None:

@@ -7,17 +7,21 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psycopg
 import pytest
 
+from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Opaque
 from jobledger.projections.changes import Changes
 from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import fold
+from jobledger.projections.gauges import ReadModelGauges
 from jobledger.projections.migrate import migrate
-from jobledger.projections.pages import JobFilter, JobOrder
+from jobledger.projections.pages import JobFilter, JobOrder, PoolNow
 from jobledger.projections.read_model import ReadModel, ReadModelUnavailableError
 from jobledger.projections.writer import Advance, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder, type_name
+from jobledger.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.postgres
 T = "default"
@@ -153,6 +157,83 @@ async def test_overdue_counts_jobs_that_wait_for_a_time_gone_by(model: ReadModel
     """None at the time of the history."""
     assert (await model.overdue(history.now)).count == 0
     assert (await model.overdue(history.now, "other")).oldest_due_at_ms is None
+
+
+def pool_commands() -> list[tuple[Any, str]]:
+    """What happens to workers, and in which queue."""
+
+    def credits(worker: str, incarnation: str, count: int, pool: str = "blue") -> qc.SetCredits:
+        return qc.SetCredits(worker=worker, incarnation=incarnation, pool=pool, credits=count, handlers=["noop"])
+
+    return [
+        (credits("w-1", "i-1", 2), "q1"),
+        (credits("w-1", "i-1", 2), "q2"),  # one worker, whatever queues it serves
+        (credits("w-2", "i-2", 4), "q1"),
+        (qc.ExpireLease(worker="w-2", incarnation="i-2"), "q1"),  # gone without a word, and forgotten by the queue
+        (credits("w-3", "i-3", 4), "q1"),
+        (qc.ExpireLease(worker="w-3", incarnation="i-3"), "q1"),
+        (credits("w-3", "i-3b", 4), "q1"),  # it has come back
+        (credits("w-4", "i-4", 4), "q1"),
+        (credits("w-4", "i-4", 0), "q1"),  # it drains
+        (credits("w-5", "i-5", 4), "q1"),
+        (qc.RemoveWorker(worker="w-5", incarnation="i-5"), "q1"),  # it has drained
+        (credits("w-6", "i-6", 4, pool="green"), "q1"),
+        (qc.ExpireLease(worker="w-6", incarnation="i-6"), "q1"),
+    ]
+
+
+async def test_a_pool_that_has_died_is_seen_for_an_hour(postgres_dsn: str, make_history: Any) -> None:
+    """Queues forget lost workers at once; those that left in good order are nobody's loss."""
+    migrate(postgres_dsn, "jobledger")
+    history = make_history(partitions=1)
+    history.now = time.time_ns() // 1_000_000
+    done = 0
+    for body, queue in pool_commands():  # each in a batch of its own, but for the first ones of w-6 and w-3
+        history.send(f"queue:{T}:{queue}", body)
+        if not isinstance(body, qc.SetCredits) or body.worker not in ("w-3", "w-6"):
+            write(postgres_dsn, 0, history.logs[0][done:], done)
+            done = len(history.logs[0])
+    history.submit(queue="q1")
+    history.send(f"queue:{T}:q1", qc.DispatchTasks())
+    write(postgres_dsn, 0, history.logs[0][done:], done)
+    model = ReadModel(postgres_dsn, max_size=1, renewed=False)
+    await model.start()
+    blue = PoolNow(pool="blue", registered=3, healthy=2, slots=8, busy=1)
+    green = PoolNow(pool="green", registered=1, healthy=0, slots=0, busy=0)
+    assert await model.pools(history.now) == [blue, green]
+    later = await model.pools(history.now + 3_600_001)
+    assert later == [PoolNow(pool="blue", registered=2, healthy=2, slots=8, busy=1)]
+    await the_gauges_say_it(model)
+
+
+async def the_gauges_say_it(model: ReadModel) -> None:
+    """And no more once Postgres does not answer."""
+    metrics = Metrics("projector", instance_id="p", strict=True)
+    gauges = ReadModelGauges(model, metrics, lambda: 0.0)
+    await gauges.look()
+
+    def shown(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, labels)
+
+    assert shown("jobledger_workers_registered", pool="blue") == 3
+    assert shown("jobledger_workers_healthy", pool="blue") == 2
+    assert shown("worker_utilization", pool="blue") == 1 / 8
+    assert shown("jobledger_workers_healthy", pool="green") == 0
+    assert shown("worker_utilization", pool="green") is None, "nobody knows how busy no worker is"
+    assert shown("jobledger_overdue_jobs") == 0
+    used, limit = shown("jobledger_database_connections"), shown("jobledger_database_connections_limit")
+    assert used is not None
+    assert limit is not None
+    assert 1 <= used < limit
+    more = [await psycopg.AsyncConnection.connect(model._pool.conninfo) for _ in range(3)]
+    await gauges.look()
+    assert (shown("jobledger_database_connections") or 0) >= used + 3
+    for connection in more:
+        await connection.close()
+    await model.stop()
+    await gauges.look()
+    families = [f for f in metrics.registry.collect() if not f.name.startswith(("process_", "jobledger_build"))]
+    assert {sample.name for family in families if family.type == "gauge" for sample in family.samples} == set()
 
 
 async def test_waiting_for_a_position(model: ReadModel, history: Any, postgres_dsn: str) -> None:

@@ -37,7 +37,7 @@ def test_each_metric_is_exported_with_its_type_and_labels_once_used(metric) -> N
     family = families[metric.name.removesuffix("_total")]
     assert family.type == metric.kind
     assert family.documentation == metric.meaning
-    full = given | {"scheduler_id": "slot-1", "worker_id": "slot-1", "pool": "blue"}
+    full = {"scheduler_id": "slot-1", "worker_id": "slot-1", "pool": "blue"} | given
     suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
     assert value(metrics, metric.name + suffix, **{name: full[name] for name in metric.label_names}) == 1
 
@@ -46,6 +46,19 @@ def test_nothing_is_exported_that_the_table_does_not_declare_but_the_process_met
     metrics = make(*Role)
     names = {family.name for family in metrics.registry.collect() if not family.name.startswith("process_")}
     assert names == {name.removesuffix("_total") for name in METRICS}
+
+
+def test_a_gauge_that_nobody_has_set_has_no_value() -> None:
+    """0 is a value: of overdue jobs it would say that all is well."""
+    metrics = make("projector")
+    assert value(metrics, "jobledger_overdue_jobs") is None
+    assert b"\njobledger_overdue_jobs " not in metrics.render()[0]
+    metrics.set("jobledger_overdue_jobs", 0)
+    assert value(metrics, "jobledger_overdue_jobs") == 0
+    metrics.drop("jobledger_overdue_jobs")
+    assert value(metrics, "jobledger_overdue_jobs") is None
+    metrics.set("jobledger_overdue_jobs", 3)
+    assert value(metrics, "jobledger_overdue_jobs") == 3
 
 
 def test_an_undeclared_name_a_foreign_role_and_wrong_labels_raise() -> None:

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from jobledger.bootstrap.process import Process
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.eventlog.topics import TopicError
+from jobledger.projections.gauges import ReadModelGauges
 from jobledger.projections.migrate import MigrationError
 from jobledger.projections.preparing import prepare
 from jobledger.projections.projector import Projector
@@ -38,10 +39,12 @@ async def run(settings: Settings) -> int:
         return 1
     projector = Projector(settings, process.metrics, topic_id, process.tracing)
     topics = TopicWatch(settings.kafka.client_config(), settings.cell)
-    # A pool of one, made at the start, so that the health page can still look when others have used up Postgres.
-    model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema, max_size=1)
+    # A pool of one, made at the start and kept, so that the health page and the gauges can still look when others have
+    # used up Postgres.
+    model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema, max_size=1, renewed=False)
+    gauges = ReadModelGauges(model, process.metrics, lambda: max(projector.lags.values(), default=0.0))
     _add_checks(process.health, settings, projector, model)
-    return await process.run([topics, model, projector])
+    return await process.run([topics, model, projector, gauges])
 
 
 def main(settings: Settings) -> int:
