@@ -6,7 +6,8 @@ No other file touches one. A test says what is not as it was when this was writt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import faust
@@ -29,7 +30,14 @@ NAMES: Mapping[type, tuple[str, ...]] = {
     ServiceThread: ("_thread",),
     driver.AIOKafkaConsumerThread: ("_consumer",),
     AIOKafkaConsumer: ("_coordinator", "_fetcher"),
-    GroupCoordinator: ("_coordination_task", "_group_instance_id", "_closing", "_maybe_leave_group"),
+    GroupCoordinator: (
+        "_coordination_task",
+        "_group_instance_id",
+        "_closing",
+        "_maybe_leave_group",
+        "_do_heartbeat",
+        "_do_rejoin_group",
+    ),
     Fetcher: ("_fetch_task",),
 }
 #: How long leaving the group may take; then the end of the session does it.
@@ -53,6 +61,25 @@ class _Worker(WorkerThread):
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     Worker = _Worker
+    #: When the group last said that this process is a member of it, in monotonic seconds; 0: never.
+    heard_of_at = 0.0
+
+    async def on_start(self) -> None:
+        """Start, and note each answer of the group from then on."""
+        await super().on_start()
+        client: Any = self._consumer
+        coordinator = client._coordinator
+        coordinator._do_heartbeat = self._noted(coordinator._do_heartbeat)
+        coordinator._do_rejoin_group = self._noted(coordinator._do_rejoin_group)
+
+    def _noted(self, ask: Callable[..., Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+        async def asked(*args: Any) -> bool:
+            answered = await ask(*args)
+            if answered:
+                self.heard_of_at = time.monotonic()
+            return answered
+
+        return asked
 
 
 class CommandConsumer(driver.Consumer):
@@ -137,6 +164,16 @@ def ended_part(app: faust.App) -> str | None:
         "The consumer's fetching": _is_done(getattr(client, "_fetcher", None), "_fetch_task"),
     }
     return next((name for name, ended in parts.items() if ended), None)
+
+
+def session_age(app: faust.App) -> float | None:
+    """Seconds since the group last said that this process is its member; None: it is none."""
+    consumer: Any = app._consumer
+    thread = getattr(consumer, "_thread", None)
+    coordinator = getattr(getattr(thread, "_consumer", None), "_coordinator", None)
+    if thread is None or coordinator is None or not thread.heard_of_at or coordinator.generation < 0:
+        return None
+    return max(0.0, time.monotonic() - float(thread.heard_of_at))
 
 
 def _is_done(owner: Any, name: str) -> bool:

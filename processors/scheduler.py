@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobledger.processors.app import create_app
 from jobledger.processors.clock import SystemClock
+from jobledger.processors.faust_internals import session_age
 from jobledger.processors.owners import OwnerSet
 from jobledger.processors.scheduler_services import SchedulerServices
 from jobledger.settings import Settings
@@ -33,6 +34,11 @@ class Scheduler(CompoundService):
     def owners(self) -> OwnerSet:
         """The partition owners."""
         return self.services.owners
+
+    @property
+    def session_age(self) -> float | None:
+        """Seconds since the group last said that this process is its member; None: it is none."""
+        return session_age(self.app)
 
     async def start(self) -> None:
         """Join the group; returns when it has settled and the partitions it gave are served. Raises PartFailedError."""

@@ -73,6 +73,7 @@ class Projector(ThreadService):
 
     async def start(self) -> None:
         """Join the group; the tables have to be there (`migrate`)."""
+        self._reported = time.monotonic()
         self._begin(self._run, "projector")
 
     @property
@@ -84,6 +85,11 @@ class Projector(ThreadService):
     def lags(self) -> dict[int, float]:
         """Seconds behind by partition, of the partitions projected here, when last looked at."""
         return self._lags.copy()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago that was; one that works looks every second, one that Postgres holds up does not."""
+        return time.monotonic() - self._reported
 
     @property
     def set_aside(self) -> int:

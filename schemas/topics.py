@@ -14,6 +14,7 @@ _DAY_MS = 24 * _HOUR_MS
 TASK_PARTITIONS = 16
 HEARTBEAT_PARTITIONS = 1
 QUARANTINE_PARTITIONS = 1
+PROBE_PARTITIONS = 1
 
 
 class Topic(StrEnum):
@@ -26,6 +27,7 @@ class Topic(StrEnum):
     TASKS = "tasks"
     HEARTBEATS = "heartbeats"
     QUARANTINE = "quarantine"
+    PROBES = "probes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,12 @@ TOPICS: dict[Topic, TopicSpec] = {
             partitions=QUARANTINE_PARTITIONS,
             config={**_deleted_after(-1), **_SIZE},
             meaning="What could not be read or decided, with the reason, and what operators did about it.",
+        ),
+        TopicSpec(
+            topic=Topic.PROBES,
+            partitions=PROBE_PARTITIONS,
+            config=_deleted_after(10 * 60 * 1000),
+            meaning="Records of health checks, which whoever wrote them reads back; nothing depends on them.",
         ),
     )
 }

@@ -106,6 +106,8 @@ class Owner:
     ) -> None:
         self.partition = partition
         self.serving = False
+        #: Since when the partition is being opened; None while it is served.
+        self.opening_since: float | None = clock.monotonic()
         self.refusal: str | None = None
         #: Set once the partition is served or was refused for the first time.
         self.settled = asyncio.Event()
@@ -281,6 +283,8 @@ class Owner:
     async def _forget(self) -> None:
         """Let go of producer and memory. What came in by the feed is read from the log again."""
         self.serving = False
+        if self.opening_since is None:
+            self.opening_since = self._clock.monotonic()
         if self._machine is not None:
             self._relay.unregister(self)
             self._machine.retained.close()
@@ -306,6 +310,7 @@ class Owner:
         self._idle.opened()
         self._relay.register(self)
         self.serving = True
+        self.opening_since = None
         self.settled.set()
         self._observer.opened(self.partition, self._clock.monotonic() - started, machine.live)
 

@@ -51,7 +51,7 @@ def serve() -> None:
         connection, _ = server.accept()
         with connection:
             connection.recv(4096)
-            body = b'{"components": {"queue": {"running": 2}}}'
+            body = b'{"components": {"lease": {"running": 2}}}'
             head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             connection.sendall(head.encode() + body)
 

@@ -102,10 +102,11 @@ class Cell:
     settings: Settings
     owners: CellOwners
     running: list[RunningApi] = field(default_factory=list)
+    started: int = 0
 
     async def api(self, **changes: Any) -> RunningApi:
         """Start (another) api process."""
-        number = len(self.running) + 1
+        number = self.started = self.started + 1
         settings = self.settings.model_copy(update=changes)
         metrics = Metrics("api", instance_id=f"api-{number}", strict=True)
         api = build_api(settings, metrics, instance_id=f"api-{number}")
@@ -144,12 +145,17 @@ class Cell:
         producer.produce(topic, value, stream.encode(), partition_of(stream, self.settings.partitions))
         assert await asyncio.to_thread(producer.flush, 30) == 0
 
+    async def end(self, one: RunningApi) -> None:
+        """Stop an api process."""
+        self.running.remove(one)
+        await one.http.aclose()
+        await one.server.stop()
+        for service in reversed(one.api.services):
+            await service.stop()
+
     async def stop(self) -> None:
-        for one in self.running:
-            await one.http.aclose()
-            await one.server.stop()
-            for service in reversed(one.api.services):
-                await service.stop()
+        for one in list(self.running):
+            await self.end(one)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 import uuid
 from typing import Any
 
@@ -186,3 +187,47 @@ async def test_without_kafka_mutations_are_pending(system: Any) -> None:
     assert ready.status_code == 503
     live = await api.http.get(api.url.replace("/graphql", "/health/live"))
     assert live.status_code == 200
+
+
+async def test_health_tells_lines_that_are_held_up(shared_system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Postgres an api is DEGRADED and ready, without Kafka it is not ready; it lives all the time."""
+    from delaying_proxy import kafka_line, postgres_line
+    from pydantic import SecretStr
+
+    from jobledger.bootstrap import dependencies
+
+    monkeypatch.setattr(dependencies, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(dependencies, "ANSWER_SECONDS", 1.5)
+    settings = shared_system.settings
+
+    async def asked(api: Any, wanted: tuple[int, str], **components: str) -> None:
+        base = api.url.removesuffix("/graphql")
+        deadline = time.monotonic() + 20
+        while True:
+            assert (await api.http.get(base + "/health/live")).status_code == 200
+            ready = (await api.http.get(base + "/health/ready")).status_code
+            page = (await api.http.get(base + "/health/status")).json()
+            found = {name: page["components"][name]["status"] for name in components}
+            if ((ready, page["status"]), found) == (wanted, components):
+                return
+            assert time.monotonic() < deadline, (ready, page)
+
+    async with (
+        postgres_line(settings.postgres_dsn.get_secret_value()) as (dsn, postgres),
+        kafka_line(settings.kafka.bootstrap_servers) as (servers, kafka),
+    ):
+        through = settings.kafka.model_copy(update={"bootstrap_servers": servers})
+        api = await shared_system.api(kafka=through, postgres_dsn=SecretStr(dsn))
+        try:
+            await asked(api, (200, "HEALTHY"), database="HEALTHY", queue="HEALTHY", tails="HEALTHY")
+            postgres.hold()
+            await asked(api, (200, "DEGRADED"), database="UNHEALTHY", queue="HEALTHY")
+            kafka.hold()
+            await asked(api, (503, "UNHEALTHY"), database="UNHEALTHY", queue="UNHEALTHY")
+            postgres.release()
+            kafka.release()
+            await asked(api, (200, "HEALTHY"), database="HEALTHY", queue="HEALTHY", projection="HEALTHY")
+        finally:
+            postgres.release()
+            kafka.release()
+            await shared_system.end(api)

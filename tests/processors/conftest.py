@@ -84,8 +84,7 @@ async def start_scheduler(log_cell: LogCell) -> AsyncIterator[StartScheduler]:
             partitions=log_cell.partitions,
             dev=True,
             instance_id=name,
-            kafka=log_cell.kafka,
-            **{"session_timeout_seconds": 6.0, **given},
+            **{"kafka": log_cell.kafka, "session_timeout_seconds": 6.0, **given},
         )
         clock = SystemClock(settings.clock_offset_ms)
         scheduler = Scheduler(settings, Metrics("scheduler", instance_id=name), clock)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from delaying_proxy import kafka_line
 from log_cell import LogCell, until
 
+from jobledger.bootstrap.dependencies import add_queue
 from jobledger.processors.checks import SchedulerChecks
 from jobledger.processors.coverage import (
     ALARM_SECONDS,
@@ -18,6 +22,8 @@ from jobledger.processors.coverage import (
     Coverage,
     UnownedError,
 )
+from jobledger.settings import Settings
+from jobledger.telemetry.health import Health
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
 
@@ -149,7 +155,7 @@ async def test_schedulers_tell_each_other_what_they_serve(
     """A cell whose partitions are all served is well in every member; one that nobody has is not."""
     monkeypatch.setattr("jobledger.processors.coverage.ALARM_SECONDS", 2.0)  # tests with a clock know the real one
     first, second = await start_scheduler("scheduler-1"), await start_scheduler("scheduler-2")
-    checks, views = SchedulerChecks(first.services), [one.services.coverage for one in (first, second)]
+    checks, views = SchedulerChecks(first, 6.0), [one.services.coverage for one in (first, second)]
     await until(lambda: not any(view.unserved for view in views) and second.owners.owners, 30)
     assert (await checks.coordination()).status == "HEALTHY"
     gone = min(second.owners.owners)
@@ -162,3 +168,58 @@ async def test_schedulers_tell_each_other_what_they_serve(
     await second.owners.assigned(set(second.owners.owners) | {gone})
     await until(lambda: gone not in views[0].unserved, 30)
     assert (await checks.coordination()).status == "HEALTHY"
+    await second.owners.assigned({0, 1, 2, 3})  # the group's last word is another, so that the first is a spare
+    await first.owners.assigned(set())
+    await until(lambda: len(second.services.owners.machines()) == 4 and not views[0].unserved, 30)
+    spare = await checks.coordination()
+    assert (spare.status, spare.details["is_leader"], spare.details["partitions"]) == ("HEALTHY", False, [])
+    assert spare.details["session_age_seconds"] < 6.0  # type: ignore[operator]
+
+
+@pytest.mark.kafka
+async def test_a_scheduler_whose_line_to_kafka_is_slow_or_held_up_is_not_ready(
+    log_cell: LogCell, start_scheduler: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group hears nothing of it; or what it was given is not recovered in time. It lives all the while."""
+    monkeypatch.setattr("jobledger.processors.checks.RECOVERY_SECONDS", 2.0)
+    monkeypatch.setattr("jobledger.bootstrap.dependencies.KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("jobledger.bootstrap.dependencies.ANSWER_SECONDS", 1.0)
+    health = Health("1")
+
+    async def becomes(status: str, reason: str = "") -> dict[str, Any]:
+        deadline = time.monotonic() + 40
+        while True:
+            found = (await health.status())[1]["components"]
+            coordination = found["coordination"]
+            if coordination["status"] == status and reason in coordination.get("error", ""):
+                return found
+            assert time.monotonic() < deadline, found
+            assert health.live()[0] == 200
+            await asyncio.sleep(0.05)
+
+    async with kafka_line(log_cell.kafka.bootstrap_servers) as (servers, proxy):
+        through = log_cell.kafka.model_copy(update={"bootstrap_servers": servers})
+        scheduler = await start_scheduler("scheduler-1", kafka=through, session_timeout_seconds=3.0)
+        checks = SchedulerChecks(scheduler, 3.0)
+        settings = Settings(cell=log_cell.cell, partitions=log_cell.partitions, kafka=through)
+        add_queue(health, settings, "scheduler-1", checks.depth)
+        checks.add_to(health)
+        health.set_ready(True)
+        found = await becomes("HEALTHY")
+        assert found["coordination"]["is_leader"] and found["queue"]["depth"] == 0, found
+        assert (await health.ready())[0] == 200
+
+        proxy.delay_seconds = 0.4
+        await scheduler.owners.assigned(set())
+        await scheduler.owners.assigned({0, 1, 2, 3})
+        await becomes("UNHEALTHY", "are ours, and not recovered after 2 s")
+        proxy.delay_seconds = 0.0
+        await becomes("HEALTHY")
+
+        proxy.hold()
+        found = await becomes("UNHEALTHY", "the group has not answered for")
+        assert found["queue"]["status"] == "UNHEALTHY"
+        assert (await health.ready())[0] == 503
+        proxy.release()
+        await becomes("HEALTHY")
+        await scheduler.stop()

@@ -62,7 +62,7 @@ async def test_a_scheduler_refuses_commands_made_anew_also_when_new_records_have
     second = await start_scheduler("scheduler-1")
     await until(lambda: all(owner.refusal for owner in second.owners.owners.values()), 30)
     assert all("was deleted and made anew" in str(owner.refusal) for owner in second.owners.owners.values())
-    checked = await SchedulerChecks(second.services).coordination()
+    checked = await SchedulerChecks(second, 6.0).coordination()
     assert checked.status == "UNHEALTHY"
     assert "JOBLEDGER_ACCEPT_NEW_TOPICS" in str(checked.details["error"])
     assert not any(command in log_cell.outcomes for command in sent)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from confluent_kafka import KafkaError
 
+from jobledger.bootstrap.projector import add_projection
 from jobledger.eventlog.group_reader import GroupReader
 from jobledger.eventlog.partitions import Taken
 from jobledger.projections.changes import Changes
@@ -20,6 +21,7 @@ from jobledger.projections.memory import MemoryTables
 from jobledger.projections.projector import Projector
 from jobledger.projections.writer import Advance, DeposedError, Writer, connect
 from jobledger.schemas.events import MsgspecTranscoder
+from jobledger.telemetry.health import Health
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 encode = MsgspecTranscoder().encode
@@ -189,3 +191,34 @@ async def test_a_projector_can_be_stopped_while_postgres_is_away(start: Start, l
     assert projector.running
     await asyncio.wait_for(projector.stop(), 8)
     await asyncio.wait_for(projector.wait(), 1)
+
+
+async def test_a_projector_that_falls_behind_is_not_ready(
+    start: Start, log: Any, history: Any, until: Any, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others hold its tables: it is DEGRADED, then UNHEALTHY, and well again when it has caught up."""
+    monkeypatch.setattr("jobledger.bootstrap.projector.SILENT_SECONDS", 2.0)
+    monkeypatch.setattr("jobledger.bootstrap.projector.LATE_SECONDS", 2.1)
+    monkeypatch.setattr("jobledger.bootstrap.projector.TOO_LATE_SECONDS", 3.5)
+    projector, health = await start(), Health("1")
+    add_projection(health, projector)
+    health.set_ready(True)
+    await until(lambda: len(projector.lags) == 4)
+    assert (await health.ready())[0] == 200
+
+    async def becomes(status: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while (found := (await health.status())[1]["components"]["projection"])["status"] != status:
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.05)
+        return dict(found)
+
+    with psycopg.connect(postgres_dsn) as connection:
+        connection.execute("LOCK TABLE jobledger.positions IN ACCESS EXCLUSIVE MODE")
+        log.write_all(history)
+        assert (await becomes("DEGRADED"))["lag_seconds"] >= 2
+        assert (await health.ready())[0] == 200
+        assert "behind the log" in (await becomes("UNHEALTHY"))["error"]
+        assert (await health.ready())[0] == 503 and health.live()[0] == 200
+    await becomes("HEALTHY")
+    assert (await health.ready())[0] == 200

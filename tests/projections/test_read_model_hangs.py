@@ -78,6 +78,6 @@ async def test_a_postgres_that_hangs_holds_up_no_reader(postgres_dsn: str, monke
         async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(ReadModelUnavailableError):
-                    assert (await model.ping())["migration"]
+                    assert await model.ping() > 0
                     break
         await model.stop()

@@ -156,11 +156,80 @@ async def test_many_probes_at_once_cost_one_check(health: Health, time: Time) ->
         await asyncio.sleep(0)
 
     health.add("queue", count)
+    health.set_ready(True)
     await asyncio.gather(*(health.status() for _ in range(20)))
     assert calls == 1
     time.now += 1
     await health.ready()
     assert calls == 2
+
+
+async def test_what_was_found_is_kept_as_long_as_the_component_says_and_a_failure_two_seconds(
+    health: Health, time: Time
+) -> None:
+    calls: list[float] = []
+    fails = False
+
+    async def probe() -> None:
+        calls.append(time.now)
+        if fails:
+            raise ConnectionError("gone")
+
+    health.add("queue", probe, keep_seconds=10)
+    health.set_ready(True)
+    for _ in range(20):
+        await asyncio.gather(health.ready(), health.status())
+        time.now += 0.5
+    assert calls == [100.0]
+    fails = True
+    for _ in range(8):
+        assert (await health.ready())[0] == 503
+        time.now += 0.5
+    assert calls == [100.0, 110.0, 112.0]
+    fails = False
+    await health.ready()
+    assert calls[3:] == [114.0] and (await health.ready())[0] == 200
+
+
+async def test_a_process_that_starts_asks_nobody_whether_it_is_ready(health: Health) -> None:
+    """And what was found before it had started does not count afterwards."""
+    calls = 0
+
+    async def probe() -> None:
+        nonlocal calls
+        calls += 1
+
+    health.add("queue", probe, keep_seconds=10)
+    assert (await health.ready())[0] == 503 and calls == 0
+    await health.status()
+    assert calls == 1
+    health.set_ready(True)
+    assert (await health.ready())[0] == 200 and calls == 2
+    health.set_ready(False)
+    assert (await health.ready())[0] == 503 and calls == 2
+
+
+async def test_a_check_can_say_what_the_answer_took(health: Health) -> None:
+    async def probe() -> Checked:
+        return Checked(seconds=0.6)
+
+    health.add("queue", probe, slow_after=0.5)
+    assert (await health.status())[1]["components"]["queue"] == {"status": "DEGRADED", "latency_ms": 600.0}
+
+
+async def test_nothing_that_hangs_keeps_live_from_its_answer(health: Health, server: HealthServer) -> None:
+    hanging = asyncio.Event()
+
+    async def hang() -> None:
+        await hanging.wait()
+
+    health.add("queue", hang, timeout=5)
+    asking = asyncio.ensure_future(get(server, "/health/status"))
+    await asyncio.sleep(0.05)
+    assert (await asyncio.wait_for(get(server, "/health/live"), 2)).status_code == 200
+    assert not asking.done()
+    hanging.set()
+    assert (await asking).status_code == 200
 
 
 async def test_metrics_come_as_text_or_openmetrics(server: HealthServer, metrics: Metrics) -> None:

@@ -11,6 +11,7 @@ import uvloop
 from starlette.applications import Starlette
 
 import jobledger
+from jobledger.bootstrap.dependencies import KEEP_SECONDS, add_database, add_queue
 from jobledger.bootstrap.process import Process
 from jobledger.domain.levels import OLDEST
 from jobledger.eventlog.clients import consumer_config, producer_config
@@ -45,6 +46,8 @@ from jobledger.telemetry.service import Service
 from jobledger.telemetry.traces import Tracing
 
 DEFAULT_INSTANCE = "api-1"
+#: Read models further behind the log than this are DEGRADED.
+LATE_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -94,6 +97,9 @@ def build_api(
         new_id=ids,
         client_id=instance_id,
     )
+    add_queue(health, settings, instance_id)
+    # Mutations and subscriptions go on without it, and queries say so themselves.
+    add_database(health, components.model.ping, critical=False)
     _add_checks(health, components)
     return Api(components, build_app(components, health), health, metrics)
 
@@ -158,19 +164,24 @@ def lowest_level(settings: Settings) -> int:
 
 
 def _add_checks(health: Health, components: Components) -> None:
-    async def queue() -> Checked:
-        if not (components.tail.running and components.outcomes.running):
-            return Checked(HealthStatus.UNHEALTHY, {"error": "the tails of the log are not running"})
-        return Checked(
-            details={"events": sum(components.tail.vector.values()), "subscribers": components.tail.subscribers}
-        )
+    """What this api has read of the log, and how far the read models are behind that."""
+    tail = components.tail
 
-    async def database() -> dict[str, object]:
-        return await components.model.ping()
+    async def tails() -> Checked:
+        details = {"events": sum(tail.vector.values()), "subscribers": tail.subscribers}
+        if tail.running and components.outcomes.running:
+            return Checked(details=details)
+        return Checked(HealthStatus.UNHEALTHY, {**details, "error": "the log has not been read to its end"})
 
-    health.add("queue", queue)
-    # Mutations and subscriptions go on without it, and queries say so themselves.
-    health.add("database", database, timeout=3.0, slow_after=0.5, critical=False)
+    async def projection() -> Checked:
+        oldest = tail.oldest_unseen_ms(await components.model.position())
+        lag = 0.0 if oldest is None else max(0, components.clock_ms() - oldest) / 1000
+        status = HealthStatus.DEGRADED if lag > LATE_SECONDS else HealthStatus.HEALTHY
+        return Checked(status, {"lag_seconds": round(lag, 1)})
+
+    health.add("tails", tails)
+    # All apis read the same read models: were they not ready for that, nobody could submit while projectors are down.
+    health.add("projection", projection, timeout=3.0, critical=False, keep_seconds=KEEP_SECONDS)
 
 
 def topic_watch(settings: Settings, components: Components) -> TopicWatch:

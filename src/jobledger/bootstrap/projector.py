@@ -7,8 +7,8 @@ import asyncio
 import psycopg
 import uvloop
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
+from jobledger.bootstrap.dependencies import add_database, add_queue
 from jobledger.bootstrap.process import Process
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.eventlog.topics import TopicError
@@ -22,9 +22,11 @@ from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.logs import get_logger
 
-BROKER_CHECK_SECONDS = 2.0
-#: A partition further behind than this makes the process degraded.
-LAG_SECONDS = 30.0
+#: Further behind than this is DEGRADED; then UNHEALTHY, which is not ready.
+LATE_SECONDS = 30.0
+TOO_LATE_SECONDS = 60.0
+#: A projector that has not looked for so long is behind by that time at least.
+SILENT_SECONDS = 5.0
 
 log = get_logger()
 
@@ -43,7 +45,9 @@ async def run(settings: Settings) -> int:
     # used up Postgres.
     model = ReadModel(settings.postgres_dsn.get_secret_value(), settings.postgres_schema, max_size=1, renewed=False)
     gauges = ReadModelGauges(model, process.metrics, lambda: max(projector.lags.values(), default=0.0))
-    _add_checks(process.health, settings, projector, model)
+    add_database(process.health, model.ping)
+    add_queue(process.health, settings, process.instance)
+    add_projection(process.health, projector)
     return await process.run([topics, model, projector, gauges])
 
 
@@ -52,20 +56,18 @@ def main(settings: Settings) -> int:
     return run_role(lambda: run(settings), loop_factory=uvloop.new_event_loop)
 
 
-def _add_checks(health: Health, settings: Settings, projector: Projector, model: ReadModel) -> None:
-    """Postgres, Kafka, and how far this projector is behind."""
-    admin = AdminClient({**settings.kafka.client_config(), "log_level": 2})
-
-    async def queue() -> None:
-        await asyncio.to_thread(admin.list_topics, timeout=BROKER_CHECK_SECONDS)
+def add_projection(health: Health, projector: Projector) -> None:
+    """How far this projector is behind. One that has no partitions is behind by nothing."""
 
     async def projection() -> Checked:
         lags = projector.lags
-        worst = max(lags.values(), default=0.0)
+        silent = projector.silent_seconds
+        worst = max([*lags.values(), silent if silent > SILENT_SECONDS else 0.0])
         aside = projector.set_aside
-        state = HealthStatus.DEGRADED if worst > LAG_SECONDS or aside else HealthStatus.HEALTHY
-        return Checked(state, {"partitions": len(lags), "lag_seconds": round(worst, 1), "set_aside": aside})
+        details = {"partitions": len(lags), "lag_seconds": round(worst, 1), "set_aside": aside}
+        if worst > TOO_LATE_SECONDS:
+            error = f"the read models are {worst:.0f} s behind the log"
+            return Checked(HealthStatus.UNHEALTHY, {**details, "error": error})
+        return Checked(HealthStatus.DEGRADED if worst > LATE_SECONDS or aside else HealthStatus.HEALTHY, details)
 
-    health.add("database", model.ping, timeout=3.0, slow_after=1.0)
-    health.add("queue", queue, timeout=3.0, slow_after=1.0)
-    health.add("projection", projection, timeout=1.0, critical=False)
+    health.add("projection", projection)

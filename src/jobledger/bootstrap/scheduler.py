@@ -7,6 +7,7 @@ import gc
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
+from jobledger.bootstrap.dependencies import add_queue
 from jobledger.bootstrap.process import Process
 from jobledger.eventlog.topics import Durability, ensure_topics
 from jobledger.processors.checks import SchedulerChecks
@@ -39,7 +40,9 @@ async def run(settings: Settings) -> int:
     )
     await asyncio.to_thread(ensure_topics, kafka.client_config(), settings.cell, settings.partitions, durability)
     scheduler = Scheduler(settings, process.metrics, make_clock(settings), process.tracing)
-    SchedulerChecks(scheduler.services).add_to(process.health)
+    checks = SchedulerChecks(scheduler, settings.session_timeout_seconds)
+    add_queue(process.health, settings, process.instance, checks.depth)
+    checks.add_to(process.health)
     watches = [TurnWatch.logging()] if settings.dev else []
     return await process.run([*watches, scheduler], stop_seconds=GRACE_SECONDS)
 

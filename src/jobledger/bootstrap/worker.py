@@ -8,6 +8,7 @@ import sys
 import uuid_utils
 import uvloop
 
+from jobledger.bootstrap.dependencies import add_queue
 from jobledger.bootstrap.process import Process
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.settings import Settings
@@ -42,7 +43,7 @@ def load_registry(settings: Settings) -> Registry:
 
 
 def _add_checks(health: Health, settings: Settings, worker: Worker, registry: Registry) -> None:
-    """The components of a worker: its lease, which stands for Kafka too, and its handlers."""
+    """What is a worker's own: its lease, and its handlers."""
 
     async def lease() -> Checked:
         details = {"heartbeat_age_seconds": round(min(worker.heartbeat_age, 1e6), 3), "running": worker.running}
@@ -54,7 +55,7 @@ def _add_checks(health: Health, settings: Settings, worker: Worker, registry: Re
     async def handlers() -> dict[str, object]:
         return {"handlers": registry.names, "slots": settings.worker_slots, "queues": settings.worker_queues}
 
-    health.add("queue", lease)
+    health.add("lease", lease)
     health.add("handlers", handlers, critical=False)
 
 
@@ -71,6 +72,7 @@ async def run(settings: Settings) -> int:
     log.info("handlers_loaded", handlers=registry.names)
     if process.tracing.sdk is not None:
         process.tracing.sdk.offer_to_handlers()
+    add_queue(process.health, settings, process.instance)
     _add_checks(process.health, settings, worker, registry)
     kafka = settings.kafka.client_config()
     cell = CellCheck(kafka, settings.cell, settings.partitions)

@@ -45,6 +45,7 @@ _RECORDS = {
         "[records/quarantine_resolution.json](../../schemas/json/records/quarantine_resolution.json)",
         "from outboxes, and by the api",
     ),
+    "probes": ("internal", "by every process that is asked for its health"),
 }
 
 

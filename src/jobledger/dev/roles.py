@@ -114,7 +114,7 @@ class RoleProcess:
         """How many handlers a worker's health page counts now; None when it does not say."""
         try:
             page = json.loads(self._get("/health/status")[1])
-            return int(page["components"]["queue"]["running"])
+            return int(page["components"]["lease"]["running"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             return None
 
