@@ -50,6 +50,8 @@ class EventStreams:
         self._metrics = metrics
         self._open = 0
         metrics.set("jobledger_subscriptions", 0)
+        self._sent = metrics.bind("jobledger_subscription_events_total")
+        self._dropped = metrics.bind("jobledger_subscriptions_dropped_total")
         self._queue_of: LRUCache[str, str] = LRUCache(MAX_JOBS_REMEMBERED)
 
     async def stream(
@@ -67,6 +69,7 @@ class EventStreams:
             seen = await self._begin(cursors, want, after)
             async with aclosing(self._items(want, seen, from_start)) as items:
                 async for item in items:
+                    (self._dropped if isinstance(item, Resync) else self._sent).inc()
                     yield item
         finally:
             self._open -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ from jobledger.eventlog.topics import TopicError
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome, OutcomeStatus
+from jobledger.telemetry.metrics import Metrics
 
 
 class NotSent:
@@ -45,7 +47,9 @@ class Gateway:
         timeout_seconds: float,
         opened: Opened,
         enabled: Enabled,
+        metrics: Metrics,
     ) -> None:
+        self._waited = metrics.bind("jobledger_outcome_wait_seconds")
         self._producer = producer
         self._tail = tail
         self._opened = opened
@@ -68,6 +72,7 @@ class Gateway:
             if not enabled:
                 rejection = not_enabled(type(newest), newest.format_level)
                 return [_refused(command, rejection) for command in commands]
+        began = time.monotonic()
         waiter = self._tail.expect([command.id for command in commands])
         sent: list[asyncio.Future[int] | None] = []
         for index, command in enumerate(commands):
@@ -83,6 +88,7 @@ class Gateway:
             await waiter.wait(seconds)
         finally:
             self._tail.give_up(waiter)
+            self._waited.observe(time.monotonic() - began)
         late = [future for future in sent if future is not None and not future.done()]
         if late and waiter.left == 0:  # outcomes of an earlier sending can be here before the broker has taken this one
             await asyncio.wait(late, timeout=SENT_SECONDS)

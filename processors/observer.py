@@ -12,6 +12,7 @@ from jobledger.domain.service_levels import ended_as
 from jobledger.domain.values import Rejection
 from jobledger.processors.core.plan import Decided, Plan
 from jobledger.processors.core.ports import Clock
+from jobledger.processors.measures import CommitMeasures
 from jobledger.processors.spans import SchedulerSpans
 from jobledger.schemas.events import EventRecord, type_name
 from jobledger.telemetry.logs import get_logger
@@ -34,6 +35,8 @@ class TelemetryObserver:
         self._dispatch_latency = metrics.bind("scheduler_dispatch_latency_seconds")
         self._scheduling_latency = metrics.bind("scheduling_latency_seconds")
         self._execution = metrics.bind("execution_duration_seconds")
+        self._takeover = metrics.bind("jobledger_takeover_seconds")
+        self._measures = CommitMeasures(metrics)
         self._slot_free_at_ms: dict[str, int] = {}
         metrics.set("scheduler_is_leader", 0)
 
@@ -42,6 +45,7 @@ class TelemetryObserver:
         self._served.add(partition)
         self._metrics.set("jobledger_partition_served", 1, partition=partition)
         self._transition()
+        self._takeover.observe(seconds)
         log.info("leadership_acquired", scheduler_id=self._instance_id, partition=partition)
         log.info("partition_recovered", partition=partition, duration_ms=round(seconds * 1000), live_jobs=live_jobs)
 
@@ -104,6 +108,7 @@ class TelemetryObserver:
                 log.error(
                     "command_quarantined", command_id=command_id, partition=partition, offset=offset, error=reason
                 )
+        self._measures.committed(plan)
         for record in plan.records:
             self._event(record, committed_at_ms)
         if self._spans is not None and plan.traced:

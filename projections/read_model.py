@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -45,6 +45,14 @@ KNOWN_SECONDS = 1.0
 
 class ReadModelUnavailableError(RuntimeError):
     """The read models can't be asked now; nothing is wrong with the question."""
+
+
+class PoolUse(NamedTuple):
+    """Connections of a pool that are in use and that are idle, and requests that wait for one."""
+
+    used: int
+    idle: int
+    waiting: int
 
 
 class Connection(psycopg.AsyncConnection[DictRow]):
@@ -119,6 +127,13 @@ class ReadModel(StandingService, Queries):
             self._poller = None
         await self._pool.close()
         await super().stop()
+
+    @property
+    def pool_use(self) -> PoolUse:
+        """How the connections are used now."""
+        stats = self._pool.get_stats()
+        size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
+        return PoolUse(used=size - idle, idle=idle, waiting=stats.get("requests_waiting", 0))
 
     async def ping(self) -> float:
         """For the health page: how many seconds `SELECT 1` takes, over a connection that stands."""

@@ -256,6 +256,28 @@ API_METRICS = (
     ),
     _seconds("api_request_duration_seconds", (_METHOD, _ENDPOINT), _A, "From the request read to the answer made."),
     _gauge("jobledger_subscriptions", (), _A, "Subscriptions open now."),
+    _counter(
+        "jobledger_subscription_events_total", (), _A, "Events handed to subscribers, once for each that gets one."
+    ),
+    _counter(
+        "jobledger_subscriptions_dropped_total",
+        (),
+        _A,
+        "Subscriptions that the api ended with a Resync: too slow, the log was lost, the process stops.",
+    ),
+    _seconds(
+        "jobledger_outcome_wait_seconds",
+        (),
+        _A,
+        "From the sending of commands until all their outcomes are here, or the mutation's time is over.",
+    ),
+    _gauge(
+        "jobledger_database_pool_connections",
+        (Label("state", values=("used", "idle")),),
+        _A,
+        "Connections of this process to Postgres.",
+    ),
+    _gauge("jobledger_database_pool_waiting", (), _A, "Queries that wait for a connection of the pool."),
 )
 
 OWN_METRICS = (
@@ -289,11 +311,62 @@ OWN_METRICS = (
     _seconds(
         "jobledger_transaction_seconds", (), _S, "From begin of an owner's transaction to the commit acknowledged."
     ),
+    Metric(
+        "jobledger_batch_commands",
+        Kind.HISTOGRAM,
+        (),
+        _S,
+        "Commands decided in one transaction, timers and what follows on the partition among them.",
+        unit="commands",
+        buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+    ),
+    _counter(
+        "jobledger_jobs_due_total",
+        (Label("outcome", values=("on_time", "late", "excluded")),),
+        _S,
+        "Jobs that came due, counted when they are first handed out: `on_time` within 60 s of it, else `late`. "
+        "One that is cancelled before is `excluded`, or late if its 60 s were over.",
+    ),
+    _counter(
+        "jobledger_jobs_completed_within_total",
+        (Label("outcome", values=("within", "over", "excluded")),),
+        _S,
+        "Jobs that ended: `within` 5 min of the due time, else `over`. `excluded`: cancelled, expected to take "
+        "longer, or a further run of a dead letter.",
+    ),
+    _counter(
+        "jobledger_dead_letters_total", (_QUEUE,), _S, "Jobs given up after their last attempt, by the job's queue."
+    ),
+    _counter(
+        "jobledger_stale_reports_total",
+        (),
+        _S,
+        "Reports, releases and withdrawals rejected for an assignment that is over (STALE_ASSIGNMENT).",
+    ),
+    _counter(
+        "jobledger_timers_late_total",
+        (),
+        _S,
+        "Timers (start times, back-offs, limits of attempts) that fired more than 1 s after they were due.",
+    ),
+    _seconds(
+        "jobledger_takeover_seconds",
+        (),
+        _S,
+        "From the start of the opening of a partition (fence, read, check) until it is served.",
+        (*_LATENCY, 300.0),
+    ),
+    _counter(
+        "jobledger_loop_stalls_total",
+        (),
+        ALL_ROLES,
+        "Times that the event loop of the process came back more than 250 ms late to who had waited for it.",
+    ),
     _counter("jobledger_command_records_total", (), _S, "Records of commands that the group has brought."),
     _seconds("jobledger_rebalance_seconds", (), _S, "From the start of a rebalance until records come in again."),
     _counter(
         "jobledger_owner_reopened_total",
-        (Label("reason", bound=20),),
+        (Label("reason", values=("fenced", "clock", "log", "refused", "decide")),),
         _S,
         "Times that an owner forgot its memory and read its state again.",
     ),

@@ -26,6 +26,8 @@ class UnknownCommandError(RuntimeError):
 #: Timers and leases that have their turn in each batch, however much else waits.
 FLOOR_TIMERS = 25
 FLOOR_INTERNAL = 4
+#: A timer that fires so long after it was due is counted as late.
+LATE_TIMER_MS = 1_000
 
 
 @dataclass(slots=True)
@@ -58,14 +60,14 @@ class Machine(Memory):
             batch.resume()
             if not batch.full:
                 self._drain_log(batch, incoming.records)
-            fired = self._fire_timers(batch, now, 0 if single else FLOOR_TIMERS)
+            fired, late = self._fire_timers(batch, now, 0 if single else FLOOR_TIMERS)
             self._run_internal(batch, incoming.internal, 0 if single else FLOOR_INTERNAL)
             plan = batch.finish()
         except (*ENVIRONMENT, LostCommandError, UnknownCommandError):
             raise
         except Exception as error:
             raise batch.undecided(error) from error
-        plan.timers_fired = fired
+        plan.timers_fired, plan.timers_late = fired, late
         return plan
 
     def _drain_log(self, batch: Batch, records: deque[tuple[int, ReadRecord]]) -> None:
@@ -129,10 +131,10 @@ class Machine(Memory):
             if checkpoint.ahead and checkpoint.ahead.get(record.source, 0) <= record.number:
                 checkpoint.ahead.pop(record.source, None)
 
-    def _fire_timers(self, batch: Batch, now: int, floor: int) -> int:
+    def _fire_timers(self, batch: Batch, now: int, floor: int) -> tuple[int, int]:
         """Due timers take at most half a batch and at least `floor`; each is a decision that checks that it is
-        still wanted."""
-        fired = 0
+        still wanted. How many fired, and how many of them late."""
+        fired = late = 0
         while fired < max(self.limits.commands // 2, 1):
             if batch.full and fired >= floor:
                 break
@@ -143,11 +145,12 @@ class Machine(Memory):
             if command is None or command.id in self.checkpoint.aside:
                 continue
             fired += 1
+            late += now - timer[0] > LATE_TIMER_MS
             if not batch.full:
                 batch.run(command)
             elif not batch.squeeze(command):
                 break
-        return fired
+        return fired, late
 
     def _run_internal(self, batch: Batch, internal: deque[Command], floor: int) -> None:
         ran = 0

@@ -87,6 +87,8 @@ class Plan:
     decided: list[Decided] = field(default_factory=list)
     traced: list[Traced] = field(default_factory=list)
     timers_fired: int = 0
+    #: Those of them that had been due for over a second.
+    timers_late: int = 0
     commands: int = 0
     unit: str | None = None
     #: The streams that `records` are about, as they are after all of them; for logs and metrics.

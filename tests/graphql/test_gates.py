@@ -18,6 +18,7 @@ from jobledger.graphql.outcomes import Waiter
 from jobledger.graphql.topic_gate import TopicGate
 from jobledger.schemas.commands import Command
 from jobledger.schemas.outcomes import Outcome
+from jobledger.telemetry.metrics import Metrics
 
 
 class Sent:
@@ -54,7 +55,8 @@ def gateway_over(levels: LevelGate, gate: TopicGate | None = None) -> tuple[Gate
         gate = TopicGate({}, "c", [], 4)
         gate._seen.set()
     producer = Sent()
-    return Gateway(cast("Any", producer), cast("Any", NoOutcomes()), 0.1, gate.opened, levels.enabled), producer
+    metrics, outcomes = Metrics("api", instance_id="t"), cast("Any", NoOutcomes())
+    return Gateway(cast("Any", producer), outcomes, 0.1, gate.opened, levels.enabled, metrics), producer
 
 
 async def test_commands_wait_for_the_topics_and_are_pending_without_them() -> None:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from jobledger.eventlog.partition_counts import PartitionCountError
+from jobledger.graphql.pool_gauges import PoolGauges
 from jobledger.graphql.server import graphql_server
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.telemetry.listening import ListenError
@@ -139,6 +140,15 @@ async def _counts(api: Any) -> None:
         labels = f'endpoint="/graphql:{endpoint}",method="POST",status_code="{status}"'
         assert f"api_requests_total{{{labels}}}" in text, (labels, text)
     assert 'api_request_duration_seconds_count{endpoint="/graphql:_multiple"' in text
+    value = api.api.metrics.registry.get_sample_value
+    assert value("jobledger_outcome_wait_seconds_count") >= 1
+    assert 0 < value("jobledger_outcome_wait_seconds_sum") < 30
+    PoolGauges(api.api.components.model, api.api.metrics).look()
+    used, idle = (value("jobledger_database_pool_connections", {"state": state}) for state in ("used", "idle"))
+    assert (used, value("jobledger_database_pool_waiting")) == (0, 0) and 1 <= idle <= 8
+    async with api.api.components.model.snapshot():
+        PoolGauges(api.api.components.model, api.api.metrics).look()
+        assert value("jobledger_database_pool_connections", {"state": "used"}) == 1
 
 
 async def _is_healthy(api: Any) -> None:

@@ -198,6 +198,9 @@ async def test_a_slow_subscriber_is_told_to_come_back_and_then_misses_nothing(
         more = await _take(rest, 60 - len(events))
     places = {(event.partition, event.seq) for event in events} | set(_places(more))
     assert len(places) == 60
+    value = api.api.metrics.registry.get_sample_value
+    assert value("jobledger_subscription_events_total") == 60
+    assert value("jobledger_subscriptions_dropped_total") == 1
 
 
 async def test_what_a_subscription_can_not_do_is_a_coded_error(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:

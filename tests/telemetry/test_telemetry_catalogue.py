@@ -45,7 +45,8 @@ def test_a_metric_has_owner_meaning_bound_and_a_name_that_fits_its_kind(metric) 
     assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
     assert list(metric.buckets) == sorted(set(metric.buckets))
     if metric.kind is Kind.HISTOGRAM:
-        assert metric.name.endswith("_seconds")
+        assert metric.unit
+        assert metric.name.endswith(f"_{metric.unit}")
 
 
 @pytest.mark.parametrize("event", LOG_EVENTS.values(), ids=lambda event: event.name)

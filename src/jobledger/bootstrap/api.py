@@ -28,6 +28,7 @@ from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.job_commands import JobCommands
 from jobledger.graphql.level_gate import LevelGate
 from jobledger.graphql.outcomes import OutcomeTail
+from jobledger.graphql.pool_gauges import PoolGauges
 from jobledger.graphql.quarantine import Quarantine
 from jobledger.graphql.queue_commands import QueueCommands
 from jobledger.graphql.request_spans import RequestSpans
@@ -124,7 +125,7 @@ def build_components(
     commands = CommandProducer(producer, topic_name(cell, Topic.COMMANDS), partitions)
     gate = TopicGate(reading, cell, (Topic.COMMANDS, Topic.EVENTS, Topic.OUTCOMES), partitions)
     levels = LevelGate(lambda: lowest_level(settings), monotonic)
-    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened, levels.enabled)
+    gateway = Gateway(commands, outcomes, settings.mutation_timeout_seconds, gate.opened, levels.enabled, metrics)
     directory = QueueDirectory(model.queue, gateway.ask, new_id, monotonic)
     spans = RequestSpans(tracing, metrics, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw, spans.saw if tracing.recording else None)
@@ -151,7 +152,7 @@ def build_components(
             clock_ms,
         ),
         events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics),
-        services=[gate, model, producer, outcomes, tail, directory],
+        services=[gate, model, PoolGauges(model, metrics), producer, outcomes, tail, directory],
     )
 
 

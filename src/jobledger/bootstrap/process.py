@@ -13,6 +13,7 @@ from jobledger.telemetry.health import Health
 from jobledger.telemetry.health_server import HealthServer
 from jobledger.telemetry.instance import instance_name
 from jobledger.telemetry.logs import configure_logging, get_logger
+from jobledger.telemetry.loop_watch import LoopWatch
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.service import Service
 from jobledger.telemetry.supervision import STOP_TIMEOUT, run_until_signalled
@@ -55,7 +56,7 @@ class Process:
         server = HealthServer(self.health, self.metrics, host=self.settings.host, port=self.settings.health_port)
         try:
             return await run_until_signalled(
-                [server, *services],
+                [server, LoopWatch(self.metrics), *services],
                 stop_timeout=stop_seconds,
                 on_ready=lambda: self.health.set_ready(True),
                 on_stopping=lambda: self.health.set_ready(False),
