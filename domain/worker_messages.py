@@ -40,7 +40,8 @@ class Heartbeat(Value, frozen=True, kw_only=True):
     incarnation: Id
     sent_at_ms: int
     running: int = 0
-    #: Of a scheduler: the partitions that it serves, and those assigned to it.
+    #: Of a scheduler: its slot, the partitions that it serves, and those assigned to it.
+    scheduler: Id | None = None
     serves: list[int] | None = None
     holds: list[int] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 from cachetools import FIFOCache
@@ -28,8 +29,16 @@ PROBE_WORKER = "-"
 #: A probe has come back: monotonic seconds when it was sent and read, and the broker's time in ms in between.
 Measured = Callable[[float, float, int], None]
 
-#: The partitions that this scheduler serves, and those that it holds.
-Announce = Callable[[], tuple[list[int], list[int]]]
+
+class Announcement(NamedTuple):
+    """What a scheduler says of itself: its slot, the partitions that it serves, and those that it holds."""
+
+    scheduler: str
+    serves: list[int]
+    holds: list[int]
+
+
+Announce = Callable[[], Announcement]
 #: What a scheduler has announced.
 Heard = Callable[[str, list[int] | None, list[int] | None], None]
 
@@ -52,7 +61,7 @@ class HeartbeatBook(CompoundService):
         nonce: str,
         clock: Clock,
         measured: Measured = lambda sent_at, received_at, broker_ms: None,
-        announce: Announce = lambda: ([], []),
+        announce: Announce = lambda: Announcement("", [], []),
         heard: Heard = lambda *_: None,
     ) -> None:
         super().__init__()
@@ -102,9 +111,14 @@ class HeartbeatBook(CompoundService):
                 # Told apart by a number in the place of a time: the wall clock may say the same time twice.
                 number = self._probe_number = self._probe_number + 1
                 self._probes[number] = self._clock.monotonic()
-                serves, holds = self._announce()
+                said = self._announce()
                 probe = Heartbeat(
-                    worker=PROBE_WORKER, incarnation=self._nonce, sent_at_ms=number, serves=serves, holds=holds
+                    worker=PROBE_WORKER,
+                    incarnation=self._nonce,
+                    sent_at_ms=number,
+                    scheduler=said.scheduler,
+                    serves=said.serves,
+                    holds=said.holds,
                 )
                 self._send(encode_heartbeat(probe))
             await asyncio.sleep(PROBE_SECONDS)

@@ -17,7 +17,7 @@ from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.watched_clock import WatchedClock
 from jobledger.processors.coverage import Coverage
 from jobledger.processors.gauges import Gauges
-from jobledger.processors.heartbeats import HeartbeatBook
+from jobledger.processors.heartbeats import Announcement, HeartbeatBook
 from jobledger.processors.kafka_log import KafkaPartitionLog, scheduler_group
 from jobledger.processors.log_gauges import LogGauges
 from jobledger.processors.observer import TelemetryObserver
@@ -44,7 +44,7 @@ class SchedulerServices:
     ) -> None:
         max_skew_ms = round(settings.max_clock_skew_seconds * 1000)
         watched = WatchedClock(clock, max_skew_ms)
-        instance = instance_name("scheduler", settings.instance_id)
+        self.instance = instance = instance_name("scheduler", settings.instance_id)
         cell, kafka, own_id = settings.cell, settings.kafka, str(uuid7())
         self.producer = RecordProducer(producer_config(kafka, f"{instance}-heartbeats"))
         self.coverage = Coverage(
@@ -103,10 +103,10 @@ class SchedulerServices:
         """What goes along once partitions can be owned."""
         return [PartService(self.gauges), PartService(self.log_gauges), PartService(self.coverage)]
 
-    def announcement(self) -> tuple[list[int], list[int]]:
+    def announcement(self) -> Announcement:
         """The partitions that are served here, and those that the group has given to this process."""
         owners = self.owners.owners
-        return sorted(p for p, owner in owners.items() if owner.serving), sorted(owners)
+        return Announcement(self.instance, sorted(p for p, owner in owners.items() if owner.serving), sorted(owners))
 
     def decided_ends(self) -> dict[int, int]:
         """By partition the offset up to which commands are decided: the log cannot end before it."""

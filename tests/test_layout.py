@@ -19,6 +19,7 @@ PACKAGE = ROOT / "src" / "jobledger"
 LINKED = (
     "client",
     "dashboard",
+    "deploy",
     "domain",
     "eventlog",
     "graphql",
@@ -62,7 +63,7 @@ def test_every_linked_folder_goes_into_the_source_distribution() -> None:
     assert included == {name: f"src/jobledger/{name}" for name in LINKED}
 
 
-@pytest.mark.parametrize("name", ["benchmarks", "deploy", "docs", "examples", "tests", "scripts", "requirements"])
+@pytest.mark.parametrize("name", ["benchmarks", "docs", "examples", "tests", "scripts", "requirements"])
 def test_the_other_top_level_folders_exist(name: str) -> None:
     assert (ROOT / name).is_dir()
 

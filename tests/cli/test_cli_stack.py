@@ -372,6 +372,17 @@ def test_the_formats_of_a_new_cell_are_the_newest(stack: Stack) -> None:
     assert stack.run_alone("replay", "verify").returncode == 0
 
 
+def test_schedulers_are_listed_with_what_they_serve(stack: Stack) -> None:
+    """A partition that nobody serves is named, and is the exit status."""
+    listed = stack.json("schedulers", "list")
+    (one,) = listed["schedulers"]
+    assert one == {"scheduler": "scheduler-1", "serves": [0, 1, 2, 3], "holds": [0, 1, 2, 3]}
+    assert listed["unserved"] == []
+    with patch.dict(stack.env, JOBLEDGER_CELL="nobody"):
+        nobody = stack.run("schedulers", "list")
+    assert nobody.returncode == 2 and nobody.stderr.count("\n") == 1
+
+
 def test_what_cannot_be_read_is_listed_shown_retried_and_discarded(stack: Stack) -> None:
     """Every byte of it is kept; a retry that fails again is set aside anew; what is resolved stays so."""
     noise = b"\x00\xff" + b"x" * 1_500_000

@@ -156,6 +156,16 @@ def test_continuous_integration_fails_on_a_skipped_test_or_none_at_all(tmp_path:
     assert subprocess.run(command, check=False, capture_output=True).returncode == status
 
 
-@pytest.mark.parametrize("name", [".ci/run", "scripts/lock", "scripts/find-python", "scripts/no-skips"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".ci/run",
+        "scripts/lock",
+        "scripts/find-python",
+        "scripts/no-skips",
+        "scripts/prometheus-tools",
+        "scripts/slo-rules",
+    ],
+)
 def test_scripts_may_be_executed(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)

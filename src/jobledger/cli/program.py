@@ -33,7 +33,9 @@ _MODULES = {
     "db": "db",
     "topics": "topics",
     "cluster": "cluster",
+    "schedulers": "schedulers",
     "schema": "schema",
+    "observability": "observability",
 }
 
 
