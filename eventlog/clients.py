@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from confluent_kafka import KafkaError
@@ -10,8 +11,14 @@ from jobledger.schemas.limits import MAX_MESSAGE_BYTES
 
 ClientConfig = dict[str, str | int | float | bool]
 
+KAFKA_LOG = logging.getLogger("librdkafka")
+"""Takes the lines of librdkafka, of each client that is given it; they come out when the client is polled."""
+KAFKA_LOG.setLevel(logging.WARNING)
+
 #: A broker that is back is found within a second; by default a client waits up to ten for its next try.
 RECONNECT_MAX_MS = 1_000
+#: Up to syslog's INFO: what of it comes out is for the level of `KAFKA_LOG` to say.
+LOG_LEVEL = 6
 
 
 class KafkaConnection(Protocol):
@@ -39,7 +46,7 @@ def producer_config(kafka: KafkaConnection, client_id: str) -> ClientConfig:
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 262_144,
-        "log_level": 4,
+        "log_level": LOG_LEVEL,
     }
 
 
@@ -55,7 +62,7 @@ def transactional_config(kafka: KafkaConnection, client_id: str, transactional_i
         "linger.ms": 1,
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "queue.buffering.max.messages": 100_000,
-        "log_level": 4,
+        "log_level": LOG_LEVEL,
     }
 
 
@@ -75,7 +82,7 @@ def consumer_config(kafka: KafkaConnection, client_id: str, group: str) -> Clien
         "fetch.error.backoff.ms": 50,
         "fetch.queue.backoff.ms": 5,
         "queued.max.messages.kbytes": 32_768,
-        "log_level": 4,
+        "log_level": LOG_LEVEL,
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.clients import KAFKA_LOG, ClientConfig
 from jobledger.eventlog.partitions import Taken, take
 
 LEAVE_SECONDS = 2.0
@@ -30,7 +30,7 @@ class GroupReader:
         self._revoked = revoked
         self._held: set[int] = set()
         self._committed: dict[int, int] = {}
-        self._consumer = Consumer({**config, "partition.assignment.strategy": "cooperative-sticky"})
+        self._consumer = Consumer({**config, "partition.assignment.strategy": "cooperative-sticky"}, logger=KAFKA_LOG)
         self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
     def take(self, seconds: float, most: int, pause: Callable[[], None]) -> Taken:

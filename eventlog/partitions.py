@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import stamina
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from jobledger.eventlog.clients import ClientConfig
+from jobledger.eventlog.clients import KAFKA_LOG, ClientConfig
 
 #: Records of one batch, when the caller does not say.
 BATCH_RECORDS = 2_000
@@ -124,7 +124,7 @@ class PartitionReader:
     """
 
     def __init__(self, config: ClientConfig) -> None:
-        self._consumer = Consumer(config)
+        self._consumer = Consumer(config, logger=KAFKA_LOG)
         self._assigned: list[TopicPartition] = []
         #: The last error that passes, since something last came.
         self.passing: KafkaError | None = None

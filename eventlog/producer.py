@@ -9,7 +9,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobledger.domain.identity import partition_of
-from jobledger.eventlog.clients import ClientConfig, is_fatal
+from jobledger.eventlog.clients import KAFKA_LOG, ClientConfig, is_fatal
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.limits import MAX_COMMANDS_PER_RECORD, MAX_RECORD_BYTES
 from jobledger.schemas.trace_headers import Headers, command_headers
@@ -36,7 +36,7 @@ class RecordProducer(ThreadService):
     def __init__(self, config: ClientConfig) -> None:
         super().__init__()
         #: None once it has stopped: the threads and connections of the client go at once, whoever still knows this.
-        self._producer: Producer | None = Producer(config)
+        self._producer: Producer | None = Producer(config, logger=KAFKA_LOG)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from jobledger.domain.cell.commands import EnableLevel
 from jobledger.domain.identity import cell_stream
 from jobledger.domain.values import Actor, ActorKind
-from jobledger.eventlog.clients import KafkaConnection, consumer_config, producer_config
+from jobledger.eventlog.clients import KAFKA_LOG, KafkaConnection, consumer_config, producer_config
 from jobledger.eventlog.partition_counts import check_partition_counts
 from jobledger.eventlog.partitions import PartitionReader
 from jobledger.processors.core.checkpoint import Checkpoint
@@ -76,7 +76,7 @@ def enable(kafka: KafkaConnection, cell: str, partitions: int, level: int, secon
     Raises KafkaException when the broker does not take it, and as `read_levels`, which is asked before.
     """
     deadline = time.monotonic() + seconds
-    producer, refused = Producer(producer_config(kafka, "cluster")), list[KafkaError]()
+    producer, refused = Producer(producer_config(kafka, "cluster"), logger=KAFKA_LOG), list[KafkaError]()
 
     def sent(error: KafkaError | None, message: Message) -> None:
         if error is not None:

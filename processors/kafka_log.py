@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from jobledger.eventlog.clients import ClientConfig, KafkaConnection, consumer_config, transactional_config
+from jobledger.eventlog.clients import KAFKA_LOG, ClientConfig, KafkaConnection, consumer_config, transactional_config
 from jobledger.eventlog.event_offsets import last_event_seq
 from jobledger.eventlog.partitions import PartitionReader, Taken
 from jobledger.processors.calls import call_or_leave
@@ -108,7 +108,7 @@ class KafkaPartitionLog:
     def _open(self, take: TakeState) -> RecoveredState:
         wanted = self._wanted
         self._close()
-        producer = Producer(self._producer_config)
+        producer = Producer(self._producer_config, logger=KAFKA_LOG)
         _meet(producer, topic_name(self._cell, Topic.STATE))
         _fence(producer, wanted)
         _check_wanted(wanted)  # nobody lets go of what is made from here on when nobody waits for it

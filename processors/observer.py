@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from jobledger.domain.aggregates import State
 from jobledger.domain.identity import split_stream
 from jobledger.domain.job import events as je
 from jobledger.domain.queue import events as qe
+from jobledger.domain.queue.state import QueueState, task_key
 from jobledger.domain.service_levels import ended_as
 from jobledger.domain.values import Rejection
 from jobledger.processors.core.plan import Decided, Plan
@@ -15,7 +17,7 @@ from jobledger.processors.core.ports import Clock
 from jobledger.processors.measures import CommitMeasures
 from jobledger.processors.spans import SchedulerSpans
 from jobledger.schemas.events import EventRecord, type_name
-from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.logs import get_logger, timestamp
 from jobledger.telemetry.metrics import Metrics
 
 log = get_logger()
@@ -110,7 +112,7 @@ class TelemetryObserver:
                 )
         self._measures.committed(plan)
         for record in plan.records:
-            self._event(record, committed_at_ms)
+            self._event(record, committed_at_ms, plan.states)
         if self._spans is not None and plan.traced:
             self._spans.committed(plan.traced)
 
@@ -121,7 +123,7 @@ class TelemetryObserver:
 
     # -- one event -----------------------------------------------------------------------------------------------
 
-    def _event(self, record: EventRecord, committed_at_ms: int) -> None:
+    def _event(self, record: EventRecord, committed_at_ms: int, states: Mapping[str, State]) -> None:
         data = record.data
         log.debug(
             "state_transition",
@@ -129,9 +131,10 @@ class TelemetryObserver:
             tenant_id=record.tenant,
             event_type=type_name(data),
             version=record.originator_version,
+            traceparent=record.traceparent,
         )
         if isinstance(data, qe.TaskAssigned):
-            self._assigned(record, data, committed_at_ms)
+            self._assigned(record, data, committed_at_ms, _trace_of(states.get(record.originator_id), data))
         elif isinstance(data, qe.TaskEnqueued):
             self._metrics.inc("queue_messages_enqueued_total", queue_name=_name(record))
         elif isinstance(data, qe.TaskReleased):
@@ -152,7 +155,9 @@ class TelemetryObserver:
         elif isinstance(data, qe.WorkerLost):
             log.warning("worker_lost", worker_id=data.worker, incarnation=data.incarnation, tasks=len(data.lost))
 
-    def _assigned(self, record: EventRecord, data: qe.TaskAssigned, committed_at_ms: int) -> None:
+    def _assigned(
+        self, record: EventRecord, data: qe.TaskAssigned, committed_at_ms: int, traceparent: str | None
+    ) -> None:
         free_at = self._slot_free_at_ms.get(record.originator_id, 0)
         wait_from = max(data.ready_at_ms, min(free_at, data.assigned_at_ms))
         latency_ms = max(0, committed_at_ms - wait_from)
@@ -168,8 +173,9 @@ class TelemetryObserver:
             tenant_id=record.tenant,
             execution_id=data.execution_id,
             queue=_name(record),
+            scheduled_time=timestamp(data.due_at_ms),
             dispatch_latency_ms=latency_ms,
-            traceparent=record.traceparent,
+            traceparent=traceparent,
         )
 
     def _released(self, record: EventRecord, data: qe.TaskReleased) -> None:
@@ -185,7 +191,7 @@ class TelemetryObserver:
                 "job_polled",
                 job_id=_id(record.originator_id),
                 tenant_id=record.tenant,
-                next_run_time=data.due_at_ms,
+                next_run_time=timestamp(data.due_at_ms),
                 traceparent=record.traceparent,
             )
             return
@@ -196,6 +202,7 @@ class TelemetryObserver:
             tenant_id=record.tenant,
             attempt=data.attempt,
             error=f"assignment {data.assignment - 1} ended without a start: {data.cause}",
+            traceparent=record.traceparent,
         )
 
     def _ended(self, record: EventRecord, data: je.JobSucceeded | je.JobCancelled | je.JobDeadLettered) -> None:
@@ -206,6 +213,7 @@ class TelemetryObserver:
                 tenant_id=record.tenant,
                 error=data.cause.value,
                 after_attempts=data.attempts,
+                traceparent=record.traceparent,
             )
         self._metrics.inc("executions_completed_total", status=ended_as(data))
 
@@ -218,7 +226,8 @@ class TelemetryObserver:
                 job_id=_id(record.originator_id),
                 tenant_id=record.tenant,
                 attempt=data.attempt,
-                next_run_time=data.retry_at_ms,
+                next_run_time=timestamp(data.retry_at_ms),
+                traceparent=record.traceparent,
             )
 
 
@@ -228,3 +237,9 @@ def _name(record: EventRecord) -> str:
 
 def _id(stream: str) -> str:
     return stream.rpartition(":")[2]
+
+
+def _trace_of(queue: State | None, assigned: qe.TaskAssigned) -> str | None:
+    """The trace of a task that a worker holds: what assigned it is a command about the whole queue, which has none."""
+    task = queue.lanes.tasks.get(task_key(assigned.job, assigned.task)) if isinstance(queue, QueueState) else None
+    return None if task is None else task.traceparent

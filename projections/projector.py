@@ -30,6 +30,7 @@ PACE_SECONDS = 0.025
 #: A batch of fewer events doesn't count as load: what comes next goes at once.
 PACE_FROM = 20
 REPORT_SECONDS = 1.0
+SLOW_QUERY_SECONDS = 1.0
 SEEK_ATTEMPTS = 100
 SEEK_PAUSE_SECONDS = 0.05
 #: Errors of Postgres that pass: the batch is dropped and read again from the log.
@@ -184,6 +185,9 @@ class Projector(ThreadService):
         for partition, _ in batch.changes.set_aside:
             self._aside[partition] = self._aside.get(partition, 0) + 1
         count = len(batch.changes.events)
+        taken = time.monotonic() - begun
+        if taken > SLOW_QUERY_SECONDS:
+            log.warning("slow_query", query=f"a batch of {count} events", duration_ms=round(taken * 1000))
         self._last_write = begun if count >= PACE_FROM else 0.0
         self._metrics.inc("jobledger_projected_events_total", count)
 

@@ -103,6 +103,7 @@ class ReadModel(StandingService, Queries):
             timeout=WAIT_FOR_CONNECTION_SECONDS,
             reconnect_timeout=5.0,
             max_lifetime=MAX_LIFETIME_SECONDS if renewed else math.inf,
+            reconnect_failed=self._not_reached,
             configure=self._configure,
             check=AsyncConnectionPool.check_connection,
             open=False,
@@ -113,6 +114,7 @@ class ReadModel(StandingService, Queries):
         self._moved = asyncio.Condition()
         self._poller: asyncio.Task[None] | None = None
         self._poll_failure: Exception | None = None
+        self._connected = True
 
     async def start(self) -> None:
         """Open the pool; connections are made in the background, so Postgres may be away."""
@@ -223,15 +225,34 @@ class ReadModel(StandingService, Queries):
     async def _connection(self) -> AsyncIterator[Connection]:
         try:
             async with self._pool.connection() as connection:
+                self._reached()
                 yield connection
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
+            if isinstance(error, PoolTimeout):
+                self._lost(str(error))
             raise ReadModelUnavailableError(f"Postgres gives no connection: {error}. Try again later.") from error
         except psycopg.errors.UndefinedTable as error:
             raise ReadModelUnavailableError(
                 f"Schema '{self._schema}' holds no read models yet: start a projector, which makes them."
             ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not isinstance(error, psycopg.errors.QueryCanceled):
+                self._lost(str(error))
             raise ReadModelUnavailableError(f"Postgres can't be asked: {error}. Try again later.") from error
+
+    def _lost(self, error: str) -> None:
+        """Told once, until there is a connection again."""
+        if self._connected:
+            self._connected = False
+            log.error("db_connection_lost", error=error)
+
+    def _reached(self) -> None:
+        if not self._connected:
+            self._connected = True
+            log.info("db_connection_restored")
+
+    def _not_reached(self, _pool: object) -> None:
+        self._lost("no connection could be made for several seconds")
 
     async def _fetch(self, statement: LiteralString, params: Params) -> list[dict[str, Any]]:
         begun = time.monotonic()

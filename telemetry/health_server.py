@@ -1,5 +1,7 @@
 """Serves `/health/live`, `/health/ready`, `/health/status` and `/metrics`: Starlette routes, and a server of their own.
 
+That server has `/log-levels` too.
+
 Each role runs `HealthServer`; the api mounts `health_routes` beside GraphQL too.
 """
 
@@ -17,6 +19,7 @@ from starlette.routing import Route
 from jobledger.telemetry.health import Answer, Health
 from jobledger.telemetry.health_protocol import HealthProtocol
 from jobledger.telemetry.http_server import HttpServer
+from jobledger.telemetry.log_levels_page import PATH, LogLevelsPage
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 
@@ -59,10 +62,12 @@ def _answered(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[R
 
 def health_app(health: Health, metrics: Metrics) -> Starlette:
     """The routes alone; each answer closes its connection."""
-    routes = health_routes(health, metrics)
+    routes = [*health_routes(health, metrics), *LogLevelsPage().routes()]
 
-    async def refused(_: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 405 and request.url.path.startswith(f"{PATH}/"):
+            return _plain(405, "Only PUT and DELETE.", error.headers)
         if error.status_code == 405:
             return _plain(405, "Only GET and HEAD.", error.headers)
         return _plain(404, f"Nothing here; try {', '.join(route.path for route in routes)}.")

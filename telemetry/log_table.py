@@ -37,16 +37,33 @@ PROCESS_EVENTS = (
     LogEvent("library_log", _I, "A library's own log line", ALL_ROLES, ("logger",)),
     LogEvent("queue_connection_lost", _E, "Connection to Kafka lost", (Role.PROJECTOR, Role.WORKER), ("error",)),
     LogEvent("queue_connection_restored", _I, "Connection to Kafka is back", _W),
-    LogEvent("db_connection_lost", _E, "Connection to Postgres lost", _P, ("error",)),
-    LogEvent("db_connection_restored", _I, "Connection to Postgres is back", _P),
-    LogEvent("slow_query", _N, "A database query was slow", _A, ("query", "duration_ms")),
+    LogEvent("db_connection_lost", _E, "Connection to Postgres lost", (Role.API, Role.PROJECTOR), ("error",)),
+    LogEvent("db_connection_restored", _I, "Connection to Postgres is back", (Role.API, Role.PROJECTOR)),
+    LogEvent("slow_query", _N, "A database query was slow", (Role.API, Role.PROJECTOR), ("query", "duration_ms")),
+    LogEvent(
+        "log_level_changed",
+        _N,
+        "Somebody has changed what a logger tells, for a time",
+        ALL_ROLES,
+        ("logger", "log_level", "was", "until", "changed_by"),
+    ),
+    LogEvent(
+        "log_level_restored", _I, "A logger tells what it did before", ALL_ROLES, ("logger", "log_level", "reason")
+    ),
 )
 
 SCHEDULER_EVENTS = (
     LogEvent("job_polled", _I, "Job is due", _S, (*_JOB, "next_run_time")),
-    LogEvent("job_dispatched", _I, "Job dispatched to queue", _S, (*_EXECUTION, "queue", "dispatch_latency_ms")),
+    LogEvent(
+        "job_dispatched",
+        _I,
+        "Job dispatched to queue",
+        _S,
+        (*_EXECUTION, "queue", "scheduled_time", "dispatch_latency_ms"),
+    ),
     LogEvent("dispatch_retry", _N, "Job is assigned again", _S, (*_JOB, "attempt", "error")),
     LogEvent("dispatch_failed", _E, "Job given up", _S, (*_JOB, "error", "after_attempts")),
+    LogEvent("job_dead_lettered", _E, "Job given up after a failed attempt", _S, (*_JOB, "error", "after_attempts")),
     LogEvent(
         "task_retry_scheduled", _N, "Attempt failed; the next one is scheduled", _S, (*_JOB, "attempt", "next_run_time")
     ),
@@ -113,9 +130,10 @@ SCHEDULER_EVENTS = (
 WORKER_EVENTS = (
     LogEvent("task_received", _I, "Task received", _W, (*_EXECUTION, "worker_id")),
     LogEvent("task_started", _I, "Task started", _W, _EXECUTION),
-    LogEvent("task_dropped", _N, "Task not for this worker or no longer wanted", _W, ("execution_id", "reason")),
+    LogEvent("task_dropped", _N, "Task no longer wanted: the worker's lease is over", _W, (*_EXECUTION, "reason")),
+    LogEvent("inbox_record_unreadable", _N, "A record of the worker's inbox can't be read", _W, ("reason",)),
     LogEvent("task_refused", _N, "Task handed back", _W, (*_EXECUTION, "reason")),
-    LogEvent("checkpoint_saved", _D, "Checkpoint saved", _W, _EXECUTION),
+    LogEvent("checkpoint_saved", _D, "Checkpoint saved", _W, (*_EXECUTION, "progress")),
     LogEvent("checkpoint_failed", _N, "Checkpoint refused or lost", _W, (*_EXECUTION, "error")),
     LogEvent("task_completed", _I, "Task completed", _W, (*_EXECUTION, "duration_ms", "status")),
     LogEvent("task_timeout", _N, "Task ran into its limit", _W, (*_EXECUTION, "duration_ms", "limit_ms")),
@@ -130,12 +148,14 @@ WORKER_EVENTS = (
         _W,
         ("worker_id", "running"),
     ),
-    LogEvent("pool_process_died", _E, "A process of the handler pool died", _W, ("execution_id", "error")),
+    LogEvent("pool_process_died", _E, "A process of the handler pool died", _W, (*_EXECUTION, "error")),
+    LogEvent("pool_process_stuck", _E, "A process of the handler pool does not end after SIGKILL", _W, ("pid",)),
     LogEvent("loop_blocked", _N, "A handler blocks the event loop", _W, (*_JOB, "handler", "seconds", "stack")),
     LogEvent("worker_crashed", _E, "Worker died while it ran handlers", _W, ("worker_id", "running")),
     LogEvent("keeper_lost", _E, "The process that would tell of the worker's death is gone", _W, ("error",)),
     LogEvent("worker_draining", _I, "Worker waits for handlers", _W, ("worker_id", "running", "count", "seconds")),
-    LogEvent("report_resent", _N, "Report to a job sent again", _W, ("execution_id", "error")),
+    LogEvent("report_resent", _N, "Report to a job or a queue sent again", _W, ("tenant_id", "error")),
+    LogEvent("report_failed", _N, "Report could not be sent while the event loop stands", _W, ("tenant_id", "error")),
 )
 
 PROJECTOR_EVENTS = (

@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 
 from jobledger.domain.values import Opaque
-from jobledger.workers.context import CancelFlag, Context, TaskInfo
+from jobledger.workers.context import CancelFlag, Checkpoint, Context
 from jobledger.workers.errors import NonRetryable, Retry, TaskCancelled
 from jobledger.workers.external_call import CallSpan, CallSpans
 from jobledger.workers.handler import Handler
+from jobledger.workers.handler_logs import handler_lines
+from jobledger.workers.task_info import TaskInfo
 from jobledger.workers.values import describe_error, encode_result, error_text, read_payload
 
 #: Names of base classes that go with a failure.
@@ -63,7 +65,7 @@ class Attempt:
     info: TaskInfo
     checkpoint: Opaque | None
     cancel: CancelFlag
-    save: Callable[[Opaque], None]
+    save: Callable[[Checkpoint], None]
     calls: CallSpans = field(default_factory=lambda: CallSpans(recorded=False))
 
     def arguments(self) -> list[object]:
@@ -76,7 +78,7 @@ class Attempt:
             payload = read_payload(self.handler.adapter, spec.payload, spec.handler)
         return self.handler.arguments(payload, context)
 
-    def with_save(self, save: Callable[[Opaque], None]) -> Attempt:
+    def with_save(self, save: Callable[[Checkpoint], None]) -> Attempt:
         """The same with another way to save checkpoints."""
         return replace(self, save=save)
 
@@ -84,7 +86,8 @@ class Attempt:
 def call(attempt: Attempt) -> AttemptEnd:
     """Call a plain handler here and now; every exception becomes an end."""
     try:
-        value = attempt.handler.function(*attempt.arguments())
+        with handler_lines(attempt.info):
+            value = attempt.handler.function(*attempt.arguments())
         return _succeeded(attempt, value)
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler must not end the worker either
         return failed(error)
@@ -126,7 +129,8 @@ async def call_async(attempt: Attempt, may_run: Callable[[], bool] = lambda: Tru
     It takes no step once `may_run` says no.
     """
     try:
-        value = await Leased(attempt.handler.function(*attempt.arguments()), may_run)
+        with handler_lines(attempt.info):
+            value = await Leased(attempt.handler.function(*attempt.arguments()), may_run)
         return _succeeded(attempt, value)
     except asyncio.CancelledError as error:
         if not attempt.cancel.event.is_set():

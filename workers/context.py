@@ -10,35 +10,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque
-from jobledger.telemetry.logs import get_logger
-from jobledger.workers.errors import TaskCancelled
+from jobledger.workers.errors import CheckpointError, TaskCancelled
 from jobledger.workers.external_call import CallSpans, ExternalCall
+from jobledger.workers.handler_logs import HandlerLog
+from jobledger.workers.task_info import TaskInfo
 from jobledger.workers.values import encode_checkpoint
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskInfo:
-    """What stays the same while an attempt runs. Times are ms since the epoch."""
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a handler has saved; `progress` in percent, where it has said how far it is."""
 
-    job_id: str
-    tenant: str
-    task: str
-    execution_id: str
-    attempt: int
-    assignment: int
-    spec: TaskSpec
-    queue: str
-    worker: str
-    deadline_ms: int | None = None
-    traceparent: str | None = None
-    tracestate: str = ""
-
-    @property
-    def handler(self) -> str:
-        """Name of the handler."""
-        return self.spec.handler
+    data: Opaque
+    progress: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -55,48 +40,6 @@ class CancelFlag:
             self.event.set()
 
 
-class HandlerLog:
-    """Log lines of a handler: each is the event `handler_log` with the ids of the job; keyword values go along."""
-
-    def __init__(self, info: TaskInfo) -> None:
-        self._log = get_logger(
-            job_id=info.job_id,
-            tenant_id=info.tenant,
-            execution_id=info.execution_id,
-            handler=info.handler,
-            attempt=info.attempt,
-        )
-        self._trace = info.traceparent or ""
-
-    def debug(self, message: str, **values: object) -> None:
-        """A line of level DEBUG."""
-        self._log.debug("handler_log", **self._line(message, values))
-
-    def info(self, message: str, **values: object) -> None:
-        """A line of level INFO."""
-        self._log.info("handler_log", **self._line(message, values))
-
-    def warning(self, message: str, **values: object) -> None:
-        """A line of level WARN."""
-        self._log.warning("handler_log", **self._line(message, values))
-
-    def error(self, message: str, **values: object) -> None:
-        """A line of level ERROR."""
-        self._log.error("handler_log", **self._line(message, values))
-
-    def exception(self, message: str, **values: object) -> None:
-        """A line of level ERROR with the exception that is being handled."""
-        self._log.exception("handler_log", **self._line(message, values))
-
-    def _line(self, message: str, values: dict[str, object]) -> dict[str, Any]:
-        reserved = {"message", "event", "traceparent", "exc_info"}
-        line: dict[str, Any] = {f"{key}_" if key in reserved else key: value for key, value in values.items()}
-        line["message"] = message
-        if self._trace:
-            line["traceparent"] = self._trace
-        return line
-
-
 class Context:
     """The running attempt as its handler sees it. All of it may be used from the handler's thread or coroutine."""
 
@@ -106,7 +49,7 @@ class Context:
         *,
         last_checkpoint: Opaque | None = None,
         cancel: CancelFlag | None = None,
-        save: Callable[[Opaque], None] | None = None,
+        save: Callable[[Checkpoint], None] | None = None,
         clock: Callable[[], float] = time.time,
         calls: CallSpans | None = None,
     ) -> None:
@@ -211,17 +154,21 @@ class Context:
         """What was saved last, by this attempt or one before it; None if nothing was."""
         return None if self._last is None else json.loads(self._last.data)
 
-    def checkpoint(self, data: object) -> None:
+    def checkpoint(self, data: object, *, progress: float | None = None) -> None:
         """Save how far the work is (JSON, at most 64 KiB); a later attempt finds it in `last_checkpoint`.
+
+        `progress` in percent, 0 to 100, goes into the log line of the checkpoint and nowhere else.
 
         Returns at once: the data is on its way to the log, in order with the report of the attempt's end. While one
         is on its way only the newest waits behind it. A worker killed in between loses what had not arrived.
         Raises CheckpointError, with nothing saved.
         """
+        if progress is not None and not 0 <= progress <= 100:
+            raise CheckpointError(f"The progress of a checkpoint is {progress}: give percent, 0 to 100.")
         encoded = encode_checkpoint(data)
         self._last = encoded
         if self._save is not None:
-            self._save(encoded)
+            self._save(Checkpoint(encoded, progress))
 
     @property
     def logger(self) -> HandlerLog:

@@ -12,7 +12,7 @@ from jobledger.domain.identity import partition_of
 from jobledger.domain.job.commands import ReportCrashed
 from jobledger.domain.queue.commands import SetCredits
 from jobledger.domain.values import Actor, ActorKind
-from jobledger.eventlog.clients import ClientConfig, producer_config
+from jobledger.eventlog.clients import KAFKA_LOG, ClientConfig, producer_config
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.telemetry.logs import configure_logging, get_logger
 from jobledger.workers.journal import Head, Running, read_journal
@@ -64,7 +64,7 @@ def commands_of(head: Head, running: list[Running]) -> list[tuple[str, AnyComman
 
 def send(head: Head, commands: list[tuple[str, AnyCommand]]) -> int:
     """Send them, each in a record of its own; how many Kafka did not take in time."""
-    producer = Producer(producer_config(_Cluster(head.kafka), f"{head.worker}-crash-report"))
+    producer = Producer(producer_config(_Cluster(head.kafka), f"{head.worker}-crash-report"), logger=KAFKA_LOG)
     actor = Actor(ActorKind.WORKER, head.worker)
     for stream, body in commands:
         command = Command(id=str(uuid_utils.uuid7()), stream=stream, actor=actor, body=body)

@@ -16,10 +16,10 @@ from jobledger.domain.job import commands as jc
 from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque, carrier
 from jobledger.domain.worker_messages import RunTask
-from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.logs import LOGGERS, get_logger
 from jobledger.telemetry.traceparent import use_traceparent
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus, StopReason, call, call_async, failed, failure
-from jobledger.workers.context import CancelFlag, TaskInfo
+from jobledger.workers.context import CancelFlag, Checkpoint
 from jobledger.workers.handler import Handler
 from jobledger.workers.journal import Journal, Running
 from jobledger.workers.measures import Measures
@@ -27,6 +27,7 @@ from jobledger.workers.pool import PoolProcess, ProcessPool
 from jobledger.workers.pool_protocol import Run
 from jobledger.workers.reports import Reports
 from jobledger.workers.spans import Recorded, WorkerTracing
+from jobledger.workers.task_info import TaskInfo
 from jobledger.workers.values import error_text
 
 #: A handler that has run for this long is reported as started; a shorter one reports start and end in one.
@@ -96,7 +97,7 @@ class Execution:
         self._tenant, self._job_id = split_stream(run.job)[1:]
         self._timers: list[asyncio.TimerHandle] = []
         self._process: PoolProcess | None = None
-        self._checkpoint: Opaque | None = None
+        self._checkpoint: Checkpoint | None = None
         self._saving = False
         self._place: int | None = None
         self._start_sent = False
@@ -210,7 +211,7 @@ class Execution:
             # Saving from a thread has to come back to the loop.
             direct = attempt.save
 
-            def save(checkpoint: Opaque) -> None:
+            def save(checkpoint: Checkpoint) -> None:
                 loop.call_soon_threadsafe(direct, checkpoint)
 
             def work() -> None:
@@ -234,7 +235,8 @@ class Execution:
                 return None
             self._process = process
             recorded = self._trace.calls.recorded
-            run = Run(info=self._info(), checkpoint=self.run.checkpoint, recorded=recorded)
+            levels = dict(LOGGERS.changed)
+            run = Run(info=self._info(), checkpoint=self.run.checkpoint, recorded=recorded, log_levels=levels)
             with use_traceparent(self._trace.traceparent):
                 end = await process.run(run, self._save)
             self._trace.called(end.calls)
@@ -256,7 +258,7 @@ class Execution:
         limit = self._limit
         if limit is not None:
             self._after(limit, lambda: self.stop(StopReason.TIMEOUT))
-        log.info("task_started", **self._ids(), traceparent=self.run.traceparent or "")
+        log.info("task_started", **self._ids())
         return True
 
     async def _start_known(self) -> bool:
@@ -322,7 +324,7 @@ class Execution:
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def _save(self, checkpoint: Opaque) -> None:
+    def _save(self, checkpoint: Checkpoint) -> None:
         """Send a checkpoint; while one is on its way, only the newest waits behind it."""
         self._checkpoint = checkpoint
         if not self._saving:
@@ -343,13 +345,13 @@ class Execution:
             assigned_at_ms=self.run.assigned_at_ms,
             started_at_ms=self._started_ms,
             saved_at_ms=self._now(),
-            checkpoint=checkpoint,
+            checkpoint=checkpoint.data,
         )
-        self._send(saved, self._checkpoint_delivered)
+        self._send(saved, lambda: self._checkpoint_delivered(checkpoint.progress))
 
-    def _checkpoint_delivered(self) -> None:
+    def _checkpoint_delivered(self, progress: float | None) -> None:
         self._around.measures.checkpoint_saved()
-        log.debug("checkpoint_saved", **self._ids())
+        log.debug("checkpoint_saved", **self._ids(), progress=None if progress is None else f"{progress:g}%")
         self._send_checkpoint()
 
     # -- reports ------------------------------------------------------------------------------------------------------
@@ -378,7 +380,7 @@ class Execution:
         if self._reason is StopReason.LEASE or not self._around.lease.valid:
             self._noted()
             self._trace_ended("LOST", "LeaseOver")
-            log.warning("task_dropped", execution_id=self.run.execution_id, reason="The worker's lease is over.")
+            log.warning("task_dropped", **self._ids(), reason="The worker's lease is over.")
         elif not started:
             self._report_unstarted(end)
         elif self._reason is StopReason.TIMEOUT:
@@ -412,13 +414,13 @@ class Execution:
         self._send(jc.ReportSucceeded(**self._who(), **self._times(now), result=end.result), self._noted)
         duration = now - self._started_ms
         self._around.measures.completed("SUCCESS", self._handler.name, duration / 1000)
-        log.info("task_completed", **self._ids(), duration_ms=duration, status="SUCCESS", **self._traced())
+        log.info("task_completed", **self._ids(), duration_ms=duration, status="SUCCESS")
 
     def _report_timeout(self) -> None:
         limit_ms = round((self._limit or 0) * 1000)
         error = error_text(f"The handler ran into its limit of {limit_ms / 1000:g} s and was stopped.")
         duration = self._now() - self._started_ms
-        log.warning("task_timeout", **self._ids(), duration_ms=duration, limit_ms=limit_ms, **self._traced())
+        log.warning("task_timeout", **self._ids(), duration_ms=duration, limit_ms=limit_ms)
         self._report_failed(jc.FailureKind.TIMEOUT, "Timeout", error, retryable=True)
 
     def _report_failed(
@@ -432,7 +434,7 @@ class Execution:
         seconds = (report.ended_at_ms - self._started_ms) / 1000
         self._around.measures.completed(kind.value, self._handler.name, seconds)
         if kind is jc.FailureKind.FAILED:
-            log.error("task_failed", **self._ids(), error=error_type, attempt=self.run.attempt, **self._traced())
+            log.error("task_failed", **self._ids(), error=error_type, attempt=self.run.attempt)
 
     def _failure(
         self, kind: jc.FailureKind, error_type: str, error: Opaque, *, retryable: bool, end: AttemptEnd | None = None
@@ -454,7 +456,7 @@ class Execution:
         self._send(jc.ReportCancelled(**self._who(), ended_at_ms=now), self._noted)
         if self._started_ms:
             self._around.measures.completed("CANCELLED", self._handler.name, (now - self._started_ms) / 1000)
-        log.info("task_cancelled", **self._ids(), reason="Somebody cancelled the job.", **self._traced())
+        log.info("task_cancelled", **self._ids(), reason="Somebody cancelled the job.")
 
     def _trace_ended(self, status: str, error: str = "") -> None:
         """Decide whether the trace of the attempt is kept: its report tells the others."""
@@ -492,10 +494,13 @@ class Execution:
         }
 
     def _ids(self) -> dict[str, Any]:
-        return {"execution_id": self.run.execution_id, "job_id": self._job_id, "tenant_id": self._tenant}
-
-    def _traced(self) -> dict[str, str]:
-        return {"traceparent": self.run.traceparent} if self.run.traceparent else {}
+        """What every line about it has; the last is empty where it is in no trace."""
+        return {
+            "execution_id": self.run.execution_id,
+            "job_id": self._job_id,
+            "tenant_id": self._tenant,
+            "traceparent": self._trace.traceparent,
+        }
 
     def _now(self) -> int:
         return int(self._around.clock() * 1000)

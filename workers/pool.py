@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from jobledger.domain.values import Opaque
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.service import StandingService
 from jobledger.workers.attempt import AttemptEnd, failure
+from jobledger.workers.context import Checkpoint
 from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.handler_logs import log_ids
 from jobledger.workers.keeper import Keeper
 from jobledger.workers.pool_protocol import (
     LENGTH,
@@ -76,7 +77,7 @@ class PoolProcess:
             raise HandlerLoadError(answer.message)
         assert isinstance(answer, Ready)
 
-    async def run(self, run: Run, save: Callable[[Opaque], None]) -> AttemptEnd:
+    async def run(self, run: Run, save: Callable[[Checkpoint], None]) -> AttemptEnd:
         """One call from start to end. If the process dies on the way, it has really ended when this returns."""
         self._look(dead=False)
         try:
@@ -86,14 +87,14 @@ class PoolProcess:
                 if isinstance(message, Ended):
                     return message.end
                 if isinstance(message, Saved):
-                    save(message.checkpoint)
+                    save(Checkpoint(message.checkpoint, message.progress))
         except _ENDED:
             on_purpose = self._killed
             await self.close()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # what the handler had started and left behind
             if not on_purpose:
-                log.error("pool_process_died", error=self._exit(), execution_id=run.info.execution_id)
+                log.error("pool_process_died", error=self._exit(), **log_ids(run.info))
             return failure("ProcessDied", f"The process of the handler died ({self._exit()}).")
         finally:
             if self._watch is not None:
@@ -129,7 +130,7 @@ class PoolProcess:
             try:
                 await asyncio.to_thread(self._process.wait, KILL_SECONDS)
             except subprocess.TimeoutExpired:
-                log.error("pool_process_died", error=f"process {self.pid} does not end after SIGKILL")
+                log.error("pool_process_stuck", pid=self.pid)
         self._killed = True
         if hasattr(self, "_writer"):
             self._writer.close()

@@ -17,18 +17,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import cast
 
 import msgspec
 
-from jobledger.domain.values import Opaque
 from jobledger.eventlog.boot_clock import boot_seconds
-from jobledger.telemetry.logs import Level, configure_logging
+from jobledger.telemetry.logs import LOGGERS, configure_logging
 from jobledger.telemetry.otel_context import running_in
 from jobledger.workers.attempt import Attempt, call
-from jobledger.workers.context import CancelFlag
+from jobledger.workers.context import CancelFlag, Checkpoint
 from jobledger.workers.errors import HandlerLoadError
 from jobledger.workers.external_call import CallSpans
+from jobledger.workers.handler_logs import log_what_is_printed
 from jobledger.workers.lease import MAX_SLEEP_SECONDS, deadline_reader
 from jobledger.workers.pool_protocol import (
     LENGTH,
@@ -116,6 +115,8 @@ class _Child:
             save=self._save,
             calls=calls,
         )
+        if run.log_levels != LOGGERS.changed:
+            LOGGERS.change(run.log_levels)
         self._busy.set()
         if boot_seconds() >= self._deadline():
             end_at_once()
@@ -128,8 +129,8 @@ class _Child:
         self._busy.clear()
         self._pipe.send(Ended(end=end))
 
-    def _save(self, checkpoint: Opaque) -> None:
-        self._pipe.send(Saved(checkpoint=checkpoint))
+    def _save(self, checkpoint: Checkpoint) -> None:
+        self._pipe.send(Saved(checkpoint=checkpoint.data, progress=checkpoint.progress))
 
     def _read(self) -> None:
         while True:
@@ -171,7 +172,8 @@ def _main() -> None:
     setup = pipe.receive()
     if not isinstance(setup, Setup):
         return
-    configure_logging("worker", setup.instance_id, cast(Level, setup.log_level))
+    configure_logging("worker", setup.instance_id, setup.log_level)
+    log_what_is_printed()
     try:
         registry = load_handlers(setup.modules)
     except HandlerLoadError as error:

@@ -7,8 +7,9 @@ import struct
 import msgspec
 
 from jobledger.domain.values import Opaque
+from jobledger.telemetry.log_line import Level
 from jobledger.workers.attempt import AttemptEnd
-from jobledger.workers.context import TaskInfo
+from jobledger.workers.task_info import TaskInfo
 
 LENGTH = struct.Struct("!I")
 MAX_FRAME_BYTES = 4 * 1024 * 1024
@@ -24,15 +25,19 @@ class Setup(PoolMessage, frozen=True, kw_only=True):
     path: list[str]
     modules: list[str]
     instance_id: str
-    log_level: str
+    log_level: Level
 
 
 class Run(PoolMessage, frozen=True, kw_only=True):
-    """Call a handler; answered by one Ended. `recorded`: its calls to others are wanted with that."""
+    """Call a handler; answered by one Ended.
+
+    `recorded`: its calls to others are wanted with that. `log_levels`: those that were changed in the worker.
+    """
 
     info: TaskInfo
     checkpoint: Opaque | None = None
     recorded: bool = False
+    log_levels: dict[str, Level] = {}
 
 
 class Cancel(PoolMessage, frozen=True, kw_only=True):
@@ -55,6 +60,7 @@ class Saved(PoolMessage, frozen=True, kw_only=True):
     """The handler saved a checkpoint."""
 
     checkpoint: Opaque
+    progress: float | None = None
 
 
 class Ended(PoolMessage, frozen=True, kw_only=True):

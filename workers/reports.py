@@ -9,6 +9,7 @@ from typing import Protocol
 from confluent_kafka import KafkaException
 
 from jobledger.domain.commands import AnyCommand
+from jobledger.domain.identity import split_stream
 from jobledger.domain.values import Actor, ActorKind
 from jobledger.eventlog.clients import is_fatal
 from jobledger.eventlog.producer import BackpressureError
@@ -88,7 +89,7 @@ class Reports:
         try:
             self._sender.post(command)
         except (BackpressureError, KafkaException) as error:
-            log.warning("report_resent", execution_id=stream, error=str(error))
+            log.warning("report_failed", **_whose(stream), error=str(error))
             return False
         return True
 
@@ -127,5 +128,12 @@ class Reports:
         if isinstance(error, KafkaException) and is_fatal(error.args[0]):
             self._on_fatal(error)
             return
-        log.warning("report_resent", execution_id=command.stream, error=str(error))
+        trace = command.traceparent
+        log.warning("report_resent", **_whose(command.stream), error=str(error), traceparent=trace)
         asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try, command, delivered)
+
+
+def _whose(stream: str) -> dict[str, str]:
+    """The job, or the queue, that a report is for."""
+    kind, tenant, name = split_stream(stream)
+    return {"job_id" if kind == "job" else "queue": name, "tenant_id": tenant}

@@ -272,7 +272,7 @@ class Worker(CompoundService):
                 messages, faults = [], [str(error)]
             for fault in faults:
                 reason = f"Record {message.partition()}/{message.offset()} of the inbox can't be read: {fault}"
-                log.warning("task_dropped", execution_id="", reason=reason)
+                log.warning("inbox_record_unreadable", reason=reason)
             tracestate = tracestate_of(message.headers())
             for one in messages:
                 if one.incarnation != self.incarnation:
@@ -287,8 +287,8 @@ class Worker(CompoundService):
             return
         self._measures.received()
         _, tenant, job_id = split_stream(run.job)
-        ids = {"execution_id": run.execution_id, "job_id": job_id, "tenant_id": tenant}
-        log.info("task_received", **ids, worker_id=self._id, traceparent=run.traceparent or "")
+        ids = {"execution_id": run.execution_id, "job_id": job_id, "tenant_id": tenant, "traceparent": run.traceparent}
+        log.info("task_received", **ids, worker_id=self._id)
         handler = self._registry.get(run.handler)
         refusal = self._refusal(run) if handler is not None else f"Handler '{run.handler}' is not in this worker."
         if refusal is not None or handler is None:
@@ -296,7 +296,7 @@ class Worker(CompoundService):
             self._return(run, refusal or "")
             return
         if not self._lease.valid:
-            log.warning("task_dropped", execution_id=run.execution_id, reason="The worker's lease is over.")
+            log.warning("task_dropped", **ids, reason="The worker's lease is over.")
             return
         execution = Execution(run, handler, self._around, self._forget, tracestate)
         self._executions[execution.key] = execution

@@ -21,8 +21,9 @@ from jobledger.domain.values import Opaque, Rejection, carrier
 from jobledger.schemas.error_codes import BY_REJECTION
 from jobledger.schemas.events import type_name
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus
-from jobledger.workers.context import CancelFlag, TaskInfo
+from jobledger.workers.context import CancelFlag, Checkpoint
 from jobledger.workers.handler import Handler
+from jobledger.workers.task_info import TaskInfo
 from jobledger.workers.values import error_text
 
 TENANT, WORKER = "inline", "inline"
@@ -163,9 +164,9 @@ class Record:
         self.decide(c.ReportStarted(**who, assigned_at_ms=now, started_at_ms=now))
         self._flag = CancelFlag()
 
-        def save(checkpoint: Opaque) -> None:
+        def save(checkpoint: Checkpoint) -> None:
             times = {"assigned_at_ms": now, "started_at_ms": now, "saved_at_ms": self._log.now_ms}
-            self.decide(c.ReportCheckpoint(**{**who, **times, "checkpoint": checkpoint}))
+            self.decide(c.ReportCheckpoint(**{**who, **times, "checkpoint": checkpoint.data}))
 
         limit = self.state.timeout_seconds if self.state.timeout_seconds is not None else handler.timeout_seconds
         attempt = Attempt(

@@ -55,6 +55,18 @@ COMMAND_LINES: list[tuple[str, int, str]] = [
     ("queues create x --max-waiting-bytes 5x", UNUSABLE, "write it like 1000000, 500MiB or 1GiB"),
     ("queues create x --max-waiting-bytes -1", UNUSABLE, "--max-waiting-bytes is '-1'"),
     ("queues update x", UNUSABLE, "There is nothing to change: give --max-waiting-bytes or --description."),
+    # -- logs
+    ("logs --dir /nowhere", UNUSABLE, "There is no directory /nowhere: name one with --dir"),
+    ("logs 'level:ERROR AND' --dir .", UNUSABLE, "The query is wrong at character 16: it ends too early"),
+    ("logs 'x:>now+1 | sort x' --dir .", UNUSABLE, "The query is wrong at character 11: after | only"),
+    ("logs --since 5x --dir .", UNUSABLE, "--since: '5x' is not a length of time"),
+    ("logs --limit 0", UNUSABLE, "Input should be greater than or equal to 1"),
+    ("logs '|sort -@timestamp' -f --dir .", UNUSABLE, "--follow shows lines as they come: leave out"),
+    ("log-level", UNUSABLE, "Missing argument 'url'"),
+    ("log-level 127.0.0.1:8101", UNUSABLE, "is no address of a role: write it like http://127.0.0.1:8101."),
+    ("log-level http://[x", UNUSABLE, "is no address of a role"),
+    ("log-level http://127.0.0.1:{free} root", UNREACHABLE, "can't be reached (connection refused): give the port"),
+    ("log-level http://127.0.0.1:{free} root DEBUG --for 1x", UNUSABLE, "--for: '1x' is not a length of time"),
     # -- where the api is
     ("jobs list --api-url ftp://x", UNUSABLE, "--api-url is 'ftp://x': write it like http://127.0.0.1:8080."),
     ("jobs list --api-url 127.0.0.1:8080", UNUSABLE, "--api-url is '127.0.0.1:8080': write it like"),

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from jobledger.domain.job.commands import SubmitJob
 from jobledger.domain.levels import LEVELS, NEWEST
 from jobledger.domain.values import SYSTEM, Opaque
 from jobledger.schemas.commands import Command, encode_command, join_record
+from jobledger.telemetry.catalogue import LOG_EVENTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(300)]
 
@@ -41,8 +43,9 @@ class Said(NamedTuple):
 class Stack:
     """A running `jobledger dev` and the program beside it."""
 
-    def __init__(self, ready: dict[str, Any]) -> None:
+    def __init__(self, ready: dict[str, Any], logs: Path) -> None:
         self.ready = ready
+        self.logs = logs
         clean = {name: value for name, value in os.environ.items() if not name.startswith("JOBLEDGER_")}
         self.env = {
             **clean,
@@ -55,10 +58,10 @@ class Stack:
 
     def run(self, *arguments: str) -> Said:
         """In this process: what it saves is the start of a Python for each command."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = io.StringIO(), io.TextIOWrapper(io.BytesIO(), write_through=True)
         with patch.dict(os.environ, self.env, clear=True), redirect_stdout(out), redirect_stderr(err):
             status = run(arguments)
-        return Said(int(status), out.getvalue(), err.getvalue())
+        return Said(int(status), out.getvalue(), err.buffer.getvalue().decode())
 
     def run_alone(self, *arguments: str, given: str = "") -> Said:
         """In a process of its own, for commands that set up the logs of the whole process or read its input."""
@@ -83,7 +86,7 @@ class Stack:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("dev")
     ready = folder / "ready.json"
-    command = ["dev", "--ephemeral", "--port-base", str(free_port_base()), "--ready-file", str(ready)]
+    command = ["dev", "--ephemeral", "--port-base", str(free_port_base()), "--ready-file", str(ready), "--logs", "logs"]
     with (folder / "dev.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jobledger.cli", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT
@@ -93,12 +96,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             while not ready.exists():
                 assert process.poll() is None and time.monotonic() < deadline, (folder / "dev.log").read_text()
                 time.sleep(0.1)
-            yield Stack(json.loads(ready.read_text()))
+            yield Stack(json.loads(ready.read_text()), folder / "logs")
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
     assert not ready.exists()
-    assert [path.name for path in Path(folder).iterdir()] == ["dev.log"]
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["dev.log", "logs"]
 
 
 def test_a_job_is_submitted_waited_for_and_shown(stack: Stack) -> None:
@@ -422,3 +425,109 @@ def test_a_command_that_came_to_the_wrong_partition_is_retried_where_its_stream_
     ended = stack.run("jobs", "watch", job)
     assert ended.returncode == 0
     assert stack.json("jobs", "show", job)["result"] == "retried"
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+PLANTED = "hunter2-planted"
+
+
+@pytest.fixture(scope="module")
+def logged(stack: Stack) -> dict[str, str]:
+    """Ids of an execution that failed and of one that ran into its limit, both logged at DEBUG by every role."""
+    for role in stack.ready["roles"]:
+        changed = stack.json("log-level", role["health_url"], "root", "DEBUG", "--for", "5m")
+        assert (changed["level"], changed["was"]) == ("DEBUG", "INFO")
+    secret = ["--payload", json.dumps({"card": PLANTED}), "--idempotency-key", f"{PLANTED}-key", "--wait"]
+    failed = stack.json("submit", "fail", "--max-attempts", "1", *secret, status=1)
+    stack.json("submit", "echo", *secret[:2], "--wait")
+    late = ["--timeout", "1s", "--max-attempts", "1", "--wait"]
+    slow = stack.json("submit", "sleep", "--payload", '{"seconds": 30}', *late, status=1)
+    assert slow["status"] == "DEAD_LETTERED"
+    for role in stack.ready["roles"]:
+        assert stack.json("log-level", role["health_url"], "root")["level"] == "INFO"
+    (line,) = _found(stack, f'event:task_failed AND job_id:"{failed["jobId"]}"')
+    return {"execution": line["context"]["execution_id"], "trace": line["trace_id"], "slow_job": slow["jobId"]}
+
+
+def _found(stack: Stack, query: str, *more: str) -> list[dict[str, Any]]:
+    done = stack.run("logs", query, "--dir", str(stack.logs), "--output", "json", *more)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _examples() -> list[tuple[str, str]]:
+    """The questions of the page, each as the query of `jobledger logs` and the line of jq."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "query-logs.md").read_text()
+    return re.findall(r"^jobledger logs '(.*)'\n(cat .*)$", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_five_questions_are_answered_by_the_program_and_by_jq(
+    number: int, stack: Stack, logged: dict[str, str]
+) -> None:
+    """As the documentation has them, over the lines of a live cell; the numbers of a quick machine are lower."""
+    query, jq = _examples()[number]
+    for said, meant in {
+        "exec-67890": logged["execution"],
+        "abc123def456": logged["trace"],
+        "tenant-abc": "default",
+        ":>100": ":>1",
+        "_ms > 100": "_ms > 1",
+        ".jobledger/logs": str(stack.logs),
+    }.items():
+        query, jq = query.replace(said, meant), jq.replace(said, meant)
+    ours = _found(stack, query)
+    done = subprocess.run(["bash", "-c", jq], capture_output=True, text=True, check=True, timeout=60)
+    theirs = [json.loads(line) for line in done.stdout.splitlines()]
+    key = json.dumps
+    assert sorted(map(key, ours)) == sorted(map(key, theirs))
+    assert [line["timestamp"] for line in ours] == sorted(line["timestamp"] for line in ours)
+    expected = [
+        {"job_dispatched", "task_received", "task_started", "task_failed"},
+        {"task_failed"},
+        {"job_dispatched"},
+        {"task_timeout"},
+        {"job_dispatched", "task_received", "task_started", "task_failed", "job_dead_lettered", "state_transition"},
+    ][number]
+    assert expected <= {line["event"] for line in ours}
+
+
+def test_lines_of_the_whole_system_have_their_form_and_hold_nothing_of_users(
+    stack: Stack, logged: dict[str, str]
+) -> None:
+    """Payloads, idempotency keys and the passwords of the settings, at DEBUG."""
+    fields = ["timestamp", "level", "service", "instance_id", "trace_id", "span_id", "event", "message", "context"]
+    text = b"".join(path.read_bytes() for path in stack.logs.iterdir())
+    assert PLANTED.encode() not in text
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith(b"{")]
+    assert {line["service"] for line in lines} == {"api", "scheduler", "projector", "worker"}
+    assert {line["level"] for line in lines} >= {"DEBUG", "INFO", "WARN", "ERROR"}
+    for line in lines:
+        assert list(line) == fields
+        declared = LOG_EVENTS[line["event"]]
+        assert set(declared.fields) <= set(line["context"]), line
+        assert line["service"] in map(str, declared.owners), line
+        assert line["level"] == declared.level or line["event"] in {"library_log", "handler_log"}
+    assert logged["slow_job"].encode() in text
+    changes = [line for line in lines if line["event"] == "log_level_changed"]
+    assert len(changes) == len(stack.ready["roles"])
+    assert all("@" in line["context"]["changed_by"] for line in changes)
+
+
+def test_logs_are_narrowed_ordered_followed_and_shown_to_people(stack: Stack, logged: dict[str, str]) -> None:
+    """The newest lines, the newest first, and as text; a line that comes later is followed."""
+    assert len(_found(stack, "level:INFO", "--limit", "3")) == 3
+    newest = [line["timestamp"] for line in _found(stack, "level:INFO | sort -@timestamp", "--limit", "3")]
+    assert newest == sorted(newest, reverse=True)
+    assert newest[0] == max(line["timestamp"] for line in _found(stack, "level:INFO"))
+    assert _found(stack, "event:process_started", "--since", "1ms") == []
+    shown = stack.run("logs", f'execution_id:"{logged["execution"]}" AND event:task_failed', "--dir", str(stack.logs))
+    assert f"ERROR worker-1 task_failed: Task failed execution_id={logged['execution']}" in shown.stdout
+    follow = [sys.executable, "-m", "jobledger.cli", "logs", "event:task_completed", "--follow", "-o", "json"]
+    with subprocess.Popen([*follow, "--dir", str(stack.logs)], stdout=subprocess.PIPE, text=True) as process:
+        job = stack.json("submit", "echo", "--wait")["jobId"]
+        assert process.stdout is not None
+        assert any(json.loads(line)["context"]["job_id"] == job for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130

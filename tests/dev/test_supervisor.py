@@ -111,7 +111,7 @@ def test_a_stack_is_named_by_its_ready_file_guarded_and_mended_and_goes_away(sta
     assert all(psutil.pid_exists(pid) for pid in pids(document))
     with psycopg.connect(document["postgres_dsn"]) as connection:
         assert connection.execute("SELECT current_database()").fetchone() == ("jobledger",)
-    assert "worker-2 started" in (dev.data_dir / "logs" / "worker-2.log").read_text()
+    assert "worker-2 started" in (dev.data_dir / "logs" / "worker-2.jsonl").read_text()
     _is_alone_on_its_directory(dev, start)
     _starts_a_killed_role_again(dev)
     document = _starts_killed_servers_again(dev)

@@ -15,6 +15,7 @@ import structlog
 from jobledger.processors.clock import SystemClock
 from jobledger.processors.scheduler import Scheduler
 from jobledger.settings import Settings
+from jobledger.telemetry.log_line import SINK
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
 
@@ -67,6 +68,7 @@ def log_events() -> Iterator[Callable[[str], list[dict[str, Any]]]]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    SINK.configured = False
 
 
 StartScheduler = Callable[..., Awaitable[Scheduler]]

@@ -31,7 +31,7 @@ def _seen(event: Any) -> list[str]:
         data=event,
     )
     with capture_logs() as lines:
-        TelemetryObserver(Metrics("scheduler", instance_id="t", strict=True), SystemClock(), "t")._event(record, 1)
+        TelemetryObserver(Metrics("scheduler", instance_id="t", strict=True), SystemClock(), "t")._event(record, 1, {})
     return [line["event"] for line in lines if line["event"] != "state_transition"]
 
 

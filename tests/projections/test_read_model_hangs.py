@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from jobledger.projections import read_model
 from jobledger.projections.migrate import migrate
@@ -54,9 +55,16 @@ class Line:
 
 
 async def test_a_postgres_that_hangs_holds_up_no_reader(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query ends with a reason, a snapshot too, one that is given up at once; afterwards all goes on."""
+    """A query ends with a reason, a snapshot too, one that is given up at once; afterwards all goes on, with a line."""
     await asyncio.to_thread(migrate, postgres_dsn, "jobledger")
     line = Line(postgres_dsn)
+    with capture_logs() as lines:
+        await _hang(line, monkeypatch)
+    told = [one["event"] for one in lines if one["event"].startswith("db_connection")]
+    assert told == ["db_connection_lost", "db_connection_restored"]
+
+
+async def _hang(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     async with line.dsn() as dsn:
         model = ReadModel(dsn, min_size=2, max_size=2)
         await model.start()

@@ -14,6 +14,7 @@ from jobledger.telemetry import health_protocol
 from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.health_server import HealthServer, health_routes
 from jobledger.telemetry.listening import ListenError, is_loopback, warn_if_exposed
+from jobledger.telemetry.log_line import SINK
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.metrics import Metrics
 
@@ -364,6 +365,7 @@ def test_a_listener_that_others_can_reach_is_warned_about() -> None:
         assert not is_loopback("scheduler.internal")
     finally:
         structlog.reset_defaults()
+        SINK.configured = False
 
 
 async def test_the_api_mounts_the_same_answers(health: Health, metrics: Metrics) -> None:

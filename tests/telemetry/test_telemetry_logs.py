@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+import structlog.testing
 from pydantic import BaseModel, ValidationError
 
-from jobledger.telemetry import logs
-from jobledger.telemetry.catalogue import UndeclaredError
+from jobledger.telemetry.catalogue import LOG_EVENTS, UndeclaredError
+from jobledger.telemetry.handler_work import HandlerWork, working_on
+from jobledger.telemetry.library_logs import PrintedLines
+from jobledger.telemetry.log_line import SINK
 from jobledger.telemetry.logs import MAX_LINE, configure_logging, get_logger, lost_lines
 from jobledger.telemetry.traceparent import use_traceparent
 
@@ -31,6 +34,7 @@ def stream() -> Iterator[io.BytesIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+    SINK.configured = False
 
 
 def lines(stream: io.BytesIO) -> list[dict]:
@@ -155,7 +159,7 @@ def test_a_closed_stream_loses_lines_and_counts_them() -> None:
     before = lost_lines()
     log.info("process_started")
     assert lost_lines() == before + 1
-    logs._SINK.stream = io.BytesIO()
+    SINK.stream = io.BytesIO()
 
 
 def test_events_are_checked_against_the_table_where_asked() -> None:
@@ -169,3 +173,79 @@ def test_events_are_checked_against_the_table_where_asked() -> None:
     log.critical("part_failed", part="x", more=1)
     configure_logging("scheduler", "s", to_stream=io.BytesIO())
     log.info("made_up")
+
+
+#: Level and fields of each pattern, as the specification of the logs has them (`latency_ms` is `dispatch_latency_ms`).
+PATTERNS = {
+    "job_polled": ("INFO", "job_id next_run_time"),
+    "job_dispatched": ("INFO", "job_id execution_id tenant_id queue scheduled_time dispatch_latency_ms"),
+    "dispatch_retry": ("WARN", "job_id attempt error"),
+    "dispatch_failed": ("ERROR", "job_id error after_attempts"),
+    "leadership_acquired": ("INFO", "scheduler_id"),
+    "leadership_lost": ("WARN", "scheduler_id reason"),
+    "task_received": ("INFO", "execution_id job_id worker_id"),
+    "task_started": ("INFO", "execution_id job_id"),
+    "checkpoint_saved": ("DEBUG", "execution_id progress"),
+    "task_completed": ("INFO", "execution_id duration_ms status"),
+    "task_timeout": ("WARN", "execution_id duration_ms limit_ms"),
+    "task_failed": ("ERROR", "execution_id error attempt"),
+    "slow_query": ("WARN", "query duration_ms"),
+    "db_connection_lost": ("ERROR", "error"),
+    "task_retry_scheduled": ("WARN", "job_id tenant_id attempt next_run_time"),
+    "state_transition": ("DEBUG", "stream_id tenant_id event_type"),
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_each_pattern_has_its_level_and_its_fields(name: str) -> None:
+    level, fields = PATTERNS[name]
+    assert LOG_EVENTS[name].level == level
+    assert set(fields.split()) <= set(LOG_EVENTS[name].fields)
+
+
+WORK = {"job_id": "j", "tenant_id": "t", "execution_id": "e"}
+
+
+def test_what_a_handler_logs_with_other_loggers_carries_its_ids(stream: io.BytesIO) -> None:
+    with use_traceparent(TRACEPARENT), working_on(HandlerWork("h", WORK)):
+        logging.getLogger("my.module").warning("from %s", "logging")
+        structlog.get_logger().info("from structlog", rows=3)
+    logging.getLogger("my.module").warning("outside")
+    one, two, three = lines(stream)
+    assert (one["event"], one["level"], one["message"]) == ("handler_log", "WARN", "from logging")
+    assert one["context"] == {**WORK, "logger": "my.module"}
+    assert one["trace_id"] == two["trace_id"] == "ab" * 16
+    assert (two["event"], two["message"], two["context"]) == (
+        "handler_log",
+        "from structlog",
+        {**WORK, "logger": "structlog", "rows": 3},
+    )
+    assert (three["event"], three["context"]) == ("library_log", {"logger": "my.module"})
+
+
+def test_what_is_printed_is_one_line_of_the_log_for_each_line(stream: io.BytesIO) -> None:
+    printed = PrintedLines(lambda handler: handler != "quiet")
+    with working_on(HandlerWork("h", WORK)):
+        print("one", 2, file=printed)
+        print("a", end="", file=printed)
+        print("b\n\nc", file=printed)
+    with working_on(HandlerWork("quiet", WORK)):
+        print("not this", file=printed)
+    print("outside", file=printed)
+    assert [(line["event"], line["message"]) for line in lines(stream)] == [
+        ("handler_log", "one 2"),
+        ("handler_log", "ab"),
+        ("handler_log", "c"),
+        ("library_log", "outside"),
+    ]
+    print("x" * 10_000, end="", file=printed)
+    assert len(lines(stream)) == 5
+
+
+def test_a_process_that_is_no_role_has_the_lines_where_its_own_go() -> None:
+    """As in a web application that uses the inline client in its tests."""
+    structlog.reset_defaults()
+    SINK.configured = False
+    with structlog.testing.capture_logs() as seen:
+        log.info("process_started", job_id="j")
+    assert seen == [{"event": "process_started", "job_id": "j", "log_level": "info"}]

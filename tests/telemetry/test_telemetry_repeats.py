@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from jobledger.telemetry.logs import REPEAT_SECONDS, _StandardLibrary, configure_logging
+from jobledger.telemetry.library_logs import REPEAT_SECONDS, StandardLibraryHandler
+from jobledger.telemetry.logs import configure_logging
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def lines(stream: io.BytesIO) -> list[dict[str, object]]:
 def test_what_a_kafka_client_repeats_comes_out_once_with_the_count_of_the_rest(said: io.BytesIO) -> None:
     """The first line gives the reason; after half a minute one says how many were left out."""
     now = [1000.0]
-    (handler,) = [h for h in logging.getLogger().handlers if isinstance(h, _StandardLibrary)]
+    (handler,) = [h for h in logging.getLogger().handlers if isinstance(h, StandardLibraryHandler)]
     handler._repeats._monotonic = lambda: now[0]
     client = logging.getLogger("aiokafka.consumer.group_coordinator")
     for n in range(300):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from jobledger.telemetry.log_line import SINK
 from jobledger.telemetry.logs import configure_logging
 from jobledger.telemetry.service import StandingService, TaskService
 from jobledger.telemetry.supervision import run_until_signalled
@@ -23,6 +24,7 @@ def stream() -> Iterator[io.BytesIO]:
     configure_logging("worker", "worker-1", to_stream=stream, check_events=True)
     yield stream
     structlog.reset_defaults()
+    SINK.configured = False
 
 
 class Part(StandingService):

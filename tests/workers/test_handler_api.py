@@ -16,12 +16,13 @@ from jobledger import Context, handler
 from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque
 from jobledger.workers.attempt import Attempt, AttemptEnd, EndStatus, call
-from jobledger.workers.context import CancelFlag, TaskInfo
+from jobledger.workers.context import CancelFlag, Checkpoint
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.errors import CheckpointError, HandlerLoadError, NonRetryable, Retry
 from jobledger.workers.handler import Handler
 from jobledger.workers.registry import Registry, load_handlers
 from jobledger.workers.retrying import RetryPolicy
+from jobledger.workers.task_info import TaskInfo
 
 INFO = TaskInfo(
     job_id="0199",
@@ -53,7 +54,9 @@ class Options(TypedDict):
     depth: int
 
 
-def _call(function: Any, payload: str, saved: list[Opaque] | None = None, checkpoint: str | None = None) -> AttemptEnd:
+def _call(
+    function: Any, payload: str, saved: list[Checkpoint] | None = None, checkpoint: str | None = None
+) -> AttemptEnd:
     one: Handler[Any, Any] = handler("h")(function)
     attempt = Attempt(
         handler=one,
@@ -207,15 +210,15 @@ def _save_steps(payload: int, ctx: Context) -> Any:
 
 def test_checkpoint_is_handed_on_and_read_back() -> None:
     """A saved checkpoint leaves the handler as JSON and is at once the last one; an older one is there at the start."""
-    saved: list[Opaque] = []
+    saved: list[Checkpoint] = []
     end = _call(_save_steps, "7", saved, checkpoint='{"page":3}')
-    assert saved == [Opaque('{"page":7}')]
+    assert saved == [Checkpoint(Opaque('{"page":7}'))]
     assert end.result == Opaque('[{"page":3},{"page":7}]')
 
 
 def test_checkpoint_that_cannot_be_kept_raises() -> None:
     """Too large or not JSON: CheckpointError, and nothing is saved."""
-    saved: list[Opaque] = []
+    saved: list[Checkpoint] = []
     context = Context(INFO, save=saved.append)
     for data in ("x" * 70_000, object()):
         with pytest.raises(CheckpointError):

@@ -19,9 +19,9 @@ import pytest
 from jobledger.dev.descendants import Descendants
 from jobledger.domain.spec import TaskSpec
 from jobledger.domain.values import Opaque
-from jobledger.workers.context import TaskInfo
 from jobledger.workers.lease import SharedDeadline
 from jobledger.workers.pool_protocol import LENGTH, Run, Setup, frame
+from jobledger.workers.task_info import TaskInfo
 
 ROUNDS, WORKERS = 4, 5
 

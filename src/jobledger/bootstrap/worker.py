@@ -17,6 +17,7 @@ from jobledger.telemetry.health import Checked, Health, HealthStatus
 from jobledger.telemetry.logs import get_logger
 from jobledger.workers.cell_check import CellCheck
 from jobledger.workers.errors import HandlerLoadError
+from jobledger.workers.handler_logs import log_what_is_printed
 from jobledger.workers.registry import Registry, load_handlers
 from jobledger.workers.runtime import DRAIN_SECONDS, Worker, WorkerConfigError, worker_id
 
@@ -62,6 +63,7 @@ def _add_checks(health: Health, settings: Settings, worker: Worker, registry: Re
 async def run(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; returns the exit code (2: settings or handlers that can't work)."""
     process = Process.of("worker", settings, instance=worker_id(settings))
+    log_what_is_printed()
     try:
         registry = load_registry(settings)
         worker = Worker(settings, registry, process.metrics, process.tracing, new_id=lambda: str(uuid_utils.uuid7()))

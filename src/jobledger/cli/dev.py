@@ -29,6 +29,10 @@ def dev(  # noqa: PLR0913 - the options, each by its name
         int | None, typer.Option(help="Partitions of a new data directory, fixed for ever.", show_default="4")
     ] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Write URLs and process ids as JSON when ready.")] = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option(help="Where each role's log lines go, as <instance>.jsonl (default: logs in --data-dir)."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the roles' logs here too.")] = False,
     restart: Annotated[bool, typer.Option("--restart/--no-restart", help="Start roles again that ended.")] = True,
     ready_timeout: Annotated[float, typer.Option(help="Seconds until all must be ready.")] = 120.0,
@@ -52,6 +56,7 @@ def dev(  # noqa: PLR0913 - the options, each by its name
             partitions=partitions,
             handlers=chosen,
             ready_file=ready_file,
+            logs=logs,
             verbose=verbose,
             restart=restart,
             ready_timeout_seconds=ready_timeout,

@@ -136,6 +136,7 @@ _SERVER = frozenset(
         "faust",
         "graphql",
         "httptools",
+        "luqum",
         "opentelemetry",
         "prometheus_client",
         "psutil",

@@ -36,6 +36,8 @@ _MODULES = {
     "schedulers": "schedulers",
     "schema": "schema",
     "observability": "observability",
+    "logs": "logs",
+    "log-level": "log_level",
 }
 
 

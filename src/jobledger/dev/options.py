@@ -43,6 +43,8 @@ class DevOptions:
     """Of a new data directory, 4 unless given; one that has data keeps the number that it was made with."""
     handlers: tuple[str, ...] = ()
     ready_file: Path | None = None
+    logs: Path | None = None
+    """Where each role's lines go, as `<instance>.jsonl`; `logs` in the data directory unless given."""
     verbose: bool = False
     """Show the roles' logs on standard output too."""
     restart: bool = True

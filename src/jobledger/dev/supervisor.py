@@ -98,13 +98,14 @@ class Supervisor:
         self._stack = make_stack(self._directory.path, places.kafka, places.controller, places.postgres)
         self._stack.start()
         self._pipe = os.pipe()
+        logs = self._options.logs or self._directory.path / "logs"
         for instance in places.instances:
             env = role_environment(self._options, places, instance, self._stack.postgres.dsn, os.environ)
             process = RoleProcess(
                 instance,
                 self._options.role_command(instance.role),
                 {**env, **self._descendants.environment},
-                self._directory.path / "logs" / f"{instance.id}.log",
+                logs / f"{instance.id}.jsonl",
                 parent_pipe=self._pipe[0],
                 verbose=self._options.verbose,
             )
