@@ -159,6 +159,47 @@ def worker_view(node: outputs.Worker) -> WorkerView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServiceLevelView:
+    """A service level objective, and how it was kept. None: nothing counted, so nothing is known.
+
+    Shares are 0 to 1. `excluded` ones are not in `total`; `error_budget` is how many of that may be bad.
+    `error_budget_remaining` is negative when more is spent than there is. `burn_rate` is that of the last hour: at 1
+    the budget lasts the window exactly.
+    """
+
+    name: str
+    objective: str
+    target: float
+    window_days: int
+    since: datetime | None
+    actual: float | None
+    total: int
+    bad: int
+    excluded: int
+    error_budget: float
+    error_budget_remaining: float | None
+    burn_rate: float | None
+
+
+def service_level_view(node: outputs.ServiceLevel) -> ServiceLevelView:
+    """From the API's ServiceLevel."""
+    return ServiceLevelView(
+        name=node["name"],
+        objective=node["objective"],
+        target=node["target"],
+        window_days=node["windowDays"],
+        since=_time(node["since"]),
+        actual=node["actual"],
+        total=node["total"],
+        bad=node["bad"],
+        excluded=node["excluded"],
+        error_budget=node["errorBudget"],
+        error_budget_remaining=node["errorBudgetRemaining"],
+        burn_rate=node["burnRate"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobPage:
     """A page of jobs; `cursor` given back as `after` brings the next one, None: there is none."""
 

@@ -8,6 +8,7 @@ from typing import TypedDict, get_args
 from jobledger.client.operations import enums, inputs
 from jobledger.client.spec import checked_name, checked_tags, is_text, wrong
 from jobledger.domain.job.state import JobStatus
+from jobledger.domain.service_levels import WINDOW_DAYS
 
 MAX_PAGE = 100
 MAX_QUEUE_BYTES = 1 << 50
@@ -45,6 +46,13 @@ def checked_first(first: object) -> int:
     if isinstance(first, int) and not isinstance(first, bool) and 1 <= first <= MAX_PAGE:
         return first
     raise wrong("first", first, f"1 to {MAX_PAGE}")
+
+
+def checked_days(days: object) -> int:
+    """Over how many days service levels are asked for; raises InvalidInput."""
+    if isinstance(days, int) and not isinstance(days, bool) and 1 <= days <= WINDOW_DAYS:
+        return days
+    raise wrong("window_days", days, f"1 to {WINDOW_DAYS}")
 
 
 def checked_text(name: str, text: object) -> str | None:

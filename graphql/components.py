@@ -13,6 +13,7 @@ from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.quarantine import Quarantine
 from jobledger.graphql.queue_commands import QueueCommands
 from jobledger.graphql.request_spans import RequestSpans
+from jobledger.graphql.service_levels import ServiceLevels
 from jobledger.graphql.submissions import Submissions
 from jobledger.graphql.trace_store import TraceStore
 from jobledger.projections.read_model import ReadModel
@@ -40,4 +41,5 @@ class Components:
     queues: QueueCommands
     events: EventStreams
     quarantine: Quarantine
+    levels: ServiceLevels
     services: list[Service]

@@ -18,6 +18,7 @@ from jobledger.graphql.convert import event_of
 from jobledger.graphql.cursors import Cursors
 from jobledger.graphql.event_filter import EventFilter
 from jobledger.graphql.event_tail import EventTail, Subscriber, read_event
+from jobledger.graphql.open_subscriptions import OpenSubscriptions
 from jobledger.graphql.reads import read_model_errors
 from jobledger.graphql.scalars import Position
 from jobledger.graphql.types.errors import ErrorCode, QueryError, user_error
@@ -25,7 +26,6 @@ from jobledger.graphql.types.inputs import JobEventFilter
 from jobledger.graphql.types.jobs import JobEvent, JobEventItem, Resync
 from jobledger.projections.read_model import ReadModel
 from jobledger.schemas.events import EventRecord
-from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.metrics import Metrics
 
 #: How long a position may be ahead of this process's tail, and a job unknown to the read model.
@@ -33,23 +33,26 @@ PATIENCE_SECONDS = 5.0
 PAUSE_SECONDS = 0.02
 HISTORY_PAGE = 500
 MAX_JOBS_REMEMBERED = 100_000
-MAX_SUBSCRIPTIONS = 2_000
 LOG_LOST = "The api lost its connection to the log; subscribe again after the position."
-
-log = get_logger()
 
 
 class EventStreams:
     """Makes the streams of all subscribers of this process."""
 
-    def __init__(self, tail: EventTail, catch_up: CatchUp, model: ReadModel, cell: str, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        tail: EventTail,
+        catch_up: CatchUp,
+        model: ReadModel,
+        cell: str,
+        metrics: Metrics,
+        subscriptions: OpenSubscriptions,
+    ) -> None:
         self._tail = tail
         self._catch_up = catch_up
         self._model = model
         self._cell = cell
-        self._metrics = metrics
-        self._open = 0
-        metrics.set("jobledger_subscriptions", 0)
+        self._subscriptions = subscriptions
         self._sent = metrics.bind("jobledger_subscription_events_total")
         self._dropped = metrics.bind("jobledger_subscriptions_dropped_total")
         self._queue_of: LRUCache[str, str] = LRUCache(MAX_JOBS_REMEMBERED)
@@ -59,22 +62,12 @@ class EventStreams:
     ) -> AsyncGenerator[JobEventItem, None]:
         """The items of one subscription; raises QueryError for a filter or position that can't be."""
         want = EventFilter.of(cursors.tenant, wanted, from_start=from_start, after=bool(after))
-        if self._open >= MAX_SUBSCRIPTIONS:
-            problem = f"This api process has {MAX_SUBSCRIPTIONS:,} subscriptions"
-            raise QueryError(user_error(ErrorCode.UNAVAILABLE, problem, "try again, or use another one"))
-        self._open += 1
-        self._metrics.set("jobledger_subscriptions", self._open)
-        log.debug("subscription_opened")
-        try:
+        with self._subscriptions.one():
             seen = await self._begin(cursors, want, after)
             async with aclosing(self._items(want, seen, from_start)) as items:
                 async for item in items:
                     (self._dropped if isinstance(item, Resync) else self._sent).inc()
                     yield item
-        finally:
-            self._open -= 1
-            self._metrics.set("jobledger_subscriptions", self._open)
-            log.debug("subscription_closed", reason="ended")
 
     async def _begin(self, cursors: Cursors, want: EventFilter, after: Position | None) -> Vector:
         """Where to start in each partition that matters."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import strawberry
 from strawberry import UNSET
 
+from jobledger.domain.service_levels import WINDOW_DAYS
 from jobledger.graphql.context import Info, context_of
 from jobledger.graphql.quarantine_reads import quarantine_page, quarantined_item
 from jobledger.graphql.scalars import Cursor, Position
@@ -14,6 +15,7 @@ from jobledger.graphql.types.jobs import Job, JobConnection
 from jobledger.graphql.types.nodes import Node
 from jobledger.graphql.types.quarantine import QuarantineConnection, QuarantinedItem
 from jobledger.graphql.types.queues import Command, Queue, ReadModel, Worker
+from jobledger.graphql.types.service_levels import GoldenSignals, ServiceLevel
 from jobledger.graphql.types.traces import TraceResult
 
 
@@ -89,6 +91,16 @@ class Query:
     async def read_model(self, info: Info, after: Position | None = UNSET) -> ReadModel:
         """Position and lag."""
         return await context_of(info).reads.read_model(after)
+
+    @strawberry.field(description="The service level objectives, and how they were kept in the last days: 1 to 30.")
+    async def slo(self, info: Info, window_days: int = WINDOW_DAYS) -> list[ServiceLevel]:
+        """Four: availability, scheduling accuracy, completion, error rate."""
+        return await context_of(info).components.levels.levels(window_days)
+
+    @strawberry.field(description="Latency, traffic, errors and saturation, now and against before.")
+    async def golden_signals(self, info: Info) -> GoldenSignals:
+        """Of the whole cell."""
+        return await context_of(info).components.levels.signals()
 
     @strawberry.field(description="A job or queue by its global id.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:

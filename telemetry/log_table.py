@@ -188,5 +188,12 @@ API_EVENTS = (
     LogEvent("mutation_pending", _N, "Mutation has no outcome in time", _A, ("command_id", "tenant_id")),
     LogEvent("subscription_opened", _D, "Subscription opened", _A),
     LogEvent("subscription_closed", _D, "Subscription closed", _A, ("reason",)),
+    LogEvent(
+        "request_counts_unsaved",
+        _N,
+        "Counts of requests can't be written to Postgres; they are kept and written later",
+        _A,
+        ("error",),
+    ),
     LogEvent("tail_restarted", _N, "Tail of the events starts again after an error", _A, ("error",)),
 )

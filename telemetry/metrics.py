@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 
 import prometheus_client
@@ -100,6 +100,10 @@ class _Family:
             if admitted not in self._shared:
                 self._shared[admitted] = self._make(self._child(admitted))
             return self._shared[admitted]
+
+    def collect(self) -> Iterable[prometheus_client.Metric]:
+        """What the library gives out."""
+        return self._collector.collect()
 
     def drop(self, key: tuple[str, ...]) -> None:
         """Forget the series of `key`; nothing happens if there is none."""
@@ -253,6 +257,11 @@ class Metrics:
     def bind(self, name: str, /, **labels: object) -> Series:
         """The series itself, for hot loops; bind again after a drop."""
         return self._family(name).find(labels)
+
+    def read(self, name: str, /) -> Iterator[tuple[dict[str, str], float]]:
+        """The series of a counter or gauge as they are now, each with all its labels."""
+        for family in self._family(name).collect():
+            yield from ((sample.labels, sample.value) for sample in family.samples)
 
     def drop(self, name: str, /, **labels: object) -> None:
         """End one series: it is no longer exported. Nothing happens if there is none."""

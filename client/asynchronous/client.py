@@ -24,16 +24,19 @@ from jobledger.client.errors import (
 from jobledger.client.models import (
     JobPage,
     QueueView,
+    ServiceLevelView,
     WorkerView,
     job_view,
     queue_view,
+    service_level_view,
     worker_view,
 )
 from jobledger.client.operations import documents, inputs, outputs
 from jobledger.client.primitives import tries_async
-from jobledger.client.questions import QueueOptions, change_of, checked_first, checked_text, wanted_jobs
+from jobledger.client.questions import QueueOptions, change_of, checked_days, checked_first, checked_text, wanted_jobs
 from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec, spec_of
 from jobledger.domain.job.state import JobStatus
+from jobledger.domain.service_levels import WINDOW_DAYS
 from jobledger.workers.context import Context
 from jobledger.workers.handler import Handler
 
@@ -278,3 +281,10 @@ class AsyncClient(AsyncCalls):
         wanted = checked_text("queue", queue)
         nodes = await self.ask(lambda position: documents.read_workers(wanted, position))
         return [worker_view(node) for node in nodes]
+
+    # -- service levels -----------------------------------------------------------------------------------------------
+
+    async def slo(self, window_days: int = WINDOW_DAYS) -> list[ServiceLevelView]:
+        """The service level objectives, and how the whole cell kept them in the last days, 1 to 30."""
+        operation = documents.read_slo(checked_days(window_days))
+        return [service_level_view(node) for node in await self.retrying(lambda: self._perform(operation))]

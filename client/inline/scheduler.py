@@ -21,7 +21,7 @@ from jobledger.client.errors import (
 )
 from jobledger.client.inline.log import InlineLog
 from jobledger.client.inline.record import TENANT, Record
-from jobledger.client.models import JobPage, QueueView
+from jobledger.client.models import JobPage, QueueView, ServiceLevelView
 from jobledger.client.questions import QueueOptions, change_of, checked_first, wanted_jobs
 from jobledger.client.spec import JobSpec
 from jobledger.domain.identity import fault_of_new_job_id, job_stream, minted_ms
@@ -31,6 +31,7 @@ from jobledger.domain.job import events as e
 from jobledger.domain.job.evolve import create as create_job
 from jobledger.domain.job.state import JobStatus
 from jobledger.domain.queue.settings import DEFAULT_QUEUE, DEFAULT_SETTINGS, QueueChanges, changed
+from jobledger.domain.service_levels import OBJECTIVES
 from jobledger.domain.values import Lineage, Opaque, RetryPolicy
 from jobledger.workers.durations import seconds_of
 from jobledger.workers.handler import Handler
@@ -187,6 +188,17 @@ class InlineScheduler:
         return JobPage(
             jobs=found[start:end], cursor=str(end) if end < len(found) else None, position=self.log.position()
         )
+
+    def service_levels(self, window_days: int) -> list[ServiceLevelView]:
+        """The objectives, of which nothing is known."""
+        nothing: dict[str, Any] = dict.fromkeys(("since", "actual", "error_budget_remaining", "burn_rate"))
+        nothing |= {"total": 0, "bad": 0, "excluded": 0, "error_budget": 0.0}
+        return [
+            ServiceLevelView(
+                name=one.name, objective=one.meaning, target=one.target, window_days=window_days, **nothing
+            )
+            for one in OBJECTIVES
+        ]
 
     # -- queues -------------------------------------------------------------------------------------------------------
 

@@ -152,6 +152,17 @@ def read_workers(queue: str | None = None, after: str | None = None) -> Operatio
     return Operation(READ_WORKERS, {"queue": queue, "after": after}, "workers")
 
 
+READ_SLO = """
+query ReadSlo($windowDays: Int!) { slo(windowDays: $windowDays) { name objective target windowDays since actual total
+bad excluded errorBudget errorBudgetRemaining burnRate } }
+"""
+
+
+def read_slo(window_days: int) -> Operation[list[outputs.ServiceLevel]]:
+    """The service level objectives, and how they were kept in the last days: 1 to 30."""
+    return Operation(READ_SLO, {"windowDays": window_days}, "slo")
+
+
 FOLLOW_JOBS = """
 subscription FollowJobs($filter: JobEventFilter!, $after: Position, $fromStart: Boolean!) { jobEvents(filter: $filter,
 after: $after, fromStart: $fromStart) { __typename ... on JobEvent { type jobId version at status data position } ... on

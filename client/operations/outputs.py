@@ -297,6 +297,23 @@ class Worker(TypedDict):
     queues: list[WorkerQueue]
 
 
+class ServiceLevel(TypedDict):
+    """A service level objective, and how it is kept. Null: nothing counted, so nothing is known."""
+
+    name: str
+    objective: str
+    target: float
+    windowDays: int
+    since: str | None
+    actual: float | None
+    total: int
+    bad: int
+    excluded: int
+    errorBudget: float
+    errorBudgetRemaining: float | None
+    burnRate: float | None
+
+
 JobEvent = TypedDict(
     "JobEvent",
     {

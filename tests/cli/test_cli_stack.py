@@ -356,6 +356,25 @@ def set_aside(stack: Stack, *values: bytes) -> list[dict[str, Any]]:
     return found[: len(values)][::-1]
 
 
+def test_the_budgets_of_the_service_levels_are_told(stack: Stack) -> None:
+    """A job that is expected to take its time is left out of one of them."""
+
+    def completion() -> dict[str, Any]:
+        found: dict[str, Any] = {one["name"]: one for one in stack.json("slo", "--days", "1")}["completion"]
+        return found
+
+    before = completion()
+    stack.json("submit", "echo", "--expected-duration", "10m", "--wait")
+    deadline = time.monotonic() + 20
+    while (after := completion())["excluded"] == before["excluded"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert after["total"] >= before["total"] and after["windowDays"] == 1
+    table = stack.run("slo")
+    assert "BUDGET LEFT" in table.stdout and "\nscheduling-accuracy: " in table.stdout
+    assert stack.run("slo", "--days", "31").returncode == 2
+
+
 def test_the_formats_of_a_new_cell_are_the_newest(stack: Stack) -> None:
     """To enable them is written into the log of every partition, once; what nobody knows is refused."""
     newest = LEVELS[NEWEST]

@@ -79,6 +79,9 @@ async def test_the_way_of_jobs_through_the_client(client: AsyncClient, stack: St
     await _failures(client)
     await _cancels(client, job.id)
     await _bulk(client)
+    levels = {level.name: level for level in await client.slo(window_days=1)}
+    assert levels["error-rate"].bad >= 1 and levels["error-rate"].window_days == 1
+    assert levels["scheduling-accuracy"].actual == 1.0
     await _bad_input(client)
     await asyncio.to_thread(_synchronous, stack.url)
 

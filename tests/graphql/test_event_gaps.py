@@ -21,6 +21,7 @@ from jobledger.graphql.catch_up import MAX_AT_ONCE, CatchUp, LoggedEvent
 from jobledger.graphql.event_filter import EventFilter
 from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
+from jobledger.graphql.open_subscriptions import OpenSubscriptions
 from jobledger.graphql.types.errors import QueryError
 from jobledger.graphql.types.jobs import JobEvent, Resync
 from jobledger.projections.pages import Page
@@ -81,8 +82,13 @@ def records(first: int, last: int) -> list[Message]:
     return cast("list[Message]", [LogRecord(seq) for seq in range(first, last + 1)])
 
 
+def metered() -> tuple[Metrics, OpenSubscriptions]:
+    metrics = Metrics("api", instance_id="a", strict=True)
+    return metrics, OpenSubscriptions(metrics)
+
+
 def streams(tail: EventTail, catch_up: Any, cell: str = "c") -> EventStreams:
-    return EventStreams(tail, catch_up, cast("Any", None), cell, Metrics("api", instance_id="a", strict=True))
+    return EventStreams(tail, catch_up, cast("Any", None), cell, *metered())
 
 
 def seqs(events: list[Any]) -> list[int]:
@@ -150,7 +156,7 @@ async def test_a_job_that_the_read_model_has_yet_to_see_is_told_by_the_tail() ->
         async def job_events(self, *_: Any, **__: Any) -> Page[Any]:
             return Page(items=[], has_next=False)
 
-    made = EventStreams(tail, cast("Any", None), cast("Any", Behind()), "c", Metrics("api", instance_id="a"))
+    made = EventStreams(tail, cast("Any", None), cast("Any", Behind()), "c", *metered())
     want = EventFilter(tenant="default", prefix=job_stream("default", "0-4").encode(), job="0-4")
     async with aclosing(made._items(want, {0: 5}, True)) as items, asyncio.timeout(5):
         assert seqs([await anext(items)]) == [4]
@@ -158,7 +164,7 @@ async def test_a_job_that_the_read_model_has_yet_to_see_is_told_by_the_tail() ->
 
 async def test_the_bound_on_subscriptions_counts_those_that_have_yet_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand that come in one moment are not all let in because none of them has got an event yet."""
-    monkeypatch.setattr("jobledger.graphql.event_stream.MAX_SUBSCRIPTIONS", 3)
+    monkeypatch.setattr("jobledger.graphql.open_subscriptions.MAX_SUBSCRIPTIONS", 3)
     tail = EventTail({}, "events", 1, lambda record: None)
     made = streams(tail, None)
 
@@ -173,7 +179,7 @@ async def test_the_bound_on_subscriptions_counts_those_that_have_yet_to_begin(mo
     for one in pending:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert made._open == 0
+    assert made._subscriptions._open == 0
 
 
 # -- on a real log -----------------------------------------------------------------------------------------------------

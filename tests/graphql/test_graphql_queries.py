@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from jobledger.eventlog.positions import encode_position
+from jobledger.graphql.request_counts import RequestCounts
+from jobledger.graphql.shared_answers import FRESH_SECONDS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -132,6 +134,59 @@ async def test_the_read_model_says_how_far_it_is(api: Any) -> None:
     found = (await api.ask(query, {"p": position}))["readModel"]
     assert len(found["partitions"]) == api.api.components.settings.partitions
     assert sum(part["seq"] for part in found["partitions"]) >= 40
+
+
+SLO = "{ slo { name windowDays since actual total bad excluded errorBudget errorBudgetRemaining burnRate } }"
+SIGNALS = (
+    "{ goldenSignals { latencyP99Seconds trafficPerSecond errorRate errorRateDelta jobs { start failed cancelled }"
+    " saturation { queueDepth workersBusy workersTotal databaseConnections databaseConnectionsLimit } } }"
+)
+
+
+async def test_service_levels_count_what_became_of_jobs(shared_system: Any, api: Any) -> None:
+    """One failed and one was cancelled before anybody had it; and this api's own requests."""
+
+    async def levels() -> dict[str, Any]:
+        await asyncio.sleep(FRESH_SECONDS)
+        return {one["name"]: one for one in (await api.ask(SLO))["slo"]}
+
+    before = await levels()
+    jobs, _ = await _submit(api, [{"handler": "x", "retry": {"maxAttempts": 1}}, {"handler": "nobody"}])
+    failing, waiting = jobs
+    await shared_system.fail(failing, 1)
+    cancelled = await api.ask(
+        "mutation($id: ID!) { cancelJob(input: {id: $id}) { ... on CancelJobSuccess { position } } }", {"id": waiting}
+    )
+    assert cancelled["cancelJob"]["position"]
+    while (after := await levels())["error-rate"]["excluded"] == before["error-rate"]["excluded"]:
+        pass
+    grown = {
+        name: tuple(after[name][key] - before[name][key] for key in ("total", "bad", "excluded"))
+        for name in ("scheduling-accuracy", "completion", "error-rate")
+    }
+    assert grown == {"scheduling-accuracy": (0, 0, 1), "completion": (1, 0, 1), "error-rate": (1, 1, 1)}
+    errors = after["error-rate"]
+    assert errors["actual"] == 1 - errors["bad"] / errors["total"]
+    assert errors["errorBudgetRemaining"] < 0 < errors["burnRate"]
+    counts = next(one for one in api.api.services if isinstance(one, RequestCounts))
+    await counts._save()
+    availability = (await levels())["availability"]
+    assert availability["total"] > 0 and availability["since"]
+
+
+async def test_golden_signals_are_asked_for_and_followed(api: Any) -> None:
+    """The subscription begins with the same answer."""
+    await asyncio.sleep(FRESH_SECONDS)
+    asked = (await api.ask(SIGNALS))["goldenSignals"]
+    assert len(asked["jobs"]) == 24
+    full = asked["saturation"]
+    assert 0 < full["databaseConnections"] <= full["databaseConnectionsLimit"]
+    async with api.websocket(f"subscription {SIGNALS}") as items:
+        followed = (await anext(items))["data"]["goldenSignals"]
+    assert followed.keys() == asked.keys() and followed["jobs"] == asked["jobs"]
+    async with api.websocket(f"subscription {SLO}") as items:
+        assert len((await anext(items))["data"]["slo"]) == 4
+    assert (await api.error("{ slo(windowDays: 31) { name } }"))["extensions"]["argument"] == "windowDays"
 
 
 async def test_live_asks_the_owner(api: Any) -> None:

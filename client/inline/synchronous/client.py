@@ -12,12 +12,13 @@ from jobledger.client.errors import BulkError, InvalidInput, JobCancelled, JobFa
 from jobledger.client.inline.record import Record
 from jobledger.client.inline.running import run_attempt
 from jobledger.client.inline.scheduler import MAX_ATTEMPTS_RUN, InlineScheduler
-from jobledger.client.models import JobEvent, JobPage, JobView, QueueView, WorkerView
+from jobledger.client.models import JobEvent, JobPage, JobView, QueueView, ServiceLevelView, WorkerView
 from jobledger.client.primitives import Lock
-from jobledger.client.questions import QueueOptions
+from jobledger.client.questions import QueueOptions, checked_days
 from jobledger.client.results import read_result
 from jobledger.client.spec import NO_PAYLOAD, JobOptions, JobSpec, spec_of
 from jobledger.domain.job.state import JobStatus
+from jobledger.domain.service_levels import WINDOW_DAYS
 from jobledger.workers.context import Context
 from jobledger.workers.handler import Handler
 
@@ -313,6 +314,10 @@ class InlineClient:
     def workers(self, queue: str | None = None) -> list[WorkerView]:
         """None: the client runs the jobs itself."""
         return []
+
+    def slo(self, window_days: int = WINDOW_DAYS) -> list[ServiceLevelView]:
+        """The service level objectives. Nothing counts for them here, where time is virtual."""
+        return self._scheduler.service_levels(checked_days(window_days))
 
     def execute(self, query: str, variables: Mapping[str, Any] | None = None) -> NoReturn:
         """There is no GraphQL here; raises InvalidInput."""

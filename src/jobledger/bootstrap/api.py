@@ -27,12 +27,15 @@ from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.gateway import Gateway
 from jobledger.graphql.job_commands import JobCommands
 from jobledger.graphql.level_gate import LevelGate
+from jobledger.graphql.open_subscriptions import OpenSubscriptions
 from jobledger.graphql.outcomes import OutcomeTail
 from jobledger.graphql.pool_gauges import PoolGauges
 from jobledger.graphql.quarantine import Quarantine
 from jobledger.graphql.queue_commands import QueueCommands
+from jobledger.graphql.request_counts import RequestCounts
 from jobledger.graphql.request_spans import RequestSpans
 from jobledger.graphql.server import graphql_server
+from jobledger.graphql.service_levels import ServiceLevels
 from jobledger.graphql.submissions import Submissions
 from jobledger.graphql.topic_gate import TopicGate
 from jobledger.graphql.trace_store import TraceStore
@@ -130,6 +133,8 @@ def build_components(
     spans = RequestSpans(tracing, metrics, monotonic)
     tail = EventTail(reading, events_topic, partitions, directory.saw, spans.saw if tracing.recording else None)
     commands_of_users = UserCommands(gateway, new_id)
+    subscriptions = OpenSubscriptions(metrics)
+    request_counts = RequestCounts(model, metrics, clock_ms, f"{client_id}/{uuid_utils.uuid7()}")
     return Components(
         settings=settings,
         metrics=metrics,
@@ -151,8 +156,9 @@ def build_components(
             partitions,
             clock_ms,
         ),
-        events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics),
-        services=[gate, model, PoolGauges(model, metrics), producer, outcomes, tail, directory],
+        events=EventStreams(tail, CatchUp(reading, events_topic), model, cell, metrics, subscriptions),
+        levels=ServiceLevels(model, subscriptions, clock_ms),
+        services=[gate, model, PoolGauges(model, metrics), producer, outcomes, tail, directory, request_counts],
     )
 
 

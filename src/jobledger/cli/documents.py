@@ -35,6 +35,10 @@ WORKERS = """
 query($queue: String) { workers(queue: $queue) {
   id incarnation pool handlers lost registeredAt queues { queue credits held lost } } }"""
 
+SLO = """
+query($days: Int!) { slo(windowDays: $days) { name objective target windowDays since actual total bad excluded
+  errorBudget errorBudgetRemaining burnRate } }"""
+
 COMMAND = """
 query($id: ID!) { command(id: $id) { id status jobId position at error { code message path value remedy } } }"""
 

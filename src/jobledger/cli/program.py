@@ -24,6 +24,7 @@ _MODULES = {
     "jobs": "jobs",
     "queues": "queues",
     "workers": "workers",
+    "slo": "slo",
     "command": "command",
     "trace": "trace",
     "quarantine": "quarantine",
