@@ -378,19 +378,19 @@ def test_the_budgets_of_the_service_levels_are_told(stack: Stack) -> None:
 def test_the_formats_of_a_new_cell_are_the_newest(stack: Stack) -> None:
     """To enable them is written into the log of every partition, once; what nobody knows is refused."""
     newest = LEVELS[NEWEST]
-    levels = stack.json("cluster", "status")
+    levels = stack.json("cluster", "status", alone=True)
     assert levels["reads"] == list(LEVELS.values())
     assert {(one["level"], one["reads"]) for one in levels["partitions"]} <= {(newest, newest), (None, None)}
     with patch.dict(stack.env, JOBLEDGER_PARTITIONS="3"):
-        other = stack.run("cluster", "status")
+        other = stack.run_alone("cluster", "status")
     assert other.returncode == 2 and "has 4 partitions, but JOBLEDGER_PARTITIONS is 3" in other.stderr
-    enabled = stack.json("cluster", "enable", newest)
+    enabled = stack.json("cluster", "enable", newest, alone=True)
     assert [one["level"] for one in enabled["partitions"]] == [newest] * 4
-    assert stack.run("cluster", "enable", newest).returncode == 0
-    back = stack.run("cluster", "enable", "0.1")
+    assert stack.run_alone("cluster", "enable", newest).returncode == 0
+    back = stack.run_alone("cluster", "enable", "0.1")
     assert (back.returncode, back.stderr.count("\n")) == (3, 1)
     assert "no way back" in back.stderr
-    assert stack.run("cluster", "enable", "9.9").stderr.startswith("'9.9' is no release with formats of its own")
+    assert stack.run_alone("cluster", "enable", "9.9").stderr.startswith("'9.9' is no release with formats of its own")
     assert stack.run_alone("replay", "verify").returncode == 0
 
 
