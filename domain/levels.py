@@ -6,12 +6,15 @@ before it can still read everything until then. It is read from the release on t
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from jobledger.domain.values import Code, Rejection
 
 #: By number, the oldest first.
 LEVELS: dict[int, str] = {1: "0.1", 2: "0.2"}
+#: A release by its minor version, or one of its patches: "0.2", "0.2.1", "0.2.0.dev0", "0.2.0rc1".
+_RELEASE = re.compile(r"(\d+\.\d+)(?:\.\d+(?:\.?(?:dev|a|b|rc|post)\d+)?)?")
 OLDEST, NEWEST = min(LEVELS), max(LEVELS)
 
 
@@ -27,5 +30,5 @@ def not_enabled(cls: type[Any], level: int) -> Rejection:
 
 def level_of(release: str) -> int | None:
     """The level that a release, such as "0.2" or "0.2.1", brought or has; None for one that this one does not know."""
-    named = ".".join(release.split(".")[:2])
-    return next((level for level, name in LEVELS.items() if name == named), None)
+    found = _RELEASE.fullmatch(release)
+    return next((level for level, name in LEVELS.items() if found and name == found[1]), None)

@@ -16,7 +16,7 @@ from jobledger.eventlog.clients import KAFKA_LOG, KafkaConnection, consumer_conf
 from jobledger.eventlog.partition_counts import check_partition_counts
 from jobledger.eventlog.partitions import PartitionReader
 from jobledger.processors.core.checkpoint import Checkpoint
-from jobledger.processors.core.state_records import CHECKPOINT_KEY, decode_state
+from jobledger.processors.core.state_records import CHECKPOINT_KEY, UnreadableStateError, decode_state
 from jobledger.schemas.commands import Command, encode_command, join_record
 from jobledger.schemas.topics import Topic, topic_name
 
@@ -60,7 +60,10 @@ def _level(reader: PartitionReader, topic: str, partition: int) -> PartitionLeve
                     if message.key() == CHECKPOINT_KEY:
                         last = message.value()
         if last is not None:
-            found: Checkpoint = decode_state(last)
+            try:
+                found: Checkpoint = decode_state(last)
+            except UnreadableStateError as error:
+                raise UnreadableStateError(f"The checkpoint of partition {partition}: {error}") from error
             return PartitionLevel(partition, found.level, found.reads)
     return PartitionLevel(partition, None, None)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import msgspec
 from eventsourcing.domain import OriginatorIDError, OriginatorVersionError
 
 from jobledger.domain.aggregates import AGGREGATES, State, head, kind_of, mutate
@@ -48,7 +47,7 @@ def read_machine(log: Log, partition: int, cell: str, partitions: int, at_least:
             break
     try:
         return rebuild(partition, cell, partitions, records, Limits(), Retained())
-    except (ForeignStateError, UnreadableStateError, msgspec.DecodeError) as error:
+    except (ForeignStateError, UnreadableStateError) as error:
         raise VerifyError(f"The state of partition {partition} can't be read: {error}") from error
 
 

@@ -29,6 +29,9 @@ class Deadline:
     nor a thread that nobody can join keeps the process alive.
     """
 
+    ends_process = True
+    """Nothing of the process goes on behind the role: what comes then can be left to the deadline."""
+
     def __init__(self, grace_seconds: float, leave: Callable[[int], None] = os._exit) -> None:
         self._grace_seconds = grace_seconds
         self._leave = leave
@@ -69,6 +72,8 @@ class Deadline:
 
 class _NoDeadline(Deadline):
     """Outside `run_role`, such as in a test, nobody ends the process."""
+
+    ends_process = False
 
     def __init__(self) -> None:
         super().__init__(0.0)

@@ -82,7 +82,10 @@ class PartFailedError(Exception):
 
 @contextlib.contextmanager
 def _signal_event(signals: Sequence[signal.Signals]) -> Iterator[asyncio.Event]:
-    """An event that the signals set; the default handlers come back at the end."""
+    """An event that the signals set; the default handlers come back at the end.
+
+    But in a process that ends with its role: there a second signal, while it winds up, would turn its exit status.
+    """
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
     deadline = current_deadline()
@@ -95,6 +98,8 @@ def _signal_event(signals: Sequence[signal.Signals]) -> Iterator[asyncio.Event]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+            if event.is_set() and deadline.ends_process:
+                signal.signal(number, signal.SIG_IGN)
 
 
 async def _start_all(services: Sequence[Service], begun: list[Service], signalled: asyncio.Event) -> bool:

@@ -13,7 +13,13 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from jobledger.processors.core.checkpoint import Checkpoint, Pending
-from jobledger.processors.core.state_records import PendingPart, decode_state, join_pending, pending_key
+from jobledger.processors.core.state_records import (
+    PendingPart,
+    UnreadableStateError,
+    decode_state,
+    join_pending,
+    pending_key,
+)
 
 #: What may stand in the checkpoint, which is written with every transaction.
 MAX_INLINE_ITEMS = 64
@@ -108,5 +114,6 @@ def _groups(encoded: list[bytes]) -> Iterator[list[bytes]]:
 def read_part(value: bytes) -> PendingPart:
     """A record of its own; raises UnreadableStateError."""
     part = decode_state(value)
-    assert isinstance(part, PendingPart)
+    if not isinstance(part, PendingPart):
+        raise UnreadableStateError("something else stands in the place of commands that a batch left over.")
     return part

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from jobledger.domain.aggregates import kind_of
 from jobledger.domain.levels import NEWEST
 from jobledger.processors.core.checkpoint import Checkpoint
@@ -41,6 +43,14 @@ class ForeignStateError(RuntimeError):
     """The `state` topic belongs to another cell, or to one of another size."""
 
 
+def read_record(key: bytes, value: bytes) -> Any:
+    """`decode_state`; the error names the record."""
+    try:
+        return decode_state(value)
+    except UnreadableStateError as error:
+        raise error.at(key) from error
+
+
 def read_checkpoint(records: Mapping[bytes, bytes], cell: str, partitions: int) -> Checkpoint:
     """The checkpoint in the state of a partition, or a first one in the newest formats.
 
@@ -49,8 +59,9 @@ def read_checkpoint(records: Mapping[bytes, bytes], cell: str, partitions: int) 
     data = records.get(CHECKPOINT_KEY)
     if data is None:
         return Checkpoint(cell=cell, partitions=partitions, level=NEWEST, reads=NEWEST)
-    checkpoint = decode_state(data)
-    assert isinstance(checkpoint, Checkpoint)
+    checkpoint = read_record(CHECKPOINT_KEY, data)
+    if not isinstance(checkpoint, Checkpoint):
+        raise UnreadableStateError("something else stands in the place of the checkpoint.").at(CHECKPOINT_KEY)
     if (checkpoint.cell, checkpoint.partitions) != (cell, partitions):
         raise ForeignStateError(
             f"The state is that of cell '{checkpoint.cell}' with {checkpoint.partitions} partitions, not of "
@@ -104,7 +115,11 @@ class LatestState:
         if gone := [key for key, value in kept.items() if value is None]:
             self.retained.remove_many(gone)
         # In the order of the keys: most of them then go to the same place of the cache, one behind the other.
-        rows = [(key, value, decode_state(value).expires_at_ms) for key, value in sorted(kept.items()) if value]
+        rows = [
+            (key, value, read_record(key, value).expires_at_ms)
+            for key, value in sorted(kept.items())
+            if value is not None
+        ]
         if rows:
             self.retained.put_many(rows)
 
@@ -131,15 +146,18 @@ def build(partition: int, cell: str, partitions: int, latest: LatestState, limit
     left_over: dict[int, PendingPart] = {}
     for key, value in latest.records.items():
         letter, _, rest = key.partition(b"|")
-        if letter == b"s":
-            _take_snapshot(machine, whole, timers, rest.decode(), value)
-        elif letter in PARTS:
-            stream, _, name = rest.decode().partition("|")
-            stored.setdefault((letter.decode(), stream), {})[name] = value
-        elif letter == b"o":
-            machine.outbox[key] = read_outbox(key, value)
-        elif letter == b"p":
-            left_over[int(rest)] = read_part(value)
+        try:
+            if letter == b"s":
+                _take_snapshot(machine, whole, timers, rest.decode(), value)
+            elif letter in PARTS:
+                stream, _, name = rest.decode().partition("|")
+                stored.setdefault((letter.decode(), stream), {})[name] = value
+            elif letter == b"o":
+                machine.outbox[key] = read_outbox(key, value)
+            elif letter == b"p":
+                left_over[int(rest)] = read_part(value)
+        except (ValueError, LookupError, msgspec.MsgspecError) as error:
+            raise UnreadableStateError(str(error)).at(key) from error
     unpacked = _take_parts(machine, stored, whole, timers)
     for stream, snapshot in whole.items():
         kind = kind_of(stream)
@@ -186,9 +204,12 @@ def _take_parts(
         if part.packed:
             machine.parts[letter, stream] = PartRecords(decode_state, records)
         else:
-            unpacked.setdefault(stream, {})[part.name] = {name: decode_state(data) for name, data in records.items()}
+            unpacked.setdefault(stream, {})[part.name] = {
+                name: read_record(part_key(letter, stream, name), data) for name, data in records.items()
+            }
         if part.timer is not None:
-            dues = ((part.timer.next_ms(decode_state(data)), name) for name, data in records.items())
+            read = ((read_record(part_key(letter, stream, name), data), name) for name, data in records.items())
+            dues = ((part.timer.next_ms(record), name) for record, name in read)
             timers += [(due, part_name(letter, stream, name)) for due, name in dues if due is not None]
     return unpacked
 

@@ -13,6 +13,7 @@ then an owner writes the version before, by a static `downcast_v2_v1(state)` whe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -67,7 +68,11 @@ class PendingPart(msgspec.Struct, frozen=True):
 
 
 class UnreadableStateError(ValueError):
-    """A state record of a class or version that this release cannot read."""
+    """A state record of a class or version that this release cannot read, or that is broken."""
+
+    def at(self, key: bytes) -> UnreadableStateError:
+        """The same with the record's key."""
+        return UnreadableStateError(f"Record '{key.decode(errors='replace')[:200]}' of the state: {self}")
 
 
 class Decoder(Protocol):
@@ -135,6 +140,7 @@ STATE_CLASSES: dict[str, type[Any]] = {
     "pending": PendingPart,
 }
 _PREFIX = {cls: prefix(name, cls) for name, cls in STATE_CLASSES.items()}
+_FORM = re.compile(rb"[a-z_]+/[0-9]+")
 _DECODERS = {form: decoder for name, cls in STATE_CLASSES.items() for form, decoder in decoders(name, cls).items()}
 #: Snapshots of which there are many, in their newest version, by how they begin: on the hot path.
 _PACKED = {_PREFIX[kind.snapshot]: msgspec.json.Decoder(kind.snapshot) for kind in AGGREGATES.values() if kind.packed}
@@ -173,20 +179,30 @@ def join_pending(items: list[bytes], level: int = NEWEST) -> bytes:
 def decode_state(data: bytes) -> Any:
     """The value in a state record, raised to the newest version of its class.
 
-    Raises UnreadableStateError for a class that this release does not know, or a version newer than it knows.
+    Raises UnreadableStateError for a class that this release does not know, for a version newer than it knows, and for
+    what is no such record.
     """
     head, _, body = data.partition(b"|")
     decoder = _DECODERS.get(head)
+    form = head[:60].decode(errors="replace")
+    if decoder is None and _FORM.fullmatch(head):
+        raise UnreadableStateError(f"State record of class/version '{form}' needs another release.")
     if decoder is None:
-        raise UnreadableStateError(f"State record of class/version '{head[:60]!r}' needs another release.")
-    return decoder.decode(body)
+        raise UnreadableStateError(f"What begins with '{form}' is no state record: something else has written it.")
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise UnreadableStateError(f"State record of class/version '{form}' is broken: {error}.") from error
 
 
 def decode_snapshot(data: bytes) -> Any:
     """`decode_state` for the snapshot of a packed kind."""
     for prefix, decoder in _PACKED.items():
         if data.startswith(prefix):
-            return decoder.decode(memoryview(data)[len(prefix) :])
+            try:
+                return decoder.decode(memoryview(data)[len(prefix) :])
+            except (msgspec.MsgspecError, ValueError):
+                break  # the other way tells what is wrong
     return decode_state(data)
 
 

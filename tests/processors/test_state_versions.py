@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections import deque
 from pathlib import Path
 from types import ModuleType
@@ -236,7 +237,26 @@ def test_a_level_above_those_of_this_release_is_refused() -> None:
         rebuild(0, "new", 3, {b"c|": encode_state(machine.checkpoint)}, LIMITS, Retained())
 
 
+@pytest.mark.parametrize("broken", [b"", b"garbage", b"job/1|{", b"checkpoint/9|{}", b"stub/1|{}"])
+def test_a_record_that_is_no_state_is_named(broken: bytes) -> None:
+    """The owner closes the partition and says which record it is, instead of trying again and again."""
+    seen = dict[bytes, tuple[dict[str, Any], bytes]]()
+    for cell in RECORDED:
+        seen.update({key[:2]: (cell, key) for key in records(cell) if key[:1] in b"csek"})
+    assert seen.keys() == {b"c|", b"s|", b"e|", b"k|"}
+    for cell, key in seen.values():
+        with pytest.raises(UnreadableStateError, match=rf"^Record '{re.escape(key.decode())}' of the state: "):
+            _rebuilt(cell, {key: broken})
+    with pytest.raises(UnreadableStateError, match=r"Record 's\|job"):
+        _rebuilt(RECORDED[0], {b"s|job:default:\xff": b"job/1|{}"})
+
+
+def _rebuilt(cell: dict[str, Any], replaced: dict[bytes, bytes]) -> Machine:
+    state = {**records(cell), **replaced}
+    return rebuild(cell["partition"], cell["cell"], cell["partitions"], state, LIMITS, Retained())
+
+
 def test_releases_name_their_level() -> None:
     """By the first two numbers, whatever follows."""
     assert [level_of(name) for name in ("0.1", "0.1.7", "0.2.0.dev0", "0.2")] == [1, 1, 2, 2]
-    assert [level_of(name) for name in ("", "0", "2", "0.3", "0.22")] == [None] * 5
+    assert [level_of(name) for name in ("", "0", "2", "0.3", "0.22", "0.2.", "0.2.x", "0.2.1.1")] == [None] * 8

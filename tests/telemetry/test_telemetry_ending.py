@@ -118,6 +118,31 @@ class Hanging(Part):
     assert {"part_failed", "process_exit_forced"} <= {line["event"] for line in lines(out)}
 
 
+def test_a_second_signal_while_the_process_winds_up_changes_nothing() -> None:
+    """Neither its exit status nor that it is a clean end."""
+    process = started(
+        HEAD
+        + "class Hanging(Part): pass\n"
+        + TAIL.replace(
+            "sys.exit(run_role(run, grace_seconds=2.0))",
+            """
+status = run_role(run, grace_seconds=2.0)
+print("wound up", flush=True)
+time.sleep(0.5)
+sys.exit(status)
+""",
+        )
+    )
+    assert process.stdout is not None
+    process.send_signal(signal.SIGTERM)
+    while process.stdout.readline().strip() != b"wound up":
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(50) == 0
+    process.communicate()
+
+
 def test_a_clean_end_is_not_cut_short() -> None:
     """Nothing hangs: no forced exit, and status 0."""
     process = started(HEAD + "class Hanging(Part): pass\n" + TAIL)
