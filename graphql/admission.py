@@ -16,7 +16,7 @@ from strawberry.types.graphql import OperationType
 from jobledger.graphql.context import RequestContext
 from jobledger.graphql.document_limits import MAX_TOKENS, Documents, check_document, root_fields, unclear_operation
 from jobledger.graphql.request_spans import Request
-from jobledger.graphql.types.errors import HTTP_STATUS
+from jobledger.graphql.types.errors import HTTP_STATUS, ErrorCode
 from jobledger.telemetry.logs import get_logger
 from jobledger.telemetry.traceparent import current_traceparent
 
@@ -130,6 +130,8 @@ class Admission(SchemaExtension):
     def _masked(self, error: GraphQLError) -> GraphQLError:
         original = error.original_error
         if original is None or isinstance(original, GraphQLError):
+            if error.path is None:  # of the document or its variables, by the library: it knows none of our codes
+                error.extensions = {"code": ErrorCode.INVALID, **(error.extensions or {})}
             return error
         method = self._context.method if self._context is not None else ""
         endpoint = f"/graphql:{error.path[0]}" if error.path else "/graphql"

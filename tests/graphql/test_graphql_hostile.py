@@ -89,3 +89,4 @@ async def _is_one_sentence(api: Any, query: str, variables: Any, words: str) -> 
     for error in document["errors"]:
         assert len(error["message"].splitlines()) == 1
         assert "Traceback" not in error["message"]
+        assert error["extensions"]["code"] == "INVALID"
