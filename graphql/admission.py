@@ -18,7 +18,7 @@ from jobledger.graphql.document_limits import MAX_TOKENS, Documents, check_docum
 from jobledger.graphql.request_spans import Request
 from jobledger.graphql.types.errors import HTTP_STATUS, ErrorCode
 from jobledger.telemetry.logs import get_logger
-from jobledger.telemetry.traceparent import current_traceparent
+from jobledger.telemetry.traceparent import current_traceparent, sampled_trace_id
 
 MASKED = "Internal error; it is in the api's log."
 
@@ -157,7 +157,9 @@ class Admission(SchemaExtension):
             metrics.inc("api_requests_total", method=context.method, endpoint=endpoint, status_code=str(status))
         endpoint = next(iter(fields.values())) if len(fields) == 1 else "_multiple"
         self._endpoint = f"/graphql:{endpoint}"
-        metrics.observe("api_request_duration_seconds", seconds, method=context.method, endpoint=self._endpoint)
+        labels = {"method": context.method, "endpoint": self._endpoint}
+        trace_id = sampled_trace_id(context.traceparent)
+        metrics.observe("api_request_duration_seconds", seconds, exemplar_trace_id=trace_id, **labels)
 
     def _operation(self) -> Any:
         name, document = self.execution_context.operation_name, self.execution_context.graphql_document

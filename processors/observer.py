@@ -19,6 +19,7 @@ from jobledger.processors.spans import SchedulerSpans
 from jobledger.schemas.events import EventRecord, type_name
 from jobledger.telemetry.logs import get_logger, timestamp
 from jobledger.telemetry.metrics import Metrics
+from jobledger.telemetry.traceparent import sampled_trace_id
 
 log = get_logger()
 
@@ -94,7 +95,8 @@ class TelemetryObserver:
 
     def committed(self, partition: int, plan: Plan, seconds: float) -> None:
         """A transaction is committed."""
-        self._transaction.observe(seconds)
+        shown = [one.record for one in plan.traced[:1]] or plan.records[:1]
+        self._transaction.observe(seconds, sampled_trace_id(shown[0].traceparent) if shown else None)
         committed_at_ms = self._clock.now_ms()
         for result, count in Counter(decided.result for decided in plan.decided).items():
             self._metrics.inc("jobledger_commands_decided_total", count, outcome=result)
@@ -146,7 +148,7 @@ class TelemetryObserver:
         elif isinstance(data, je.JobSucceeded | je.JobCancelled | je.JobDeadLettered):
             self._ended(record, data)
         elif isinstance(data, je.TaskSucceeded):
-            self._execution.observe(max(0, data.ended_at_ms - data.started_at_ms) / 1000)
+            self._executed(record, data)
         elif isinstance(data, je.TaskFailed | je.TaskLost):
             self._failed(record, data)
         elif isinstance(data, qe.CreditsSet):
@@ -161,12 +163,13 @@ class TelemetryObserver:
         free_at = self._slot_free_at_ms.get(record.originator_id, 0)
         wait_from = max(data.ready_at_ms, min(free_at, data.assigned_at_ms))
         latency_ms = max(0, committed_at_ms - wait_from)
-        self._dispatch_latency.observe(latency_ms / 1000)
+        trace_id = sampled_trace_id(record.traceparent)
+        self._dispatch_latency.observe(latency_ms / 1000, trace_id)
         self._metrics.inc("scheduler_jobs_dispatched_total", priority=str(data.priority))
         self._metrics.inc("queue_messages_dequeued_total", queue_name=_name(record))
         if data.assignment == 1:
             self._metrics.inc("jobs_dispatched_total")
-            self._scheduling_latency.observe(max(0, committed_at_ms - data.due_at_ms) / 1000)
+            self._scheduling_latency.observe(max(0, committed_at_ms - data.due_at_ms) / 1000, trace_id)
         log.info(
             "job_dispatched",
             job_id=_id(data.job),
@@ -217,9 +220,13 @@ class TelemetryObserver:
             )
         self._metrics.inc("executions_completed_total", status=ended_as(data))
 
+    def _executed(self, record: EventRecord, data: je.TaskSucceeded | je.TaskFailed) -> None:
+        seconds = max(0, data.ended_at_ms - data.started_at_ms) / 1000
+        self._execution.observe(seconds, sampled_trace_id(record.traceparent))
+
     def _failed(self, record: EventRecord, data: je.TaskFailed | je.TaskLost) -> None:
         if isinstance(data, je.TaskFailed) and data.retry_at_ms is None:
-            self._execution.observe(max(0, data.ended_at_ms - data.started_at_ms) / 1000)
+            self._executed(record, data)
         if data.retry_at_ms is not None:
             log.warning(
                 "task_retry_scheduled",

@@ -72,6 +72,11 @@ def is_sampled(traceparent: str) -> bool:
     return traceparent[54:55] in "13579bdf" if len(traceparent) >= 55 else False
 
 
+def sampled_trace_id(traceparent: str | None) -> str | None:
+    """The trace id, for exemplars; None where the trace is not sampled or there is none."""
+    return traceparent[3:35] if traceparent and is_sampled(traceparent) else None
+
+
 def child_traceparent(traceparent: str, ids: IdSource) -> str:
     """The same trace and flags with a new span id; the input must be well-formed."""
     return f"{traceparent[:36]}{ids.span_id():016x}{traceparent[52:55]}"

@@ -413,7 +413,7 @@ class Execution:
         self._trace_ended("SUCCESS")
         self._send(jc.ReportSucceeded(**self._who(), **self._times(now), result=end.result), self._noted)
         duration = now - self._started_ms
-        self._around.measures.completed("SUCCESS", self._handler.name, duration / 1000)
+        self._around.measures.completed("SUCCESS", self._handler.name, duration / 1000, self._traceparent)
         log.info("task_completed", **self._ids(), duration_ms=duration, status="SUCCESS")
 
     def _report_timeout(self) -> None:
@@ -432,7 +432,7 @@ class Execution:
         self._trace_ended(kind.value, error_type)
         self._send(report, self._noted)
         seconds = (report.ended_at_ms - self._started_ms) / 1000
-        self._around.measures.completed(kind.value, self._handler.name, seconds)
+        self._around.measures.completed(kind.value, self._handler.name, seconds, self._traceparent)
         if kind is jc.FailureKind.FAILED:
             log.error("task_failed", **self._ids(), error=error_type, attempt=self.run.attempt)
 
@@ -455,7 +455,8 @@ class Execution:
         self._trace_ended("CANCELLED")
         self._send(jc.ReportCancelled(**self._who(), ended_at_ms=now), self._noted)
         if self._started_ms:
-            self._around.measures.completed("CANCELLED", self._handler.name, (now - self._started_ms) / 1000)
+            seconds = (now - self._started_ms) / 1000
+            self._around.measures.completed("CANCELLED", self._handler.name, seconds, self._traceparent)
         log.info("task_cancelled", **self._ids(), reason="Somebody cancelled the job.")
 
     def _trace_ended(self, status: str, error: str = "") -> None:
@@ -473,10 +474,15 @@ class Execution:
             self.run.job,
             body,
             correlation_id=self.run.correlation_id,
-            traceparent=self._recorded.traceparent if self._recorded else self.run.traceparent,
+            traceparent=self._traceparent,
             tracestate=self._recorded.tracestate if self._recorded else None,
             delivered=delivered,
         )
+
+    @property
+    def _traceparent(self) -> str | None:
+        """Of the attempt's own trace once it is known to be kept, else the submitter's."""
+        return self._recorded.traceparent if self._recorded else self.run.traceparent
 
     def _who(self) -> dict[str, Any]:
         return {

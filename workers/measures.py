@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from jobledger.telemetry.metrics import Metrics, Series
+from jobledger.telemetry.traceparent import sampled_trace_id
 
 
 class Measures:
@@ -42,14 +43,14 @@ class Measures:
         self.running -= 1
         self._show()
 
-    def completed(self, status: str, handler: str, seconds: float) -> None:
-        """An attempt has ended and is reported."""
+    def completed(self, status: str, handler: str, seconds: float, traceparent: str | None) -> None:
+        """An attempt of a trace has ended and is reported."""
         if status not in self._completed:
             self._completed[status] = self._metrics.bind("worker_tasks_completed_total", status=status)
         if handler not in self._durations:
             self._durations[handler] = self._metrics.bind("worker_execution_duration_seconds", job_type=handler)
         self._completed[status].inc()
-        self._durations[handler].observe(seconds)
+        self._durations[handler].observe(seconds, sampled_trace_id(traceparent))
         self._last_completed.set(self._clock())
 
     def heartbeat(self) -> None:

@@ -254,6 +254,10 @@ async def test_trace_goes_on_and_metrics_count(owners: Any, start_worker: Any) -
     assert 'worker_tasks_completed_total{pool="default",status="SUCCESS",worker_id="w-1"} 3.0' in text
     assert 'worker_concurrent_executions{pool="default",worker_id="w-1"} 0.0' in text
     assert 'worker_tasks_received_total{pool="default",worker_id="w-1"} 4.0' in text
+    assert 'worker_memory_usage_bytes{pool="default",worker_id="w-1"}' in text
+    shown = worker._measures._metrics.render("application/openmetrics-text; version=1.0.0")[0].decode()
+    traced = [line for line in shown.splitlines() if f'trace_id="{"a" * 32}"' in line]
+    assert {line.partition("_bucket")[0] for line in traced} == {"worker_execution_duration_seconds"}
 
 
 def test_more_queues_than_slots_is_a_clear_error() -> None:
