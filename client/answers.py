@@ -51,6 +51,15 @@ def checked_headers(headers: object) -> dict[str, str]:
     return dict(headers)
 
 
+def with_key(headers: dict[str, str], api_key: object) -> dict[str, str]:
+    """The headers with the key, unless they say themselves who asks; raises InvalidInput, which shows no key."""
+    if not api_key or any(name.lower() == "authorization" for name in headers):
+        return headers
+    if not isinstance(api_key, str) or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise wrong("api_key", "…", "a key as `jobledger keys create` prints it")
+    return {**headers, "Authorization": f"Bearer {api_key}"}
+
+
 def unreachable(endpoint: str, error: Exception) -> Unavailable:
     """Nobody is there."""
     return Unavailable(

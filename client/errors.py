@@ -77,6 +77,14 @@ class Unavailable(JobledgerError):
     """UNAVAILABLE: the API, or something that it needs, could not be reached in time; nothing was done."""
 
 
+class RateLimited(Unavailable):
+    """RATE_LIMITED: more requests than the API allows; nothing was done. An Unavailable: the client tries again."""
+
+
+class Unauthenticated(JobledgerError):
+    """UNAUTHENTICATED: the API asks for an API key, and this client has none, or a wrong one."""
+
+
 class ConnectionDropped(Unavailable):
     """UNAVAILABLE: the connection to the API broke; whether it had done what was asked is not known."""
 

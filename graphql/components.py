@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jobledger.graphql.access import Access
 from jobledger.graphql.event_stream import EventStreams
 from jobledger.graphql.event_tail import EventTail
 from jobledger.graphql.gateway import Gateway
@@ -28,6 +29,7 @@ class Components:
 
     settings: Settings
     metrics: Metrics
+    access: Access
     spans: RequestSpans
     traces: TraceStore | None
     clock_ms: Callable[[], int]

@@ -26,7 +26,9 @@ class RequestContext(Caller):
     method: str
     reads: Reads
     owner_questions: OwnerQuestions
-    connection_params: object = None
+    peer: str = ""
+    authorization: str = field(default="", repr=False)
+    connection_params: object = field(default=None, repr=False)
     statuses: dict[str, int] = field(default_factory=dict)
 
 

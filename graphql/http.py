@@ -15,9 +15,14 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
+from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
+from strawberry.types.unset import UnsetType
 
+from jobledger.graphql.access import ENDPOINT, AccessError
 from jobledger.graphql.components import Components
 from jobledger.graphql.context import RequestContext, new_context
 from jobledger.graphql.graphiql import graphiql_page
@@ -34,12 +39,26 @@ MAX_SUBSCRIPTIONS_PER_CONNECTION = 100
 RESPONSE_TYPE = "application/graphql-response+json"
 
 
+class LimitedWebSocket(BaseGraphQLTransportWSHandler[RequestContext, None]):
+    """A connection whose operations are counted."""
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        """Begin an operation, or say that it is one too many."""
+        view = cast(GraphQLView, self.view)
+        if self.connection_acknowledged and (error := await view.over_limit(self.context)) is not None:
+            await self.send_message({"id": message["id"], "type": "error", "payload": [error.formatted]})
+            return
+        await super().handle_subscribe(message)
+
+
 class TooLarge(Exception):
     """The body is over its bound."""
 
 
 class GraphQLView(GraphQL[RequestContext, None]):
     """One endpoint for queries, mutations and subscriptions."""
+
+    graphql_transport_ws_handler_class = LimitedWebSocket
 
     def __init__(self, schema: strawberry.Schema, components: Components, *, graphiql: bool = True) -> None:
         super().__init__(
@@ -62,13 +81,21 @@ class GraphQLView(GraphQL[RequestContext, None]):
             response = await self.run(request)
         except TooLarge:
             response = self._refusal(413, f"The body is over {MAX_BODY_BYTES:,} bytes; send less at once.")
+        except AccessError as error:
+            response = self._refusal(error.status, error.message, error.headers, code=error.code, endpoint=ENDPOINT)
         except HTTPException as error:
             response = self._refused(request, error)
         await response(scope, receive, send)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> RequestContext:
-        """The context of a request, or of a connection."""
+        """The context of a request, or of a connection. Raises AccessError for a request that may not be."""
         context = new_context(self._components, request.method if isinstance(request, Request) else "WEBSOCKET")
+        context.peer = request.client.host if request.client is not None else ""
+        context.authorization = request.headers.get("authorization", "")
+        if context.method == "POST":  # a GET gets no more than the page of GraphiQL
+            access = self._components.access
+            context.actor = access.actor(context.authorization)
+            await access.count(context.tenant, context.peer)
         traceparent = request.headers.get("traceparent", "")
         if traceparent and parse_traceparent(traceparent) is not None:
             context.traceparent = traceparent
@@ -76,6 +103,27 @@ class GraphQLView(GraphQL[RequestContext, None]):
         if 0 < len(correlation) <= MAX_CORRELATION_LENGTH and correlation.isprintable():
             context.correlation_id = correlation
         return context
+
+    async def on_ws_connect(self, context: RequestContext) -> UnsetType | dict[str, object] | None:
+        """A connection has begun; its key comes with the handshake or, from a browser, with this message."""
+        params = context.connection_params
+        given = {str(k).lower(): v for k, v in params.items()} if isinstance(params, Mapping) else {}
+        authorization = context.authorization or given.get("authorization", "")
+        try:
+            context.actor = self._components.access.actor(authorization if isinstance(authorization, str) else "")
+        except AccessError as error:
+            self._count(context.method, ENDPOINT, error.status)
+            raise ConnectionRejectionError({"message": error.message}) from error
+        return await super().on_ws_connect(context)
+
+    async def over_limit(self, context: RequestContext) -> AccessError | None:
+        """Count an operation of a connection; the error when it is one too many."""
+        try:
+            await self._components.access.count(context.tenant, context.peer)
+        except AccessError as error:
+            self._count(context.method, ENDPOINT, error.status)
+            return error
+        return None
 
     def decode_json(self, data: str | bytes) -> object:
         """Strict JSON: no NaN, no lone surrogates."""
@@ -150,10 +198,21 @@ class GraphQLView(GraphQL[RequestContext, None]):
             status, reason = 415, "Send the request as application/json."
         return self._refusal(status, reason, headers)
 
-    def _refusal(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
-        labels = {"method": "POST", "endpoint": "/graphql:_invalid", "status_code": str(status)}
+    def _count(self, method: str, endpoint: str, status: int) -> None:
+        labels = {"method": method, "endpoint": endpoint, "status_code": str(status)}
         self._components.metrics.inc("api_requests_total", **labels)
-        body = {"errors": [{"message": reason, "extensions": {"code": "INVALID"}}]}
+
+    def _refusal(
+        self,
+        status: int,
+        reason: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        code: str = "INVALID",
+        endpoint: str = "/graphql:_invalid",
+    ) -> Response:
+        self._count("POST", endpoint, status)
+        body = {"errors": [{"message": reason, "extensions": {"code": code}}]}
         return Response(msgspec.json.encode(body), status, dict(headers or {}), "application/json; charset=utf-8")
 
 

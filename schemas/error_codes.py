@@ -35,6 +35,9 @@ class ErrorCode(StrEnum):
 
 #: A fault of the api: in `extensions.code` only, so it is no member of the enumeration.
 INTERNAL = "INTERNAL"
+#: Requests that are not looked at, likewise: nothing that was asked can answer with them.
+UNAUTHENTICATED = "UNAUTHENTICATED"
+RATE_LIMITED = "RATE_LIMITED"
 #: Exit statuses of the program: the api decided against it; or nobody could be asked.
 REFUSED, UNREACHABLE = 3, 4
 
@@ -196,6 +199,22 @@ CODES: tuple[Coded, ...] = (
         503,
         answer="Unavailable",
         exit_status=UNREACHABLE,
+    ),
+    Coded(
+        UNAUTHENTICATED,
+        "the api asks for an API key, and there is none or a wrong one",
+        "give the client its key (`JOBLEDGER_API_KEY`)",
+        "Unauthenticated",
+        401,
+        answer="",
+    ),
+    Coded(
+        RATE_LIMITED,
+        "more requests than the api allows its tenant or this peer; nothing was done",
+        "try again after `Retry-After` seconds; the client does so by itself",
+        "RateLimited",
+        429,
+        answer="",
     ),
     Coded(
         INTERNAL,

@@ -16,6 +16,7 @@ _PRIORITY = Label("priority", values=("1", "2", "3", "4", "5"))
 _QUEUE = Label("queue_name", bound=1000)
 _POOL = Label("pool", bound=100)
 _METHOD = Label("method", values=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"))
+_AUTH_METHOD = Label("method", values=("none", "api_key", "jwt"))
 _ENDPOINT = Label("endpoint", bound=200)
 _ATTEMPT_STATUS = Label("status", values=("SUCCESS", "FAILED", "TIMEOUT", "CANCELLED"))
 _EXECUTION_STATUS = Label("status", values=("SUCCESS", "FAILED", "TIMEOUT", "CANCELLED", "LOST"))
@@ -255,6 +256,25 @@ API_METRICS = (
         max_series=2000,
     ),
     _seconds("api_request_duration_seconds", (_METHOD, _ENDPOINT), _A, "From the request read to the answer made."),
+    _counter(
+        "api_rate_limit_exceeded_total",
+        (Label("tenant_id", bound=100), _ENDPOINT),
+        _A,
+        "Requests, and operations of a WebSocket, refused because they were one too many for the tenant or the peer.",
+        max_series=100,
+    ),
+    _counter(
+        "api_auth_success_total",
+        (_AUTH_METHOD,),
+        _A,
+        "Requests and WebSockets whose caller is known; `none`: the api asks for no key.",
+    ),
+    _counter(
+        "api_auth_failure_total",
+        (_AUTH_METHOD, Label("reason", values=("missing", "malformed", "unknown"))),
+        _A,
+        "Requests and WebSockets refused for want of a key that the api accepts.",
+    ),
     _gauge("jobledger_subscriptions", (), _A, "Subscriptions open now."),
     _counter(
         "jobledger_subscription_events_total", (), _A, "Events handed to subscribers, once for each that gets one."

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import uuid_utils
 
-from jobledger.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout
+from jobledger.client.answers import DEFAULT_URL, api_address, checked_headers, checked_timeout, with_key
 from jobledger.client.asynchronous.transport import AsyncTransport
 from jobledger.client.deadline import Deadline, NotDecided
 from jobledger.client.errors import (
@@ -37,12 +37,18 @@ class AsyncCalls:
     """The connections to one API, and what this client has seen of the log; AsyncClient has the words for users."""
 
     def __init__(
-        self, url: str | None = None, *, timeout: float = 30.0, headers: Mapping[str, str] | None = None
+        self,
+        url: str | None = None,
+        *,
+        timeout: float = 30.0,
+        headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.url = api_address(url or os.environ.get("JOBLEDGER_API_URL") or DEFAULT_URL)
         self.timeout = checked_timeout(timeout)
         self.positions = Positions()
-        self.transport = AsyncTransport(self.url, checked_headers(headers), self.timeout)
+        key = api_key or os.environ.get("JOBLEDGER_API_KEY")
+        self.transport = AsyncTransport(self.url, with_key(checked_headers(headers), key), self.timeout)
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,11 +8,11 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from jobledger.client.answers import graphql_error, not_an_api
 from jobledger.client.deadline import Deadline
-from jobledger.client.errors import ConnectionDropped, Unavailable
+from jobledger.client.errors import ConnectionDropped, Unauthenticated, Unavailable
 from jobledger.client.primitives import (
     AsyncInbox,
     AsyncReading,
@@ -20,6 +20,9 @@ from jobledger.client.primitives import (
     open_socket_async,
     receive_async,
 )
+
+#: The close code for a `connection_init` that is turned down.
+FORBIDDEN = 4403
 
 
 class AsyncChannel:
@@ -56,6 +59,13 @@ class AsyncChannel:
         try:
             await socket.send(json.dumps({"type": "connection_init", "payload": dict(headers)}))
             answer = json.loads(await receive_async(socket, timeout))
+        except ConnectionClosed as error:
+            if error.rcvd is not None and error.rcvd.code == FORBIDDEN:
+                raise Unauthenticated(
+                    f"{url} takes no subscription without a key that it accepts; set JOBLEDGER_API_KEY.",
+                    "UNAUTHENTICATED",
+                ) from error
+            raise Unavailable(f"No subscription at {url}: {type(error).__name__} {error}", "UNAVAILABLE") from error
         except (OSError, TimeoutError, ValueError, WebSocketException) as error:
             await socket.close()
             raise Unavailable(f"No subscription at {url}: {type(error).__name__} {error}", "UNAVAILABLE") from error

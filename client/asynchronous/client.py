@@ -52,11 +52,12 @@ class AsyncClient(AsyncCalls):
             job = await client.submit(send_email, {"to": "a@b"})
             print(await job.result(timeout=30))
 
-    `url`: else JOBLEDGER_API_URL. `timeout`: seconds that a call may take, with all its repeats: a command without an
-    outcome is sent again under the same id until then, and OutcomeUnknown carries that id afterwards.
+    `url`: else JOBLEDGER_API_URL. `api_key`: else JOBLEDGER_API_KEY. `timeout`: seconds that a call may take, with all
+    its repeats: a command without an outcome is sent again under the same id until then, and OutcomeUnknown carries
+    that id afterwards.
 
     Every read waits for what this client has seen of the log in any answer before, whichever job it was about.
-    Raises InvalidInput for an address, time-out or header that can't be.
+    Raises InvalidInput for an address, time-out, header or key that can't be.
     """
 
     # -- jobs ---------------------------------------------------------------------------------------------------------

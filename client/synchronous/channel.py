@@ -9,11 +9,11 @@ import json
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from jobledger.client.answers import graphql_error, not_an_api
 from jobledger.client.deadline import Deadline
-from jobledger.client.errors import ConnectionDropped, Unavailable
+from jobledger.client.errors import ConnectionDropped, Unauthenticated, Unavailable
 from jobledger.client.primitives import (
     Inbox,
     Reading,
@@ -21,6 +21,9 @@ from jobledger.client.primitives import (
     open_socket,
     receive,
 )
+
+#: The close code for a `connection_init` that is turned down.
+FORBIDDEN = 4403
 
 
 class Channel:
@@ -57,6 +60,13 @@ class Channel:
         try:
             socket.send(json.dumps({"type": "connection_init", "payload": dict(headers)}))
             answer = json.loads(receive(socket, timeout))
+        except ConnectionClosed as error:
+            if error.rcvd is not None and error.rcvd.code == FORBIDDEN:
+                raise Unauthenticated(
+                    f"{url} takes no subscription without a key that it accepts; set JOBLEDGER_API_KEY.",
+                    "UNAUTHENTICATED",
+                ) from error
+            raise Unavailable(f"No subscription at {url}: {type(error).__name__} {error}", "UNAVAILABLE") from error
         except (OSError, TimeoutError, ValueError, WebSocketException) as error:
             socket.close()
             raise Unavailable(f"No subscription at {url}: {type(error).__name__} {error}", "UNAVAILABLE") from error

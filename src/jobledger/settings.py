@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+#: The name of who has the key, and the SHA-256 of the key.
+ApiKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}:[0-9a-f]{64}$")]
+LIMIT = r"^([1-9][0-9]{0,8}/(second|minute|hour))?$"
+
 
 class KafkaSettings(BaseSettings):
     """How to reach the Kafka cluster; names follow librdkafka's with dots as underscores."""
@@ -69,7 +73,22 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address that every listener binds to.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="GraphQL of an api.")
     health_port: int = Field(default=9090, ge=0, le=65535, description="Metrics and health of this process.")
+    api_keys: Annotated[list[ApiKey], NoDecode] = Field(
+        default_factory=list,
+        description="Whose keys an api takes, as NAME:DIGEST of `jobledger keys create`; none: everybody may ask.",
+    )
+    api_tenant_limit: str = Field(
+        default="", pattern=LIMIT, description="Requests of a tenant to each api, such as 1000/second; empty: no limit."
+    )
+    api_peer_limit: str = Field(
+        default="",
+        pattern=LIMIT,
+        description="Requests of one address to each api, such as 50/second; empty: no limit.",
+    )
     api_url: str = Field(default="http://127.0.0.1:8080", description="Where the client and the CLI find the api.")
+    api_key: SecretStr = Field(
+        default=SecretStr(""), description="The key that the client and the CLI show to the api."
+    )
 
     postgres_dsn: SecretStr = Field(
         default=SecretStr("postgresql://127.0.0.1:5432/jobledger"), description="The database of the read models."
@@ -108,7 +127,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
 
-    @field_validator("worker_queues", "handlers", mode="before")
+    @field_validator("worker_queues", "handlers", "api_keys", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         """Lists are written with commas: `JOBLEDGER_WORKER_QUEUES=default,emails`."""

@@ -15,6 +15,7 @@ from jobledger.cli.output import MAX_CELL, cell, moment, print_fields, print_row
 from jobledger.cli.program import run
 from jobledger.cli.queues import parse_size, size
 from jobledger.cli.reference import commands
+from jobledger.graphql.api_keys import ApiKeys
 from jobledger.settings import KafkaSettings, Settings
 
 SECRETS = {
@@ -154,3 +155,14 @@ def test_a_worker_option_reaches_its_children(monkeypatch: pytest.MonkeyPatch) -
     settings = settings_with(worker_slots=3, handlers=["a.b", "c"], log_level=None)
     assert (settings.worker_slots, settings.handlers) == (3, ["a.b", "c"])
     assert os.environ["JOBLEDGER_HANDLERS"] == "a.b,c"
+
+
+def test_a_key_is_shown_once_with_the_entry_that_an_api_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "create", "ann", "--output", "json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert ApiKeys(Settings(api_keys=[made["entry"]]).api_keys).holder(f"Bearer {made['key']}") == "ann"
+    assert run(["keys", "create", "ann"]) == 0
+    table = capsys.readouterr().out
+    assert "jl_" in table and made["key"] not in table, "no two are the same"
+    assert run(["keys", "create", "ann:x"]) == 2
+    assert "is no name for a key" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from graphql import get_introspection_query
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from jobledger.client import AsyncClient, RateLimited, Unauthenticated
 from jobledger.eventlog.partition_counts import PartitionCountError
+from jobledger.graphql.api_keys import digest_of, new_key
 from jobledger.graphql.pool_gauges import PoolGauges
 from jobledger.graphql.server import graphql_server
 from jobledger.schemas.topics import Topic, topic_name
@@ -134,6 +137,9 @@ async def _asks_which_operation(api: Any) -> None:
 async def _counts(api: Any) -> None:
     await api.submit()
     await api.submit(handler="not valid")
+    await api.raw("{ queues { name } }", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    shown = api.api.metrics.render("application/openmetrics-text; version=1.0.0")[0].decode().splitlines()
+    assert any(line.startswith("api_request_duration") and f'trace_id="{"ab" * 16}"' in line for line in shown)
     await api.raw("{ queues { name } jobs(first: 0) { position } }")
     text = api.api.metrics.render("")[0].decode()
     for endpoint, status in (("submitJob", 200), ("submitJob", 400), ("jobs", 400), ("queues", 200), ("_invalid", 400)):
@@ -143,12 +149,11 @@ async def _counts(api: Any) -> None:
     value = api.api.metrics.registry.get_sample_value
     assert value("jobledger_outcome_wait_seconds_count") >= 1
     assert 0 < value("jobledger_outcome_wait_seconds_sum") < 30
-    PoolGauges(api.api.components.model, api.api.metrics).look()
-    used, idle = (value("jobledger_database_pool_connections", {"state": state}) for state in ("used", "idle"))
-    assert (used, value("jobledger_database_pool_waiting")) == (0, 0) and 1 <= idle <= 8
-    async with api.api.components.model.snapshot():
-        PoolGauges(api.api.components.model, api.api.metrics).look()
-        assert value("jobledger_database_pool_connections", {"state": "used"}) == 1
+    model = api.api.components.model
+    async with model.snapshot(), model.snapshot():
+        PoolGauges(model, api.api.metrics).look()
+        used, idle = (value("jobledger_database_pool_connections", {"state": state}) for state in ("used", "idle"))
+        assert used >= 2 and used + idle <= 8 and value("jobledger_database_pool_waiting") == 0
 
 
 async def _is_healthy(api: Any) -> None:
@@ -229,3 +234,82 @@ async def test_an_idle_mutation_is_answered_fast(api: Any) -> None:
         await asyncio.sleep(0.02)
     print(f"p50 {sorted(times)[30] * 1000:.1f} ms, p98 {sorted(times)[58] * 1000:.1f} ms")
     assert sorted(times)[30] < 0.25
+
+
+async def test_an_api_with_keys_answers_whoever_has_one_and_tells_health_to_everybody(shared_system: Any) -> None:
+    """Over HTTP, server-sent events and WebSocket; what the caller changes is his in the history."""
+    key = new_key()
+    api = await shared_system.api(api_keys=[f"ann:{digest_of(key)}"])
+    bearer = {"authorization": f"Bearer {key}"}
+    for headers in ({}, {"accept": "text/event-stream"}, {"authorization": f"Bearer {new_key()}"}):
+        answer = await api.http.post(api.url, json={"query": "{ __typename }"}, headers=headers)
+        assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+        assert "jl_" not in answer.text.replace("jl_…", "")
+    assert (await api.raw("{ __typename }", **bearer)).status_code == 200
+    for path in ("/health/ready", "/health/status", "/metrics"):
+        assert (await api.http.get(api.url.removesuffix("/graphql") + path)).status_code == 200
+    await _key_over_websocket(api, bearer)
+    await _key_of_the_client(api, key)
+    value = api.api.metrics.registry.get_sample_value
+    assert value("api_requests_total", {"endpoint": "/graphql", "method": "POST", "status_code": "401"}) >= 3
+    assert value("api_auth_failure_total", {"method": "api_key", "reason": "missing"}) >= 3
+    assert key not in api.api.metrics.render("")[0].decode()
+
+
+async def _key_over_websocket(api: Any, bearer: dict[str, str]) -> None:
+    """With the handshake, or from a browser with the first message."""
+    url = api.url.replace("http", "ws", 1)
+    of_browser = {"Authorization": bearer["authorization"]}
+    for handshake, payload, code in ((bearer, {}, 0), ({}, of_browser, 0), ({}, {}, 4403)):
+        async with connect(url, subprotocols=["graphql-transport-ws"], additional_headers=handshake) as socket:  # type: ignore[list-item]
+            await socket.send(json.dumps({"type": "connection_init", "payload": payload}))
+            if not code:
+                assert json.loads(await socket.recv())["type"] == "connection_ack"
+                continue
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            assert closed.value.rcvd is not None and closed.value.rcvd.code == code
+
+
+async def _key_of_the_client(api: Any, key: str) -> None:
+    async with AsyncClient(api.url, api_key=key) as client:
+        job = await client.submit("work", {})
+        async with aclosing(job.events()) as events:
+            assert (await anext(events)).type == "io.jobledger.job.submitted.v1"
+        await client.job_view(job.id)
+        query = "query($id: ID!) { job(id: $id) { events(first: 1) { edges { node { actor { kind id } } } } } }"
+        (edge,) = (await client.execute(query, {"id": job.id}))["job"]["events"]["edges"]
+        assert edge["node"]["actor"] == {"kind": "user", "id": "ann"}
+    async with AsyncClient(api.url, api_key=new_key(), timeout=5) as client:
+        with pytest.raises(Unauthenticated):
+            await client.submit("work", {})
+        with pytest.raises(Unauthenticated):
+            await anext(client.job(job.id).events())
+
+
+async def test_a_peer_that_asks_too_often_is_told_when_to_come_back(shared_system: Any) -> None:
+    api = await shared_system.api(api_peer_limit="3/hour")
+    assert [(await api.raw("{ __typename }")).status_code for _ in range(2)] == [200, 200]
+    async with connect(api.url.replace("http", "ws", 1), subprotocols=["graphql-transport-ws"]) as socket:  # type: ignore[list-item]
+        await socket.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(await socket.recv())["type"] == "connection_ack"
+        types = []
+        for number in ("1", "2"):
+            payload = {"query": "{ __typename }"}
+            await socket.send(json.dumps({"id": number, "type": "subscribe", "payload": payload}))
+            types.append(json.loads(await socket.recv()))
+            if types[-1]["type"] == "next":
+                assert json.loads(await socket.recv())["type"] == "complete"
+        assert [one["type"] for one in types] == ["next", "error"]
+        assert types[1]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+    for accept in (MODERN, "text/event-stream"):
+        answer = await api.raw("{ __typename }", accept=accept)
+        assert answer.status_code == 429 and 1 <= int(answer.headers["retry-after"]) <= 3600
+        assert answer.json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+    assert (await api.http.get(api.url.removesuffix("/graphql") + "/health/ready")).status_code == 200
+    async with AsyncClient(api.url, timeout=0.5) as client:
+        with pytest.raises(RateLimited):
+            await client.submit("work", {})
+    labels = {"tenant_id": "default", "endpoint": "/graphql"}
+    assert api.api.metrics.registry.get_sample_value("api_rate_limit_exceeded_total", labels) >= 4

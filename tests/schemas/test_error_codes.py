@@ -10,7 +10,17 @@ from jobledger.cli.exits import MEANINGS, Exit
 from jobledger.client import errors as client
 from jobledger.domain.values import Code
 from jobledger.graphql.types import errors as types
-from jobledger.schemas.error_codes import BY_REJECTION, CLIENT_CODES, CODES, INTERNAL, REFUSED, UNREACHABLE, ErrorCode
+from jobledger.schemas.error_codes import (
+    BY_REJECTION,
+    CLIENT_CODES,
+    CODES,
+    INTERNAL,
+    RATE_LIMITED,
+    REFUSED,
+    UNAUTHENTICATED,
+    UNREACHABLE,
+    ErrorCode,
+)
 
 
 def _codes_in(text: str | None) -> list[str]:
@@ -20,7 +30,7 @@ def _codes_in(text: str | None) -> list[str]:
 
 
 def test_every_code_has_one_entry() -> None:
-    assert Counter(one.code for one in CODES) == Counter([*ErrorCode, INTERNAL])
+    assert Counter(one.code for one in CODES) == Counter([*ErrorCode, INTERNAL, UNAUTHENTICATED, RATE_LIMITED])
     assert all(one.meaning and one.what_to_do for one in (*CODES, *CLIENT_CODES))
 
 

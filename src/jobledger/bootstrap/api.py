@@ -18,6 +18,7 @@ from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.producer import CommandProducer, RecordProducer
 from jobledger.eventlog.quarantine import QuarantineBook
 from jobledger.eventlog.topic_watch import TopicWatch
+from jobledger.graphql.access import Access
 from jobledger.graphql.app import build_app
 from jobledger.graphql.catch_up import CatchUp
 from jobledger.graphql.components import Components
@@ -138,6 +139,7 @@ def build_components(
     return Components(
         settings=settings,
         metrics=metrics,
+        access=Access(settings, metrics),
         spans=spans,
         traces=TraceStore() if settings.dev else None,
         clock_ms=clock_ms,

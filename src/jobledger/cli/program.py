@@ -31,6 +31,7 @@ _MODULES = {
     "projection": "projection",
     "replay": "replay",
     "config": "config",
+    "keys": "keys",
     "db": "db",
     "topics": "topics",
     "cluster": "cluster",
