@@ -134,7 +134,9 @@ def reference_page() -> str:
     lines += ["## Log events", ""]
     lines += [
         "A line has exactly the fields timestamp, level, service, instance_id, trace_id, span_id, event, message,"
-        " context; below is what stands in `context`. FATAL means that the process or the partition stops.",
+        " context; below is what stands in `context`. FATAL means that the process or the partition stops. Times have"
+        " the form of `timestamp`; the `error` of a task is the class of its exception, whose text and whose payload no"
+        " line holds. `library_log` has the level that the library gave it, `handler_log` that of the handler.",
         "",
     ]
     events = LOG_EVENTS.values()

@@ -54,16 +54,21 @@ _QUOTED_VALUES: tuple[tuple[re.Pattern[str], str], ...] = (
         r"\1[hidden]",
     ),
 )
+#: A text without any of these holds nothing that the expressions look for; most have none, and looking is dear.
+_MARKS = (
+    *("input_value", "\n", "syntax for type", "connection ", "invalid ", "represent", "found ", "value ", "://"),
+    *("password", "secret", "token", "key", "authorization", "cookie"),
+)
 
 
 def scrub(text: str, limit: int = MAX_STRING) -> str:
     """The text without passwords, and without the values that libraries quote in their errors; cut to a limit."""
-    if text.isidentifier():  # the class of an error: most lines have no more
-        return text[:limit]
     text = text[: 4 * limit]
-    for pattern, instead in _QUOTED_VALUES:
-        text = pattern.sub(instead, text)
-    text = _NAMED_SECRET.sub(r"\1\2[hidden]", _URL_PASSWORD.sub(r"\1:[hidden]@", text))
+    folded = text.lower()
+    if any(mark in folded for mark in _MARKS):
+        for pattern, instead in _QUOTED_VALUES:
+            text = pattern.sub(instead, text)
+        text = _NAMED_SECRET.sub(r"\1\2[hidden]", _URL_PASSWORD.sub(r"\1:[hidden]@", text))
     return text if len(text) <= limit else text[:limit] + "…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -11,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -460,6 +463,7 @@ def logged(stack: Stack) -> dict[str, str]:
     secret = ["--payload", json.dumps({"card": PLANTED}), "--idempotency-key", f"{PLANTED}-key", "--wait"]
     failed = stack.json("submit", "fail", "--max-attempts", "1", *secret, status=1)
     stack.json("submit", "echo", *secret[:2], "--wait")
+    _ask_wrongly(stack)
     late = ["--timeout", "1s", "--max-attempts", "1", "--wait"]
     slow = stack.json("submit", "sleep", "--payload", '{"seconds": 30}', *late, status=1)
     assert slow["status"] == "DEAD_LETTERED"
@@ -467,6 +471,20 @@ def logged(stack: Stack) -> dict[str, str]:
         assert stack.json("log-level", role["health_url"], "root")["level"] == "INFO"
     (line,) = _found(stack, f'event:task_failed AND job_id:"{failed["jobId"]}"')
     return {"execution": line["context"]["execution_id"], "trace": line["trace_id"], "slow_job": slow["jobId"]}
+
+
+def _ask_wrongly(stack: Stack) -> None:
+    """Requests that hold a secret in a header, a variable, a literal, and in what is no JSON."""
+    headers = {"authorization": f"Bearer {PLANTED}", "x-api-key": PLANTED, "content-type": "application/json"}
+    asked = {"query": "query($id: ID!, $n: Int) { job(id: $id) { id } jobs(first: $n) { totalCount } }"}
+    for body in (
+        json.dumps({**asked, "variables": {"id": PLANTED, "n": PLANTED}}),
+        json.dumps({"query": f'{{ jobs(first: "{PLANTED}") {{ totalCount }} }}'}),
+        f'{{"query": {PLANTED}',
+    ):
+        request = urllib.request.Request(stack.ready["graphql_url"], body.encode(), headers)
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10) as answer:
+            answer.read()
 
 
 def _found(stack: Stack, query: str, *more: str) -> list[dict[str, Any]]:
@@ -515,7 +533,7 @@ def test_the_five_questions_are_answered_by_the_program_and_by_jq(
 def test_lines_of_the_whole_system_have_their_form_and_hold_nothing_of_users(
     stack: Stack, logged: dict[str, str]
 ) -> None:
-    """Payloads, idempotency keys and the passwords of the settings, at DEBUG."""
+    """Payloads, idempotency keys, headers, and what requests held that could not be read, at DEBUG."""
     fields = ["timestamp", "level", "service", "instance_id", "trace_id", "span_id", "event", "message", "context"]
     text = b"".join(path.read_bytes() for path in stack.logs.iterdir())
     assert PLANTED.encode() not in text

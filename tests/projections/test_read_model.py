@@ -9,9 +9,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from jobledger.domain.queue import commands as qc
 from jobledger.domain.values import Opaque
+from jobledger.projections import read_model
 from jobledger.projections.changes import Changes
 from jobledger.projections.event_reader import EventReader
 from jobledger.projections.fold import fold
@@ -265,6 +267,18 @@ async def test_a_snapshot_is_one_instant(model: ReadModel, history: Any, postgre
         assert await view.position() == before
         assert await view.job(T, job_id) is None
     assert (await model.position())[0] > before[0]
+
+
+async def test_a_slow_query_is_told_by_its_statement_alone(
+    model: ReadModel, history: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked for is the user's: no value of it stands in the line."""
+    monkeypatch.setattr(read_model, "SLOW_QUERY_SECONDS", 0.0)
+    with capture_logs() as lines:
+        await model.job(T, "hunter2-planted")
+    slow = [line for line in lines if line["event"] == "slow_query"]
+    assert slow and all("FROM" in line["query"] and line["duration_ms"] >= 0 for line in slow)
+    assert "hunter2-planted" not in str(slow)
 
 
 async def test_without_postgres_every_query_says_so() -> None:

@@ -57,6 +57,7 @@ class RunningStack:
             f"Kafka     {self.kafka_bootstrap_servers}",
             f"Postgres  {self.postgres_dsn}",
             f"Data      {self.data_dir}",
+            *(f"Logs      {place}/*.jsonl" for place in sorted({role.log_path.parent for role in self.roles})),
             *(f"{role['instance_id']:<12}  {role['metrics_url']}  {role['health_url']}" for role in document["roles"]),
         ]
         return "\n".join(lines)
