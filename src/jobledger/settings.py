@@ -56,6 +56,28 @@ class KafkaSettings(BaseSettings):
         return config
 
 
+class SecretStoreSettings(BaseSettings):
+    """Where a worker's secrets come from; see docs/reference/secrets.md."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBLEDGER_SECRET_STORE_", extra="ignore")
+
+    kind: Literal["none", "environment", "files", "vault"] = Field(
+        default="none", description="Where secrets of a worker come from."
+    )
+    test_secret: str = Field(default="health", min_length=1, description="Name of the secret that health fetches.")
+    prefix: str = Field(default="SECRET_", description="environment: what the variables begin with.")
+    directory: str = Field(default="/etc/jobledger/secrets", description="files: below which they are mounted.")
+    vault_url: str = Field(default="", description="vault: its address, such as https://vault:8200.")
+    vault_mount: str = Field(default="secret", min_length=1, description="vault: path of the KV engine, version 2.")
+    vault_namespace: str = Field(default="", description="vault: namespace, of Vault Enterprise and OpenBao.")
+    vault_token: SecretStr = Field(default=SecretStr(""), description="vault: token.")
+    vault_token_file: str = Field(
+        default="", description="vault: file with the token, as an agent keeps it; read at each fetch, wins."
+    )
+    vault_ca_file: str = Field(default="", description="vault: file of the authority that signed its certificate.")
+    timeout_seconds: float = Field(default=2.0, gt=0, le=60, description="vault: then it counts as away.")
+
+
 class Settings(BaseSettings):
     """Everything a role can be told; each field is the environment variable `JOBLEDGER_<FIELD>`."""
 
@@ -126,6 +148,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARN", "ERROR"] = Field(default="INFO", description="Least level logged.")
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    secret_store: SecretStoreSettings = Field(default_factory=SecretStoreSettings)
 
     @field_validator("worker_queues", "handlers", "api_keys", mode="before")
     @classmethod

@@ -20,7 +20,7 @@ from jobledger.cli.reference import pages
 from jobledger.domain.aggregates import AGGREGATES
 from jobledger.domain.identity import cell_stream, job_stream, queue_stream, tenant_stream
 from jobledger.schemas.events import EVENT_CLASSES, type_name
-from jobledger.settings import KafkaSettings, Settings
+from jobledger.settings import KafkaSettings, SecretStoreSettings, Settings
 from jobledger.workers.runtime import DRAIN_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +159,7 @@ def test_settings_in_the_documentation_exist() -> None:
     """Every JOBLEDGER_ variable that a page names is read by somebody."""
     known = {f"JOBLEDGER_{name.upper()}" for name in Settings.model_fields if name != "kafka"}
     known |= {f"JOBLEDGER_KAFKA_{name.upper()}" for name in KafkaSettings.model_fields}
+    known |= {f"JOBLEDGER_SECRET_STORE_{name.upper()}" for name in SecretStoreSettings.model_fields}
     code = "".join(path.read_text() for path in (ROOT / "src" / "jobledger" / "dev").glob("*.py"))
     for page in PAGES:
         for name in re.findall(r"\bJOBLEDGER_[A-Z_]*[A-Z]\b", page.read_text(encoding="utf-8")):

@@ -111,12 +111,17 @@ async def start_worker(
         blocked_limit_seconds: float = BLOCKED_LIMIT_SECONDS,
         **options: Any,
     ) -> Any:
-        given = {"worker_slots": 4, "heartbeat_interval_seconds": 0.5, "lease_seconds": 5.0, **options}
+        given = {
+            "kafka": owners.kafka,
+            "worker_slots": 4,
+            "heartbeat_interval_seconds": 0.5,
+            "lease_seconds": 5.0,
+            **options,
+        }
         settings = Settings(
             cell=owners.cell,
             tenant=owners.tenant,
             partitions=PARTITIONS,
-            kafka=owners.kafka,
             instance_id=name,
             **given,
         )

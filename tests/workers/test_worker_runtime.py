@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
+from delaying_proxy import kafka_line
 from worker_cell import WorkerCell
 
+from jobledger.bootstrap.dependencies import add_queue
+from jobledger.bootstrap.worker import add_worker
 from jobledger.domain.job.commands import (
     FailureKind,
     ReportCancelled,
@@ -25,6 +28,8 @@ from jobledger.domain.job.commands import (
 from jobledger.domain.queue.commands import RemoveWorker, SetCredits
 from jobledger.domain.values import RetryPolicy
 from jobledger.settings import Settings
+from jobledger.telemetry.health import Health
+from jobledger.workers.registry import load_handlers
 from jobledger.workers.runtime import LEAVE_PAUSES, WorkerConfigError, credits_of
 
 pytestmark = pytest.mark.kafka
@@ -263,3 +268,39 @@ async def test_trace_goes_on_and_metrics_count(owners: Any, start_worker: Any) -
 def test_more_queues_than_slots_is_a_clear_error() -> None:
     with pytest.raises(WorkerConfigError, match="JOBLEDGER_WORKER_SLOTS to 2"):
         credits_of(Settings(worker_queues=["a", "b"], worker_slots=1))
+
+
+async def test_a_worker_tells_its_health(
+    owners: WorkerCell, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its queue, its lease and its handlers; while Kafka does not hear it, it is not ready."""
+    monkeypatch.setattr("jobledger.bootstrap.dependencies.KEEP_SECONDS", 0.0)
+    health = Health("1")
+
+    async def becomes(status: str) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while (found := (await health.status())[1]["components"])["lease"]["status"] != status:
+            assert time.monotonic() < deadline, found
+            await asyncio.sleep(0.05)
+        return dict(found)
+
+    async with kafka_line(owners.kafka.bootstrap_servers) as (servers, proxy):
+        through = owners.kafka.model_copy(update={"bootstrap_servers": servers})
+        worker, _ = await start_worker(kafka=through, lease_seconds=2.0, heartbeat_interval_seconds=0.5)
+        settings = Settings(cell=owners.cell, kafka=through, worker_slots=4)
+        add_queue(health, settings, "w-1")
+        add_worker(health, settings, worker, load_handlers(["sample_handlers"]))
+        health.set_ready(True)
+        found = await becomes("HEALTHY")
+        assert found["queue"]["status"] != "UNHEALTHY" and found["queue"]["latency_ms"] > 0, found
+        assert "spin" in found["handlers"]["handlers"] and found["handlers"]["slots"] == 4, found
+        assert (await health.ready())[0] == 200
+        monkeypatch.setattr("jobledger.bootstrap.dependencies.ANSWER_SECONDS", 1.0)
+        add_queue(health, settings, "w-1")
+        proxy.hold()
+        found = await becomes("UNHEALTHY")
+        assert found["queue"]["status"] == "UNHEALTHY", found
+        assert (await health.ready())[0] == 503 and health.live()[0] == 200
+        proxy.release()
+        await becomes("HEALTHY")
+        await worker.stop()

@@ -8,20 +8,24 @@ import sys
 import uuid_utils
 import uvloop
 
-from jobledger.bootstrap.dependencies import add_queue
+from jobledger.bootstrap.dependencies import ANSWER_SECONDS, KEEP_SECONDS, add_queue
 from jobledger.bootstrap.process import Process
 from jobledger.eventlog.topic_watch import TopicWatch
 from jobledger.settings import Settings
 from jobledger.telemetry.ending import run_role
 from jobledger.telemetry.health import Checked, Health, HealthStatus
-from jobledger.telemetry.logs import get_logger
+from jobledger.telemetry.logs import get_logger, scrub
 from jobledger.workers.cell_check import CellCheck
 from jobledger.workers.errors import HandlerLoadError
 from jobledger.workers.handler_logs import log_what_is_printed
 from jobledger.workers.registry import Registry, load_handlers
 from jobledger.workers.runtime import DRAIN_SECONDS, Worker, WorkerConfigError, worker_id
+from jobledger.workers.secret_stores.choice import SecretStoreConfigError, open_secret_store
+from jobledger.workers.secret_stores.port import NoSecret, SecretStore
 
 STOP_SECONDS = DRAIN_SECONDS + 30.0
+#: A secret store that takes longer is DEGRADED.
+SECRET_STORE_SECONDS = 0.2
 #: From the signal to the end of the process.
 GRACE_SECONDS = STOP_SECONDS + 5.0
 
@@ -43,7 +47,7 @@ def load_registry(settings: Settings) -> Registry:
     return load_handlers(settings.handlers)
 
 
-def _add_checks(health: Health, settings: Settings, worker: Worker, registry: Registry) -> None:
+def add_worker(health: Health, settings: Settings, worker: Worker, registry: Registry) -> None:
     """What is a worker's own: its lease, and its handlers."""
 
     async def lease() -> Checked:
@@ -60,6 +64,25 @@ def _add_checks(health: Health, settings: Settings, worker: Worker, registry: Re
     health.add("handlers", handlers, critical=False)
 
 
+def add_secret_store(health: Health, store: SecretStore, test_secret: str) -> None:
+    """Whether the store gives a secret. A worker without it goes on with what needs none."""
+
+    async def secret_store() -> Checked:
+        found = await store.fetch(test_secret)
+        if isinstance(found, NoSecret):
+            return Checked(HealthStatus.UNHEALTHY, {"error": scrub(found.message), "reason": found.reason})
+        return Checked()
+
+    health.add(
+        "secret_store",
+        secret_store,
+        timeout=ANSWER_SECONDS,
+        slow_after=SECRET_STORE_SECONDS,
+        critical=False,
+        keep_seconds=KEEP_SECONDS,
+    )
+
+
 async def run(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; returns the exit code (2: settings or handlers that can't work)."""
     process = Process.of("worker", settings, instance=worker_id(settings))
@@ -67,7 +90,8 @@ async def run(settings: Settings) -> int:
     try:
         registry = load_registry(settings)
         worker = Worker(settings, registry, process.metrics, process.tracing, new_id=lambda: str(uuid_utils.uuid7()))
-    except (HandlerLoadError, WorkerConfigError) as error:
+        secrets = open_secret_store(settings.secret_store)
+    except (HandlerLoadError, WorkerConfigError, SecretStoreConfigError) as error:
         log.critical("part_failed", part="worker", message=str(error))
         print(str(error), file=sys.stderr)  # noqa: T201 - the one sentence for the person who started it
         return 2
@@ -75,10 +99,16 @@ async def run(settings: Settings) -> int:
     if process.tracing.sdk is not None:
         process.tracing.sdk.offer_to_handlers()
     add_queue(process.health, settings, process.instance)
-    _add_checks(process.health, settings, worker, registry)
+    add_worker(process.health, settings, worker, registry)
+    if secrets is not None:
+        add_secret_store(process.health, secrets, settings.secret_store.test_secret)
     kafka = settings.kafka.client_config()
     cell = CellCheck(kafka, settings.cell, settings.partitions)
-    code = await process.run([cell, TopicWatch(kafka, settings.cell), worker], stop_seconds=STOP_SECONDS)
+    try:
+        code = await process.run([cell, TopicWatch(kafka, settings.cell), worker], stop_seconds=STOP_SECONDS)
+    finally:
+        if secrets is not None:
+            await secrets.close()
     if cell.refusal:
         print(cell.refusal, file=sys.stderr)  # noqa: T201 - as above
         return 2

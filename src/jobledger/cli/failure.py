@@ -41,7 +41,8 @@ def _settings(error: BaseException) -> CliError | None:
 def settings_failure(error: ValidationError, options: Mapping[str, str]) -> CliError:
     """What is wrong with settings, by their variables; `options` names those that were given as options."""
     faults = []
-    prefix = {"KafkaSettings": "JOBLEDGER_KAFKA_"}.get(error.title, "JOBLEDGER_")
+    prefixes = {"KafkaSettings": "JOBLEDGER_KAFKA_", "SecretStoreSettings": "JOBLEDGER_SECRET_STORE_"}
+    prefix = prefixes.get(error.title, "JOBLEDGER_")
     ask = False
     for fault in error.errors():
         path = "__".join(str(part) for part in fault["loc"])
