@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo dev test test-quick lint format bench bench-quick lock ci clean
+.PHONY: help venv demo dev test test-quick test-collector lint format bench bench-quick lock ci clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | \
@@ -44,8 +44,10 @@ lint: venv ## Check style, types, import rules, exported schemas and generated c
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
 	MYPYPATH=examples $(BIN)/mypy examples/demo.py examples/stdlib_index.py
+	MYPYPATH=scripts/dashboards $(BIN)/mypy scripts/dashboards
 	$(BIN)/python scripts/sync-operations --check
 	$(BIN)/python scripts/sync-client --check
+	$(BIN)/python scripts/sync-dashboards --check
 	$(BIN)/lint-imports
 	$(BIN)/jobledger schema check
 
@@ -54,12 +56,16 @@ format: venv ## Put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/sync-operations
 	$(BIN)/python scripts/sync-client
+	$(BIN)/python scripts/sync-dashboards
 
 bench: venv ## Measure speed and recovery (about 20 minutes)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 bench-quick: venv ## Measure the same on less work (about 2 minutes)
 	$(BIN)/python benchmarks/run.py --quick $(ARGS)
+
+test-collector: ## Build an OpenTelemetry Collector and let it check deploy/otel (needs Go, some minutes)
+	scripts/test-collector
 
 lock: venv ## Pin the dependencies anew after a change in pyproject.toml (ARGS=--upgrade for the newest)
 	VENV=$(VENV) scripts/lock $(ARGS)
