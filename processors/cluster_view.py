@@ -53,30 +53,37 @@ class ClusterView:
         self._commands = topic_name(cell, Topic.COMMANDS)
         self._names = [topic_name(cell, topic) for topic in _OF_A_PARTITION]
         self._truth = [topic_name(cell, topic) for topic in _TRUTH]
-        self._admin = AdminClient({**kafka.client_config(), "client.id": client_id, "log_level": 0})
+        self._admin: AdminClient | None = None
 
     async def look(self, partitions: Sequence[int]) -> Seen:
         """Ask about the partitions; never raises for a cluster that does not answer."""
         if not partitions:
             return Seen({}, {}, {})
+        if self._admin is None:
+            self._admin = AdminClient({**self._kafka.client_config(), "client.id": self._client_id, "log_level": 0})
+        admin = self._admin
         ends, metadata = await asyncio.gather(
-            _asked(lambda: self._ends(partitions)), _asked(lambda: self._admin.list_topics(timeout=REQUEST_SECONDS))
+            _asked(lambda: self._ends(admin, partitions)), _asked(lambda: admin.list_topics(timeout=REQUEST_SECONDS))
         )
         if metadata is None:
             return Seen(ends or {}, {}, {})
-        healthy = await _asked(lambda: self._healthy(metadata, partitions))
+        healthy = await _asked(lambda: self._healthy(admin, metadata, partitions))
         return Seen(ends or {}, healthy or {}, await self._behind(metadata, partitions))
 
-    def _ends(self, partitions: Sequence[int]) -> dict[int, int]:
+    def close(self) -> None:
+        """Let go of the client; the next question makes another one."""
+        self._admin = None
+
+    def _ends(self, admin: AdminClient, partitions: Sequence[int]) -> dict[int, int]:
         wanted = {TopicPartition(self._commands, p): OffsetSpec.latest() for p in partitions}  # type: ignore[no-untyped-call]
-        answers = self._admin.list_offsets(
+        answers = admin.list_offsets(
             wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
         )
         return {at.partition: future.result(REQUEST_SECONDS).offset for at, future in answers.items()}
 
-    def _healthy(self, metadata: ClusterMetadata, partitions: Sequence[int]) -> dict[int, bool]:
+    def _healthy(self, admin: AdminClient, metadata: ClusterMetadata, partitions: Sequence[int]) -> dict[int, bool]:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in self._names]
-        answers = self._admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
+        answers = admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
         least = {
             resource.name: int(future.result(REQUEST_SECONDS)["min.insync.replicas"].value)
             for resource, future in answers.items()

@@ -22,6 +22,9 @@ class Cluster(Protocol):
     async def look(self, partitions: Sequence[int]) -> Seen:
         """What is said of them now."""
 
+    def close(self) -> None:
+        """Let go of what it asks with."""
+
 
 class LogGauges(TaskService):
     """Asks the cluster every few seconds about the partitions that this process serves.
@@ -44,6 +47,11 @@ class LogGauges(TaskService):
     async def start(self) -> None:
         """Begin to look."""
         self._begin(self._run(), self.name)
+
+    async def stop(self) -> None:
+        """Look no more."""
+        await super().stop()
+        self._cluster.close()
 
     async def _run(self) -> None:
         while True:

@@ -54,6 +54,8 @@ async def test_the_group_s_offset_decides_nothing(log_cell: LogCell, start_sched
         await decided_once(log_cell, sent[p])
         assert await asyncio.to_thread(log_cell.differences, p) == []
     await the_log_below_the_queues_is_measured(again, log_cell)
+    await stop(again)
+    assert again.services.log_gauges._cluster._admin is None, "its client has gone with it"
 
 
 async def the_log_below_the_queues_is_measured(scheduler: Any, cell: LogCell) -> None:

@@ -30,6 +30,9 @@ class Told:
         self.asked = list(partitions)
         return self.seen
 
+    def close(self) -> None:
+        pass
+
 
 def _decider(*queues: str) -> Decider:
     one = Decider()

@@ -142,6 +142,9 @@ async def test_a_scheduler_s_series_are_bounded() -> None:
             ones = dict.fromkeys(partitions, 1)
             return Seen(ones, dict.fromkeys(partitions, True), ones)
 
+        def close(self) -> None:
+            pass
+
     await LogGauges(Cluster(), GROUP, lambda: machines, metrics).look()
     counted = check(metrics)
     assert counted["jobledger_dead_letters_total"] == 1_001, "the thousandth queue and the rest"
