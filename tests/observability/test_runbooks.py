@@ -16,6 +16,7 @@ from runbook_pages import PAGES, SECTIONS, lines, sections
 
 from jobledger.cli.program import build
 from jobledger.telemetry.catalogue import LOG_EVENTS
+from jobledger.telemetry.log_query import read_query
 
 #: Other programs that a page may name: of Kafka, Postgres, Alertmanager, containers, and the system.
 PROGRAMS = {"amtool", "chronyc", "curl", "docker", "kubectl", "psql"}
@@ -93,6 +94,13 @@ def test_the_queries_name_metrics_that_there_are(name: str, rules: list[dict[str
     known = declared() | {rule["record"] for rule in rules if "record" in rule}
     for query in lines(name, "promql"):
         assert names_in(query) <= known, query
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("jobledger logs ")])
+def test_a_question_to_the_logs_is_understood_and_asks_for_what_is_logged(line: str) -> None:
+    query = shlex.split(line)[2]
+    read_query(query, now=0.0)
+    assert set(re.findall(r"event:(\w+)", query)) <= set(LOG_EVENTS)
 
 
 @EVERY_PAGE
