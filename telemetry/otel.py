@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
@@ -118,9 +119,10 @@ class SpanExport:
             set_tracer_provider(self._provider)
 
     def stop(self, timeout: float) -> None:
-        """Send what is there, for at most so many seconds."""
-        self._processor.force_flush(int(timeout * 1000))
-        self._processor.shutdown()
+        """Send what is there, for at most so many seconds; the SDK itself knows no bound."""
+        ending = threading.Thread(target=self._processor.shutdown, name="span-export-end", daemon=True)
+        ending.start()
+        ending.join(timeout)
 
 
 class _OfExecutions(SpanProcessor):

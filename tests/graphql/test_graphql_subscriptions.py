@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+from span_notes import Lucky, noting
 from uuid_utils.compat import uuid7
 
 from jobledger.eventlog.positions import decode_position, encode_position
 from jobledger.graphql.cursors import Cursors
+from jobledger.graphql.request_spans import RequestSpans
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -254,3 +258,31 @@ async def test_mutations_over_websocket_and_an_end_when_the_api_stops(api: Any) 
     assert set(decode_position(api.api.components.settings.cell, last["position"], partitions)) == set(
         range(partitions)
     )
+
+
+async def test_operations_over_websocket_and_sse_are_spans(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its own, from its beginning to its end, also where it goes on until nobody listens any more."""
+    tracing, notes = noting(Lucky())
+    spans = RequestSpans(tracing, api.api.metrics, time.monotonic)
+    monkeypatch.setattr(api.api.components, "spans", spans)
+    for query in ("{ queues { name } }", "{ nonsense }"):
+        with contextlib.suppress(AssertionError):
+            async with api.websocket(query) as items:
+                assert [payload async for payload in items]
+    stream = _sse(api, {})
+    waiting = asyncio.ensure_future(_take(stream, 1))
+    await _until(lambda: api.api.components.tail.subscribers == 1)
+    assert len(notes.spans) == 2, "a stream that goes on has no end yet"
+    await _submit(api, 1)
+    await waiting
+    await stream.aclose()
+    await _until(lambda: len(notes.spans) == 3)
+    told = [(s.attributes["method"], s.attributes["endpoint"], s.attributes["status_code"]) for s in notes.spans]
+    assert told == [
+        ("WEBSOCKET", "/graphql:queues", 200),
+        ("WEBSOCKET", "/graphql:_invalid", 400),
+        ("POST", "/graphql:jobEvents", 200),
+    ]
+    assert len({span.trace_id for span in notes.spans}) == 3
+    held = spans._held
+    assert len(held) == 1 and notes.spans[2].end_ns - notes.spans[2].start_ns > 1_000_000, "the submission waits"

@@ -113,7 +113,11 @@ def _configuration() -> Iterator[str]:
     yield _CONFIGURATION_INTRO
     yield from ("", "| variable | type | default | meaning |", "|---|---|---|---|")
     yield from _settings(Settings, "JOBLEDGER_")
-    yield from ("", "Outside `JOBLEDGER_`: `OTEL_EXPORTER_OTLP_ENDPOINT` switches the export of traces on;")
+    yield from (
+        "",
+        "Outside `JOBLEDGER_`: `OTEL_EXPORTER_OTLP_ENDPOINT` switches the export of traces on, with the other",
+    )
+    yield "standard `OTEL_*` variables beside it; `OTEL_SDK_DISABLED=true` switches off that of `jobledger dev`."
     yield "`NO_COLOR` takes the colour away."
 
 
