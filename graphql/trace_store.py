@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 MAX_TRACES = 1_000
 MAX_SPANS_PER_TRACE = 500
 #: Over all traces.
-MAX_SPANS = 50_000
+MAX_SPANS = 20_000
 
 Value = str | int | float | bool | list[object] | None
 

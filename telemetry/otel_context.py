@@ -6,16 +6,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobledger.telemetry.traceparent import parse_traceparent, use_traceparent
+from jobledger.telemetry.traceparent import current_traceparent, parse_traceparent
 
 
 @contextmanager
 def running_in(traceparent: str) -> Iterator[None]:
     """Log lines inside the block carry the ids of this traceparent, and spans that are begun there are below it."""
     ids = parse_traceparent(traceparent) if "opentelemetry.trace" in sys.modules else None
+    ours = current_traceparent.set(traceparent)
     if ids is None:
-        with use_traceparent(traceparent):
+        try:
             yield
+        finally:
+            current_traceparent.reset(ours)
         return
     from opentelemetry import context, trace  # noqa: PLC0415 - it is loaded
 
@@ -27,7 +30,7 @@ def running_in(traceparent: str) -> Iterator[None]:
     )
     token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(span)))
     try:
-        with use_traceparent(traceparent):
-            yield
+        yield
     finally:
         context.detach(token)
+        current_traceparent.reset(ours)

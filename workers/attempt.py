@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,7 +13,7 @@ import msgspec
 from jobledger.domain.values import Opaque
 from jobledger.workers.context import CancelFlag, Checkpoint, Context
 from jobledger.workers.errors import NonRetryable, Retry, TaskCancelled
-from jobledger.workers.external_call import CallSpan, CallSpans
+from jobledger.workers.external_call import UNWANTED, CallSpan, CallSpans
 from jobledger.workers.handler import Handler
 from jobledger.workers.handler_logs import handler_lines
 from jobledger.workers.task_info import TaskInfo
@@ -66,7 +66,7 @@ class Attempt:
     checkpoint: Opaque | None
     cancel: CancelFlag
     save: Callable[[Checkpoint], None]
-    calls: CallSpans = field(default_factory=lambda: CallSpans(recorded=False))
+    calls: CallSpans = UNWANTED
 
     def arguments(self) -> list[object]:
         """Validated arguments of the call; raises PayloadError."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobledger.domain.values import Opaque
 from jobledger.workers.errors import CheckpointError, TaskCancelled
-from jobledger.workers.external_call import CallSpans, ExternalCall
+from jobledger.workers.external_call import UNWANTED, CallSpans, ExternalCall
 from jobledger.workers.handler_logs import HandlerLog
 from jobledger.workers.task_info import TaskInfo
 from jobledger.workers.values import encode_checkpoint
@@ -54,7 +54,7 @@ class Context:
         calls: CallSpans | None = None,
     ) -> None:
         self._info = info
-        self._calls = calls or CallSpans(recorded=False)
+        self._calls = calls or UNWANTED
         self._cancel = cancel or CancelFlag()
         self._save = save
         self._last = last_checkpoint

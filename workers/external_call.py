@@ -50,6 +50,10 @@ class CallSpans:
             self.dropped += 1
 
 
+#: Of every attempt whose calls nobody wants.
+UNWANTED = CallSpans(recorded=False)
+
+
 class ExternalCall:
     """One call, as `with ctx.external_call(url) as call:`; send `call.headers`, then set `call.status`."""
 

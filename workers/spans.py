@@ -20,7 +20,7 @@ from jobledger.telemetry.sampling import Sampler, SamplingReason
 from jobledger.telemetry.traceparent import is_sampled
 from jobledger.telemetry.traces import REASON_ATTRIBUTE, Tracing
 from jobledger.telemetry.tracestate import with_reason
-from jobledger.workers.external_call import CallSpan, CallSpans
+from jobledger.workers.external_call import UNWANTED, CallSpan, CallSpans
 
 
 class Recorded(NamedTuple):
@@ -53,7 +53,7 @@ class ExecutionTrace:
         self.run = run
         self.traceparent = _passed_on(run)
         self.tracestate = tracestate
-        self.calls = CallSpans(recorded=False)
+        self.calls = UNWANTED
 
     def running(self) -> AbstractContextManager[None]:
         """The handler runs inside this block."""
@@ -136,7 +136,7 @@ class RecordedExecution(ExecutionTrace):
 
 
 def _ids_of(run: RunTask) -> AttemptTrace:
-    waited = waited_for(run.job, run.task, run.execution_id, run.attempt, run.due_at_ms)
+    waited = waited_for(run.job, run.task, run.execution_id, run.attempt, run.assignment, run.due_at_ms)
     return attempt_trace(run.traceparent or "", run.execution_id, run.attempt, run.assignment, waited_for=waited)
 
 

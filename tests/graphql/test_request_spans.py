@@ -197,4 +197,4 @@ async def test_the_intake_takes_otlp_from_this_machine_within_its_bounds() -> No
         None,
         True,
     )
-    assert span.attributes["attempt"] == 2 and len(str(span.attributes["long"])) == 2_000
+    assert span.attributes["attempt"] == 2 and len(str(span.attributes["long"])) == 1_000

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from memory_owner import NOW, WORKER, Decider, command, credits, expire, job, submit
+from opentelemetry.sdk.trace import SpanProcessor
 from span_notes import SpanNotes, noting
 
 from jobledger.domain.identity import queue_stream
@@ -18,7 +19,9 @@ from jobledger.projections.spans import TracedEvent, export_applied, is_traced
 from jobledger.schemas.commands import Command
 from jobledger.schemas.events import cloudevents_headers
 from jobledger.schemas.worker import decode_tasks
+from jobledger.telemetry import otel
 from jobledger.telemetry.sampling import Sampler
+from jobledger.telemetry.traceparent import RandomIds
 from jobledger.telemetry.traces import Tracing
 from jobledger.telemetry.tracestate import scheduler_member
 from jobledger.workers.external_call import ExternalCall
@@ -131,6 +134,25 @@ def test_a_job_that_nobody_keeps_leaves_no_span() -> None:
     assert not any(is_traced(record) for record in way.decider.records)
 
 
+def test_what_nobody_keeps_costs_no_object_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a real exporter beside it: nothing of OpenTelemetry is made that could be thrown away."""
+
+    def refused(**_: Any) -> None:
+        raise AssertionError("a span was made")
+
+    monkeypatch.setattr(otel, "ReadableSpan", refused)
+    way = Way(**NONE)
+    export = otel.SpanExport(otel.resource_of("worker", "w1", "0"), RandomIds(), SpanProcessor())
+    way.tracing = Tracing(export=export)
+    way.spans = SchedulerSpans(way.tracing, "s-1", 1)
+    way.worker = WorkerTracing(way.tracing, "w1", Sampler(**NONE))
+    way.begin()
+    way.at(45, way.run(12, 40))
+    assert export.buffer.size == 0
+    with pytest.raises(AssertionError, match="a span was made"):
+        way.run(12, 40, "ValueError")
+
+
 def test_what_the_caller_records_is_recorded() -> None:
     way = Way(**NONE)
     way.begin(traceparent=SUBMITTER[:-1] + "1")
@@ -156,6 +178,24 @@ def test_a_second_attempt_is_a_trace_of_its_own_with_a_link() -> None:
     assert later["schedule_job"].parent_id == "" and later["schedule_job"].links == (SUBMITTER,)
     assert later["task_execution"].parent_id == later["queue_enqueue"].span_id
     assert _times(later["schedule_job"])[0] >= 1_045
+
+
+def test_a_redriven_job_is_a_trace_of_its_own_and_a_second_hand_out_is_not() -> None:
+    """Both are a first attempt with another number than 1 of its assignment."""
+    way = Way()
+    stream = way.begin(retry=RetryPolicy(max_attempts=1))
+    way.at(20, expire(QUEUE))
+    assert {span.trace_id for span in way.notes.take().values()} == {TRACE}
+    way.at(25, credits(QUEUE, 1, incarnation="i2"))
+    assert (way.handed_out().attempt, way.handed_out().assignment) == (1, 2)
+    way.at(45, way.run(30, 40, "ValueError"))
+    assert {span.trace_id for span in way.notes.take().values()} == {TRACE}
+    way.at(50, command(stream, jc.RedriveJob(), "again"))
+    assert (way.handed_out().attempt, way.handed_out().assignment) == (1, 3)
+    way.at(75, way.run(60, 70))
+    spans = way.notes.take()
+    assert TRACE not in {span.trace_id for span in spans.values()}
+    assert _times(spans["schedule_job"]) == (50, 50)
 
 
 def test_work_that_is_due_later_is_a_trace_of_its_own() -> None:
