@@ -179,6 +179,7 @@ def greedy(payload: str) -> int:
 @handler("quits")
 async def quits(ctx: Context) -> None:
     """Fails, then takes its worker with it."""
+    print("about to quit")
     if ctx.attempt == 1:
         raise Retry("not yet")
     os._exit(3)

@@ -57,6 +57,8 @@ async def test_a_worker_that_dies_tells_what_it_was_on(owners: Any, start_role: 
         f"journal_async of {owners.stream('beside')}",
         f"quits of {deadly}",
     ]
+    printed = [line for line in _lines(tmp_path / "w-1.log", "handler_log") if line["logger"] == "stdout"]
+    assert [line["job_id"] for line in printed] == [owners.id("deadly")] * 2
 
 
 @pytest.mark.parametrize("lease_seconds", [3.0])
