@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from jobledger.processors.calls import call_or_leave
-from jobledger.processors.log_dirs import LogDirsUnreadableError, Place, Sizes, replica_sizes
+from jobledger.processors.log_dirs import LogDirsUnreadableError, Place, Sizes, replica_sizes, who_asks
 from jobledger.schemas.topics import Topic, topic_name
 from jobledger.settings import KafkaSettings
 
@@ -48,8 +48,8 @@ class ClusterView:
     """Asks, and waits five seconds at most for each answer."""
 
     def __init__(self, kafka: KafkaSettings, cell: str, client_id: str) -> None:
-        self._kafka = kafka
-        self._client_id = client_id
+        self._config = {**kafka.client_config(), "client.id": client_id, "log_level": 0}
+        self._asker = who_asks(kafka, client_id)
         self._commands = topic_name(cell, Topic.COMMANDS)
         self._names = [topic_name(cell, topic) for topic in _OF_A_PARTITION]
         self._truth = [topic_name(cell, topic) for topic in _TRUTH]
@@ -60,7 +60,7 @@ class ClusterView:
         if not partitions:
             return Seen({}, {}, {})
         if self._admin is None:
-            self._admin = AdminClient({**self._kafka.client_config(), "client.id": self._client_id, "log_level": 0})
+            self._admin = AdminClient(self._config)
         admin = self._admin
         ends, metadata = await asyncio.gather(
             _asked(lambda: self._ends(admin, partitions)), _asked(lambda: admin.list_topics(timeout=REQUEST_SECONDS))
@@ -94,7 +94,7 @@ class ClusterView:
         brokers = {broker.id: (str(broker.host), broker.port) for broker in metadata.brokers.values()}
         places = [(name, p) for name in self._truth for p in partitions]
         try:
-            sizes = await replica_sizes(self._kafka, brokers, places, self._client_id)
+            sizes = await replica_sizes(self._asker, brokers, places)
         except LogDirsUnreadableError:
             return {}
         behind = {}

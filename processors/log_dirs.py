@@ -75,8 +75,13 @@ class _DescribeLogDirs(Request[_RequestV1]):  # type: ignore[misc]
         return request_struct_class(self._topics)
 
 
+def who_asks(kafka: KafkaSettings, client_id: str) -> Mapping[str, Any]:
+    """What a connection is made with. To be kept: it may read the certificates of all authorities."""
+    return {"client_id": client_id, **credentials_to_aiokafka_auth(broker_credentials(kafka))}
+
+
 async def replica_sizes(
-    kafka: KafkaSettings, brokers: Mapping[int, tuple[str, int]], places: Iterable[Place], client_id: str
+    asker: Mapping[str, Any], brokers: Mapping[int, tuple[str, int]], places: Iterable[Place]
 ) -> Sizes:
     """Bytes of each replica of the places; `brokers`: host and port by id. Raises LogDirsUnreadableError."""
     wanted: dict[str, list[int]] = {}
@@ -84,7 +89,7 @@ async def replica_sizes(
         wanted.setdefault(topic, []).append(partition)
     request = _DescribeLogDirs(list(wanted.items()))
     try:
-        answers = await asyncio.gather(*(_ask(kafka, address, request, client_id) for address in brokers.values()))
+        answers = await asyncio.gather(*(_ask(asker, address, request) for address in brokers.values()))
     except (OSError, KafkaError, TimeoutError, NotImplementedError) as error:
         raise LogDirsUnreadableError(f"{type(error).__name__}: {error}") from error
     sizes: Sizes = {}
@@ -94,12 +99,9 @@ async def replica_sizes(
     return sizes
 
 
-async def _ask(kafka: KafkaSettings, address: tuple[str, int], request: _DescribeLogDirs, client_id: str) -> Any:
-    auth = credentials_to_aiokafka_auth(broker_credentials(kafka))
+async def _ask(asker: Mapping[str, Any], address: tuple[str, int], request: _DescribeLogDirs) -> Any:
     async with asyncio.timeout(REQUEST_SECONDS):
-        connection = await create_conn(
-            *address, client_id=client_id, request_timeout_ms=int(REQUEST_SECONDS * 1000), **auth
-        )
+        connection = await create_conn(*address, request_timeout_ms=int(REQUEST_SECONDS * 1000), **asker)
         try:
             return await connection.send(request)
         finally:

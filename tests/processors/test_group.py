@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from log_cell import LogCell, submit, until
 
-from jobledger.processors.log_dirs import replica_sizes
+from jobledger.processors.log_dirs import replica_sizes, who_asks
 from jobledger.schemas.outcomes import OutcomeStatus
 from jobledger.schemas.topics import Topic
 
@@ -63,11 +63,13 @@ async def the_log_below_the_queues_is_measured(scheduler: Any, cell: LogCell) ->
     services = scheduler.services
     told = await asyncio.to_thread(AdminClient(cell.kafka.client_config()).list_topics, timeout=10)
     brokers = {broker.id: (broker.host, broker.port) for broker in told.brokers.values()}
-    sizes = await replica_sizes(cell.kafka, brokers, [(cell.topic(Topic.EVENTS), p) for p in range(4)], "t")
+    places = [(cell.topic(Topic.EVENTS), p) for p in range(4)]
+    sizes = await replica_sizes(who_asks(cell.kafka, "t"), brokers, places)
     assert all(size > 0 for of in sizes.values() for size in of.values())
     assert {partition for _, partition in sizes} == {0, 1, 2, 3}
     await services.log_gauges.look()
     text = services.gauges._metrics.render()[0].decode()
+    assert "jobledger_takeover_seconds_count 4.0" in text
     for partition in range(4):
         name = cell.queue_on(partition)
         group = f'consumer_group="{cell.cell}-scheduler"'

@@ -188,7 +188,9 @@ async def test_a_pool_that_has_died_is_seen_for_an_hour(postgres_dsn: str, make_
     """Queues forget lost workers at once; those that left in good order are nobody's loss."""
     migrate(postgres_dsn, "jobledger")
     history = make_history(partitions=1)
-    history.now = time.time_ns() // 1_000_000
+    history.now = time.time_ns() // 1_000_000 - 60_000
+    history.submit(due_at_ms=history.now + 30_000)  # no scheduler will be there then
+    history.now += 60_000
     done = 0
     for body, queue in pool_commands():  # each in a batch of its own, but for the first ones of w-6 and w-3
         history.send(f"queue:{T}:{queue}", body)
@@ -208,28 +210,35 @@ async def test_a_pool_that_has_died_is_seen_for_an_hour(postgres_dsn: str, make_
     await the_gauges_say_it(model)
 
 
+def shown(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
 async def the_gauges_say_it(model: ReadModel) -> None:
     """And no more once Postgres does not answer."""
     metrics = Metrics("projector", instance_id="p", strict=True)
-    gauges = ReadModelGauges(model, metrics, lambda: 0.0)
+    lag_seconds = 40.0
+    gauges = ReadModelGauges(model, metrics, lambda: lag_seconds)
     await gauges.look()
-
-    def shown(name: str, **labels: str) -> float | None:
-        return metrics.registry.get_sample_value(name, labels)
-
-    assert shown("jobledger_workers_registered", pool="blue") == 3
-    assert shown("jobledger_workers_healthy", pool="blue") == 2
-    assert shown("worker_utilization", pool="blue") == 1 / 8
-    assert shown("jobledger_workers_healthy", pool="green") == 0
-    assert shown("worker_utilization", pool="green") is None, "nobody knows how busy no worker is"
-    assert shown("jobledger_overdue_jobs") == 0
-    used, limit = shown("jobledger_database_connections"), shown("jobledger_database_connections_limit")
+    assert shown(metrics, "jobledger_overdue_jobs") == 0, "what came due since the rows were written is not known"
+    lag_seconds = 0.0
+    await gauges.look()
+    assert shown(metrics, "jobledger_workers_registered", pool="blue") == 3
+    assert shown(metrics, "jobledger_workers_healthy", pool="blue") == 2
+    assert shown(metrics, "worker_utilization", pool="blue") == 1 / 8
+    assert shown(metrics, "jobledger_workers_healthy", pool="green") == 0
+    assert shown(metrics, "worker_utilization", pool="green") is None, "nobody knows how busy no worker is"
+    assert shown(metrics, "jobledger_overdue_jobs") == 1
+    used, limit = (
+        shown(metrics, "jobledger_database_connections"),
+        shown(metrics, "jobledger_database_connections_limit"),
+    )
     assert used is not None
     assert limit is not None
     assert 1 <= used < limit
     more = [await psycopg.AsyncConnection.connect(model._pool.conninfo) for _ in range(3)]
     await gauges.look()
-    assert (shown("jobledger_database_connections") or 0) >= used + 3
+    assert (shown(metrics, "jobledger_database_connections") or 0) >= used + 3
     for connection in more:
         await connection.close()
     await model.stop()
