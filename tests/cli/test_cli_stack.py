@@ -561,10 +561,13 @@ def test_logs_are_narrowed_ordered_followed_and_shown_to_people(stack: Stack, lo
     assert _found(stack, "event:process_started", "--since", "1ms") == []
     shown = stack.run("logs", f'execution_id:"{logged["execution"]}" AND event:task_failed', "--dir", str(stack.logs))
     assert f"ERROR worker-1 task_failed: Task failed execution_id={logged['execution']}" in shown.stdout
-    follow = [sys.executable, "-m", "jobledger.cli", "logs", "event:task_completed", "--follow", "-o", "json"]
-    with subprocess.Popen([*follow, "--dir", str(stack.logs)], stdout=subprocess.PIPE, text=True) as process:
-        job = stack.json("submit", "echo", "--wait")["jobId"]
+    stack.json("submit", "echo", "--wait")
+    follow = [sys.executable, "-m", "jobledger.cli", "logs", "event:task_completed", "--follow", "--since", "1h"]
+    command = [*follow, "-o", "json", "--dir", str(stack.logs)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "task_completed", "it has begun to read"
+        job = stack.json("submit", "echo", "--wait")["jobId"]
         assert any(json.loads(line)["context"]["job_id"] == job for line in process.stdout)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130

@@ -68,7 +68,7 @@ class Scripted:
 def reader_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def make(*batches: list[Given]) -> tuple[PartitionReader, Scripted]:
         client = Scripted(*batches)
-        monkeypatch.setattr(partitions, "Consumer", lambda config: client)
+        monkeypatch.setattr(partitions, "Consumer", lambda config, **_: client)
         return PartitionReader({}), client
 
     return make

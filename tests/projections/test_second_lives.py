@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -46,6 +47,10 @@ def test_the_fold_in_memory_leaves_the_first_life_alone(history: Any) -> None:
     assert len(once.rows["events"]) == sum(map(len, history.logs.values()))
 
 
+def _told(lines: Sequence[Mapping[str, Any]]) -> set[tuple[int, int]]:
+    return {(line["partition"], line["seq"]) for line in lines if line["event"] == "projection_event_set_aside"}
+
+
 @pytest.mark.kafka
 @pytest.mark.postgres
 @pytest.mark.parametrize("apart", [True, False], ids=["rows in the tables", "all in one batch"])
@@ -66,10 +71,9 @@ async def test_the_projector_and_a_rebuild_set_it_aside_and_go_on(
             log.write(partition, records[written[partition] :])
         projector = first if apart else await start()
         await until(lambda: tables.vector() == history.vector)
+        await until(lambda: _told(lines) == set(tables.rows("set_aside")))  # once it is committed
     tables.check(history)
     assert len(tables.rows("set_aside")) == made
-    told = {(line["partition"], line["seq"]) for line in lines if line["event"] == "projection_event_set_aside"}
-    assert told == set(tables.rows("set_aside"))
     await projector.stop()
     later = await start()
     await until(lambda: later.set_aside == made)
