@@ -103,7 +103,7 @@ class RequestSpans:
 
     def saw(self, value: bytes, headers: Callable[[], Any]) -> None:
         """An event of a job has come: if it ends an attempt whose trace is kept, the request's span is kept too."""
-        at = value.rfind(_TRACEPARENT)
+        at = -1 if self._held.idle else value.rfind(_TRACEPARENT)
         if at < 0:
             return
         at += len(_TRACEPARENT)

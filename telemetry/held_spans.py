@@ -53,6 +53,11 @@ class HeldSpans:
     def __contains__(self, trace_id: str) -> bool:
         return trace_id in self._by_trace or trace_id in self._open
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is held, and nothing has begun."""
+        return not self._by_trace and not self._open
+
     def begin(self, trace_id: str) -> None:
         """A span of this trace begins."""
         count, reason = self._open.get(trace_id, (0, None))

@@ -34,6 +34,7 @@ def test_a_held_span_is_exported_with_its_trace() -> None:
     one.hold("a", "1")
     one.hold("a", "2")
     one.hold("b", "3")
+    assert not one.held.idle
     assert "a" in one.held and "c" not in one.held
     one.held.kept("a", SamplingReason.ERROR)
     one.held.kept("a", SamplingReason.SLOW)
@@ -72,7 +73,9 @@ def test_the_end_of_work_may_come_before_that_of_the_request() -> None:
     assert one.held.end("a") is SamplingReason.NEW
     assert "a" not in one.held
     one.held.begin("a")
+    assert not one.held.idle
     assert one.held.end("a") is None
+    assert one.held.idle
 
 
 def made(**bounds: int) -> tuple[SpanBuffer[str], list[str]]:

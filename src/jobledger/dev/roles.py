@@ -214,5 +214,5 @@ def _tracing(api_port: int, inherited: Mapping[str, str]) -> dict[str, str]:
     return {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://{LOOPBACK}:{api_port}/v1/traces",
         "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "2",
-        "OTEL_BSP_SCHEDULE_DELAY": "500",
+        "OTEL_BSP_SCHEDULE_DELAY": "1000",
     }
