@@ -21,9 +21,11 @@ from jobledger.telemetry.declarations import (
     SpanName,
     UndeclaredError,
 )
+from jobledger.telemetry.scenarios import SCENARIOS
 
 __all__ = [
     "ALL_ROLES",
+    "DECLARED",
     "LOG_EVENTS",
     "METRICS",
     "OTHER",
@@ -64,6 +66,9 @@ LOG_EVENTS: dict[str, LogEvent] = {
 
 SPANS: dict[str, SpanName] = {span.name: span for span in span_table.SPANS}
 
+DECLARED: dict[str, Metric | LogEvent | SpanName] = {**METRICS, **LOG_EVENTS, **SPANS}
+"""All rows by name; a test sees to it that no two have the same."""
+
 _HEAD = """\
 # Telemetry reference
 
@@ -98,6 +103,7 @@ def _metric_row(metric: Metric) -> list[str]:
         labels,
         _roles(metric.owners),
         str(metric.series_bound),
+        metric.scenario,
         metric.meaning,
     ]
 
@@ -127,7 +133,7 @@ def reference_page() -> str:
         "`series` is the most label combinations that one process exports; what is beyond goes into `_other`.",
         "",
     ]
-    heads = ("name", "kind", "unit", "labels", "roles", "series", "meaning")
+    heads = ("name", "kind", "unit", "labels", "roles", "series", "scenario", "meaning")
     lines += _table(heads, map(_metric_row, METRICS.values()))
     lines += ["### Labels", "", *_table(("label", "values"), _label_rows())]
     lines += ["### Buckets (seconds)", "", *_table(("histogram", "upper bounds"), _bucket_rows())]
@@ -141,15 +147,20 @@ def reference_page() -> str:
     ]
     events = LOG_EVENTS.values()
     lines += _table(
-        ("event", "level", "roles", "context", "message"),
-        ([f"`{e.name}`", e.level, _roles(e.owners), ", ".join(e.fields), e.message] for e in events),
+        ("event", "level", "roles", "context", "scenario", "message"),
+        ([f"`{e.name}`", e.level, _roles(e.owners), ", ".join(e.fields), e.scenario, e.message] for e in events),
     )
     lines += ["## Spans", "", span_table.INTRODUCTION, ""]
     spans = SPANS.values()
     lines += _table(
-        ("span", "roles", "kind", "below", "attributes", "meaning"),
-        ([f"`{s.name}`", _roles(s.owners), s.kind, s.parent, ", ".join(s.attributes), s.meaning] for s in spans),
+        ("span", "roles", "kind", "below", "attributes", "scenario", "meaning"),
+        (
+            [f"`{s.name}`", _roles(s.owners), s.kind, s.parent, ", ".join(s.attributes), s.scenario, s.meaning]
+            for s in spans
+        ),
     )
+    lines += ["## Scenarios", "", "What has to happen so that a row is emitted; tests let it happen.", ""]
+    lines += _table(("scenario", "what happens"), ([name, what] for name, what in SCENARIOS.items()))
     return "\n".join(lines).rstrip() + "\n"
 
 

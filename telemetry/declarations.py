@@ -1,4 +1,7 @@
-"""The shapes in which metrics, log events and spans are declared; the tables themselves stand in `catalogue`."""
+"""The shapes in which metrics, log events and spans are declared; the tables themselves stand in `catalogue`.
+
+Each row names what has to happen so that it is emitted (`scenario`, a name of `scenarios`); tests let it happen.
+"""
 
 from __future__ import annotations
 
@@ -70,6 +73,7 @@ class Metric:
     kind: Kind
     labels: tuple[Label, ...]
     owners: tuple[Role, ...]
+    scenario: str
     meaning: str
     unit: str = ""
     buckets: tuple[float, ...] = ()
@@ -100,6 +104,7 @@ class LogEvent:
     level: str
     message: str
     owners: tuple[Role, ...]
+    scenario: str
     fields: tuple[str, ...] = ()
 
 
@@ -112,6 +117,7 @@ class SpanName:
 
     name: str
     owners: tuple[Role, ...]
+    scenario: str
     kind: str
     parent: str
     attributes: tuple[str, ...]

@@ -15,6 +15,7 @@ SPANS = (
     SpanName(
         "api_request",
         (Role.API,),
+        "a job is traced",
         "SERVER",
         "the caller's span, where the caller records it",
         ("method", "endpoint", "status_code"),
@@ -23,6 +24,7 @@ SPANS = (
     SpanName(
         "schedule_job",
         (Role.SCHEDULER,),
+        "a job is traced",
         "INTERNAL",
         "api_request; none for later work, which has a link",
         ("job_id", "execution_id", "tenant_id", "attempt", "scheduler_id"),
@@ -32,6 +34,7 @@ SPANS = (
     SpanName(
         "queue_enqueue",
         (Role.SCHEDULER,),
+        "a job is traced",
         "PRODUCER",
         "schedule_job",
         ("queue", "partition", "job_id", "execution_id", "attempt"),
@@ -40,6 +43,7 @@ SPANS = (
     SpanName(
         "task_execution",
         (Role.WORKER,),
+        "a job is traced",
         "CONSUMER",
         "queue_enqueue",
         ("worker_id", "attempt", "job_id", "execution_id", "job_type", "status"),
@@ -48,6 +52,7 @@ SPANS = (
     SpanName(
         "external_api_call",
         (Role.WORKER,),
+        "a job is traced",
         "CLIENT",
         "task_execution",
         ("url", "method", "status"),
@@ -56,6 +61,7 @@ SPANS = (
     SpanName(
         "projection_apply",
         (Role.PROJECTOR,),
+        "a job is traced",
         "CONSUMER",
         "task_execution, or what the event names",
         ("partition", "seq", "event_type", "job_id"),

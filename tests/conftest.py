@@ -36,6 +36,7 @@ HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.append(HERE)  # processes of workers find sample_handlers through it, as a user's modules
 
+import scenario_marks  # noqa: E402
 from shared_servers import KAFKA, POSTGRES, SharedServers, shared_address  # noqa: E402
 
 BOOTSTRAP_VARIABLE = "JOBLEDGER_TEST_BOOTSTRAP"
@@ -75,7 +76,8 @@ _own_broker = pytest.StashKey[KafkaBroker]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The controller of a parallel run stands by to start the servers."""
+    """Scenarios are watched; the controller of a parallel run stands by to start the servers."""
+    config.pluginmanager.register(scenario_marks, "scenario_marks")
     if not hasattr(config, "workerinput") and config.getoption("tx", None):
         config.stash[_folder] = folder = tempfile.TemporaryDirectory(
             prefix="jobledger-test-", ignore_cleanup_errors=True

@@ -115,10 +115,13 @@ if __name__ == "__main__":
     import gc
     import importlib
 
+    import emissions
+
     from jobledger.cli import main
 
     for module in sys.argv[2:]:
         importlib.import_module(f"jobledger.{module}")
+    emissions.watch()
     gc.collect()
     gc.freeze()  # a collection in a fork then touches, and so copies, nothing of what was imported
     sys.argv = ["jobledger", _serve(socket.socket(fileno=int(sys.argv[1])))]

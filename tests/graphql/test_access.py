@@ -43,6 +43,7 @@ def test_a_key_is_found_by_its_digest_and_what_is_wrong_with_another_is_told() -
     assert not ApiKeys([])
 
 
+@pytest.mark.scenario("a caller is refused", emits=("api_auth_failure_total",))
 def test_without_keys_everybody_may_ask_and_with_keys_whoever_has_one() -> None:
     open_to_all, metrics = _access()
     assert open_to_all.actor("") is ANONYMOUS
@@ -61,6 +62,7 @@ def test_without_keys_everybody_may_ask_and_with_keys_whoever_has_one() -> None:
         assert value("api_auth_failure_total", {"method": "api_key", "reason": reason}) == 1
 
 
+@pytest.mark.scenario("a caller is refused", emits=("api_rate_limit_exceeded_total",))
 async def test_a_peer_and_a_tenant_are_limited_each_by_their_own() -> None:
     access, metrics = _access(api_peer_limit="2/hour", api_tenant_limit="3/hour")
     await access.count("t", "a")

@@ -168,6 +168,7 @@ async def _is_healthy(api: Any) -> None:
     assert (await api.http.get(base + "/")).headers["location"] == "/graphql"
 
 
+@pytest.mark.scenario("a request breaks", emits=("api_request_failed",))
 async def test_errors_of_ours_are_masked_and_logged(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("secret of the house")

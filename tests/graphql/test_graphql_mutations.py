@@ -229,6 +229,7 @@ async def test_cancel_ends_a_waiting_job_and_says_what_it_can_not_cancel(api: An
     assert seen["job"] == {"status": "CANCELLED", "cancelReason": "no longer wanted"}
 
 
+@pytest.mark.scenario("a command is refused")
 async def test_a_dead_letter_is_redriven_or_closed(system: Any) -> None:
     """Once each, and nothing but a dead letter; the read model follows."""
     api = await system.api()
@@ -305,6 +306,7 @@ async def test_a_full_queue_refuses_more_bytes(api: Any) -> None:
     assert (await api.submit(queue="small", payload="x" * 6))["__typename"] == "SubmitJobSuccess"
 
 
+@pytest.mark.scenario("no scheduler answers")
 async def test_without_an_outcome_in_time_a_mutation_is_pending_and_can_be_sent_again(system: Any) -> None:
     api = await system.api(mutation_timeout_seconds=0.3)
     await system.owners.stop()

@@ -182,6 +182,8 @@ async def test_filters_by_several_jobs(system: Any) -> None:
     }
 
 
+@pytest.mark.scenario("the api is asked")
+@pytest.mark.scenario("a subscriber is slow")
 async def test_a_slow_subscriber_is_told_to_come_back_and_then_misses_nothing(
     system: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +262,7 @@ async def test_mutations_over_websocket_and_an_end_when_the_api_stops(api: Any) 
     )
 
 
+@pytest.mark.scenario("a job is traced", emits=("api_request",))
 async def test_operations_over_websocket_and_sse_are_spans(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of its own, from its beginning to its end, also where it goes on until nobody listens any more."""
     tracing, notes = noting(Lucky())

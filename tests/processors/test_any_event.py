@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_owner import Decider, credits, submit
@@ -94,6 +95,7 @@ def mixed() -> st.SearchStrategy[list[Read]]:
     return st.lists(st.tuples(st.integers(0, 100), strangers()), min_size=1, max_size=4).map(mix)
 
 
+@pytest.mark.scenario("a record is broken", emits=("record_quarantined",))
 @DO
 @given(mixed(), st.integers(1, 5))
 def test_the_projector_takes_the_events_and_nothing_else(messages: list[Read], size: int) -> None:

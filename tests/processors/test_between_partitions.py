@@ -130,6 +130,13 @@ def test_records_say_which_version_wrote_them() -> None:
     assert join_record([]).startswith(b'{"writer":"%s"' % WRITER.encode())
 
 
+@pytest.mark.scenario(
+    "a partition misses commands",
+    emits=(
+        "outbox_gap",
+        "jobledger_outbox_gaps",
+    ),
+)
 def test_gaps_are_counted_by_partition() -> None:
     """The gauge goes with the partition."""
     metrics = Metrics("scheduler", instance_id="t")

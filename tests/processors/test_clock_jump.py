@@ -225,6 +225,13 @@ async def test_a_process_waits_for_its_clock_before_it_joins(
     await gate.stop()
 
 
+@pytest.mark.scenario(
+    "the clock is wrong",
+    emits=(
+        "partition_time_ahead",
+        "jobledger_partition_time_ahead_seconds",
+    ),
+)
 async def test_a_partition_whose_time_is_ahead_says_so(owner: OwnerInMemory, log_events: Any) -> None:
     metrics = Metrics("scheduler", instance_id="s", strict=True)
     gate = ClockGate(owner.clock, lambda: {0: owner.machine}, metrics)

@@ -165,6 +165,24 @@ async def test_a_clock_that_goes_wrong_costs_the_process_its_partitions_and_noth
         assert await asyncio.to_thread(log_cell.differences, partition) == []
 
 
+@pytest.mark.scenario(
+    "a process starts and ends",
+    emits=(
+        "process_started",
+        "process_ready",
+        "process_stopping",
+        "process_stopped",
+        "listener_started",
+        "jobledger_build_info",
+    ),
+)
+@pytest.mark.scenario(
+    "the clock is wrong",
+    emits=(
+        "clock_skewed",
+        "clock_right",
+    ),
+)
 async def test_partitions_go_to_a_scheduler_whose_clock_is_right_and_come_back(
     log_cell: LogCell, start_faked: StartFaked
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from memory_owner import NOW, WORKER, Decider, command, credits, job, submit
 
 from jobledger.domain.identity import queue_stream
@@ -120,6 +121,7 @@ def test_reports_of_an_assignment_that_is_over_are_counted() -> None:
     assert one.value("jobledger_stale_reports_total") == 1
 
 
+@pytest.mark.scenario("a timer fires late")
 def test_a_timer_is_late_a_second_after_it_was_due() -> None:
     one = Measured()
     one.feed(*(submit(job(name), queue="mail", due_at_ms=NOW + 5_000) for name in "ab"))

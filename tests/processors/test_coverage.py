@@ -76,6 +76,7 @@ def test_a_spare_is_right_while_every_partition_is_served(spare: Spare, stream: 
     assert b"partitions_unserved" not in stream.getvalue()
 
 
+@pytest.mark.scenario("a partition is not served")
 def test_partitions_without_an_owner_raise_an_alarm_and_the_least_busy_joins_anew(
     spare: Spare, stream: io.BytesIO
 ) -> None:

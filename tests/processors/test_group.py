@@ -33,6 +33,7 @@ async def decided_once(cell: LogCell, commands: list[str]) -> None:
     assert not any(o.duplicate for c in commands for o in cell.outcomes[c])
 
 
+@pytest.mark.scenario("a scheduler serves")
 async def test_the_group_s_offset_decides_nothing(log_cell: LogCell, start_scheduler: Any, stop: Any) -> None:
     """Behind the checkpoint nothing is decided twice; ahead of it nothing is left out, nor in what comes later."""
     first = await start_scheduler("scheduler-1")

@@ -58,6 +58,7 @@ def _set_aside_line(decided: Any) -> dict[str, Any]:
     return dict(line)
 
 
+@pytest.mark.scenario("a record is broken", emits=("command_quarantined", "jobledger_quarantined_total"))
 @pytest.mark.parametrize("value", [b"no record", b'{"commands":[{"id":"x"}]}'])
 async def test_what_is_set_aside_is_logged_with_the_place_where_it_stood(value: bytes) -> None:
     """So that a person finds the record in `commands`, and the thing in quarantine."""

@@ -78,6 +78,7 @@ async def test_a_producer_that_is_stopped_has_ended_well() -> None:
     await asyncio.wait_for(waiting, 10)
 
 
+@pytest.mark.scenario("a partition misses commands", emits=("outbox_resent",))
 async def test_a_relay_whose_producer_has_died_makes_a_new_one() -> None:
     """It heals by itself, and its entries are sent again."""
     relay = KafkaRelay(CONFIG, "t")

@@ -94,6 +94,15 @@ def _times(span: Any) -> tuple[int, int]:
     return span.start_ns // 1_000_000 - NOW, span.end_ns // 1_000_000 - NOW
 
 
+@pytest.mark.scenario(
+    "a job is traced",
+    emits=(
+        "schedule_job",
+        "queue_enqueue",
+        "task_execution",
+        "projection_apply",
+    ),
+)
 def test_scheduler_worker_and_projector_make_one_tree() -> None:
     way = Way()
     way.begin()
@@ -266,7 +275,10 @@ def test_without_an_exporter_nothing_is_made() -> None:
     assert way.notes.take() == {}
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(
+    "keep",
+    [pytest.param(True, marks=pytest.mark.scenario("a job is traced", emits=("external_api_call",))), False],
+)
 def test_calls_of_a_handler_are_below_its_attempt(keep: bool) -> None:
     way = Way(**({} if keep else NONE))
     way.begin()

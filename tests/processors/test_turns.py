@@ -54,6 +54,7 @@ async def test_the_watch_finds_a_turn_that_holds_the_loop() -> None:
     assert len(watch.long) == 1
 
 
+@pytest.mark.scenario("a loop stalls", emits=("loop_turn_long",))
 async def test_the_watch_of_dev_stops_when_told() -> None:
     watch = TurnWatch.logging()
     await watch.start()

@@ -66,6 +66,7 @@ async def test_events_that_come_twice_are_applied_once(
     tables.check(history)
 
 
+@pytest.mark.scenario("a projector can't go on", emits=("projection_gap",))
 async def test_a_gap_stops_the_projector(start: Start, log: Any, history: Any, tables: Any, until: Any) -> None:
     """It names the partition and the two numbers, and applies nothing beyond."""
     partition, records = max(history.logs.items(), key=lambda item: len(item[1]))
@@ -88,6 +89,7 @@ async def test_a_projector_that_was_put_out_of_its_group_ends(
         await asyncio.wait_for(projector.wait(), 20)
 
 
+@pytest.mark.scenario("a projector can't go on", emits=("projection_unknown_event",))
 async def test_an_unknown_type_stops_the_projector(
     start: Start, log: Any, history: Any, tables: Any, until: Any
 ) -> None:
@@ -159,6 +161,7 @@ async def test_projectors_share_the_partitions(start: Start, log: Any, history: 
     tables.check(history)
 
 
+@pytest.mark.scenario("a projector can't go on", emits=("projection_deposed",))
 async def test_a_deposed_projector_writes_nothing_and_goes_on(
     start: Start, log: Any, history: Any, tables: Any, until: Any, postgres_dsn: str
 ) -> None:
@@ -193,6 +196,7 @@ async def test_a_projector_can_be_stopped_while_postgres_is_away(start: Start, l
     await asyncio.wait_for(projector.wait(), 1)
 
 
+@pytest.mark.scenario("a query is slow")
 async def test_a_projector_that_falls_behind_is_not_ready(
     start: Start, log: Any, history: Any, until: Any, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

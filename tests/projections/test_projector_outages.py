@@ -20,6 +20,15 @@ from jobledger.schemas.topics import TOPICS, Topic
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
 
+@pytest.mark.scenario(
+    "Postgres goes away",
+    emits=(
+        "db_connection_lost",
+        "db_connection_restored",
+        "projection_batch_retried",
+        "scheduler_db_connection_errors_total",
+    ),
+)
 async def test_a_restart_of_postgres(
     postgres: EmbeddedPostgres, start: Any, log: Any, history: Any, tables: Any, until: Any, postgres_dsn: str
 ) -> None:

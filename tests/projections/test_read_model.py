@@ -184,6 +184,17 @@ def pool_commands() -> list[tuple[Any, str]]:
     ]
 
 
+@pytest.mark.scenario(
+    "a projector runs",
+    emits=(
+        "jobledger_database_connections",
+        "jobledger_database_connections_limit",
+        "jobledger_overdue_jobs",
+        "jobledger_workers_healthy",
+        "jobledger_workers_registered",
+        "worker_utilization",
+    ),
+)
 async def test_a_pool_that_has_died_is_seen_for_an_hour(postgres_dsn: str, make_history: Any) -> None:
     """Queues forget lost workers at once; those that left in good order are nobody's loss."""
     migrate(postgres_dsn, "jobledger")

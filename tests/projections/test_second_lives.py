@@ -51,6 +51,20 @@ def _told(lines: Sequence[Mapping[str, Any]]) -> set[tuple[int, int]]:
     return {(line["partition"], line["seq"]) for line in lines if line["event"] == "projection_event_set_aside"}
 
 
+@pytest.mark.scenario(
+    "a projector runs",
+    emits=(
+        "projection_assigned",
+        "projection_revoked",
+        "migration_applied",
+        "jobledger_projection_lag_events",
+        "jobledger_projection_lag_seconds",
+        "jobledger_projection_position",
+        "jobledger_projection_set_aside_events",
+        "jobledger_projected_events_total",
+    ),
+)
+@pytest.mark.scenario("the read models are rebuilt")
 @pytest.mark.kafka
 @pytest.mark.postgres
 @pytest.mark.parametrize("apart", [True, False], ids=["rows in the tables", "all in one batch"])

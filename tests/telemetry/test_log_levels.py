@@ -113,6 +113,7 @@ async def ask() -> AsyncIterator[Ask]:
         yield client
 
 
+@pytest.mark.scenario("a level is changed")
 async def test_a_change_is_shown_told_and_goes_back_by_itself(ask: Ask, stream: io.BytesIO) -> None:
     url = "/log-levels/jobledger.one?level=debug&seconds=0.2"
     answer = await ask.put(url, headers={"x-jobledger-actor": "ann@host\n"})

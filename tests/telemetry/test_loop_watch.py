@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from jobledger.telemetry import loop_watch
 from jobledger.telemetry.loop_watch import LoopWatch
 from jobledger.telemetry.metrics import Metrics
@@ -20,6 +22,7 @@ class _Clock:
         return self.now
 
 
+@pytest.mark.scenario("a loop stalls", emits=("jobledger_loop_stalls_total",))
 async def test_a_stall_is_counted_once(monkeypatch) -> None:
     monkeypatch.setattr(loop_watch, "LOOK_SECONDS", 0.01)
     metrics, clock = Metrics("worker", instance_id="w", strict=True), _Clock()

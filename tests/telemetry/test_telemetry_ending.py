@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+import emissions
 import pytest
 
 HEAD = """
@@ -81,9 +82,13 @@ def started(code: str) -> subprocess.Popen[bytes]:
 
 
 def lines(out: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+    found = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+    for line in found:
+        emissions.note(line["event"])
+    return found
 
 
+@pytest.mark.scenario("a part of a process fails", emits=("process_exit_forced",))
 @pytest.mark.parametrize("case", CASES)
 def test_a_process_ends_within_its_grace_and_says_what_it_waited_for(case: str) -> None:
     """Whatever hangs, the process is gone soon after the signal, and a log line names what hung."""

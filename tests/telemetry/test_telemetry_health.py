@@ -352,6 +352,7 @@ async def get_error(reader: asyncio.StreamReader, port: int) -> None:
     await asyncio.open_connection("127.0.0.1", port)
 
 
+@pytest.mark.scenario("a listener is open to others")
 def test_a_listener_that_others_can_reach_is_warned_about() -> None:
     stream = io.BytesIO()
     configure_logging("scheduler", "scheduler-1", to_stream=stream, check_events=True)

@@ -58,8 +58,19 @@ def events(stream: io.BytesIO) -> list[tuple[str, str]]:
     return [(line["event"], line["level"]) for line in map(json.loads, stream.getvalue().splitlines())]
 
 
+@pytest.mark.scenario(
+    "a process starts and ends",
+    emits=(
+        "part_started",
+        "part_stopped",
+        "process_ready",
+        "process_stopping",
+        "process_stopped",
+    ),
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_parts_start_in_order_and_stop_in_reverse_at_a_signal(number: signal.Signals) -> None:
+    configure_logging("worker", "worker-1", "DEBUG", to_stream=io.BytesIO(), check_events=True)
     calls: list[str] = []
     kill_soon(number)
     code = await run_until_signalled(
@@ -71,6 +82,7 @@ async def test_parts_start_in_order_and_stop_in_reverse_at_a_signal(number: sign
     assert calls == ["start a", "start b", "ready", "stopping", "stop b", "stop a"]
 
 
+@pytest.mark.scenario("a part of a process fails", emits=("part_failed",))
 @pytest.mark.parametrize("how", ["raise", "return", "cancel"])
 async def test_a_part_that_fails_or_ends_stops_the_others_and_the_process_with_1(how: str, stream: io.BytesIO) -> None:
     calls: list[str] = []
@@ -130,6 +142,7 @@ async def test_a_signal_during_the_start_ends_the_start() -> None:
     assert calls == ["start a", "stop b", "stop a"]
 
 
+@pytest.mark.scenario("a part of a process fails", emits=("part_stop_failed",))
 async def test_a_part_that_does_not_stop_holds_up_nobody_and_shows_in_the_exit_code(stream: io.BytesIO) -> None:
     calls: list[str] = []
 

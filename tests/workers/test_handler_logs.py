@@ -99,6 +99,7 @@ async def _execute(name: str, payload: object) -> None:
     journal.close()
 
 
+@pytest.mark.scenario("a handler logs")
 @pytest.mark.parametrize("name", ["tell_loop", "tell_thread"])
 async def test_every_line_of_a_handler_carries_its_job_execution_and_trace(name: str, log_lines: io.BytesIO) -> None:
     """By ctx.logger, logging, structlog and print; also the end of a print that the handler has left open."""

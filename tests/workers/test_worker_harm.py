@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import emissions
 import pytest
 from worker_cell import LEASE_SECONDS, WorkerCell
 
@@ -29,9 +30,12 @@ def owners(request: pytest.FixtureRequest, lease_seconds: float) -> WorkerCell:
 
 def _lines(log: Path, event: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    for line in lines:
+        emissions.note(line["event"])
     return [line["context"] for line in lines if line["event"] == event]
 
 
+@pytest.mark.scenario("a handler harms its worker", emits=("worker_crashed",))
 async def test_a_worker_that_dies_tells_what_it_was_on(owners: Any, start_role: Any, tmp_path: Path) -> None:
     """`os._exit` in a second attempt: its job hears of it, and that of the handler beside it; the queue hands nothing
     more to the worker."""
@@ -61,6 +65,7 @@ async def test_a_worker_that_dies_tells_what_it_was_on(owners: Any, start_role: 
     assert [line["job_id"] for line in printed] == [owners.id("deadly")] * 2
 
 
+@pytest.mark.scenario("a handler harms its worker", emits=("loop_blocked",))
 @pytest.mark.parametrize("lease_seconds", [3.0])
 async def test_a_blocked_loop_loses_no_lease_and_is_told(owners: Any, start_role: Any, tmp_path: Path) -> None:
     """An async handler that sleeps for more than two leases: its start is reported meanwhile, the log names it with

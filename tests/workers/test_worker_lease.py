@@ -106,6 +106,27 @@ async def test_sigterm_drains_and_exits_with_0(owners: WorkerCell, worker_proces
     assert [body.credits for body in owners.of(SetCredits)][-1] == 0
 
 
+@pytest.mark.scenario(
+    "Kafka goes away",
+    emits=(
+        "queue_connection_lost",
+        "queue_connection_restored",
+        "scheduler_queue_connection_errors_total",
+        "lease_uncertain",
+        "task_dropped",
+        "worker_lost",
+        "owner_reopened",
+        "jobledger_owner_reopened_total",
+    ),
+)
+@pytest.mark.scenario("a job runs")
+@pytest.mark.scenario(
+    "a worker is started",
+    emits=(
+        "worker_cpu_usage_percent",
+        "worker_memory_usage_bytes",
+    ),
+)
 @pytest.mark.parametrize("lease_seconds", [4.0])
 async def test_without_kafka_handlers_go_on_until_the_lease_ends(
     kafka_broker: KafkaBroker, owners: WorkerCell, start_worker: Any, tmp_path: Path

@@ -120,6 +120,7 @@ async def test_repeats_and_other_incarnations_are_dropped(owners: Any, start_wor
     assert owners.of(ReportSucceeded, "j2") == []
 
 
+@pytest.mark.scenario("a handler takes too long", emits=("task_timeout",))
 async def test_time_out_kills_the_process_and_what_it_started(owners: Any, start_worker: Any, tmp_path: Path) -> None:
     """A plain handler over its limit is killed with its own children before TIMEOUT is reported; the next one runs."""
     await start_worker()
@@ -142,6 +143,7 @@ async def test_async_time_out_and_the_jobs_own_limit(owners: Any, start_worker: 
     assert failed.kind is FailureKind.TIMEOUT
 
 
+@pytest.mark.scenario("a job is cancelled")
 async def test_cancel_before_start_and_while_running(owners: Any, start_worker: Any, tmp_path: Path) -> None:
     """A task cancelled in the same breath never starts; a running one is stopped, however it runs."""
     _, incarnation = await start_worker()
@@ -172,6 +174,7 @@ async def test_thread_is_asked_to_stop(owners: Any, start_worker: Any) -> None:
     await owners.report(ReportSucceeded, "j2")
 
 
+@pytest.mark.scenario("a handler fails")
 async def test_failures_are_told_with_their_kind(owners: Any, start_worker: Any, log_lines: io.BytesIO) -> None:
     """Non-serialisable and oversized results, wrong payloads, NonRetryable and a died process each fail clearly."""
     _, incarnation = await start_worker()
@@ -205,6 +208,7 @@ async def test_checkpoints_reach_the_log_before_the_failure(owners: Any, start_w
     assert json.loads((await owners.report(ReportSucceeded, "j1")).result.data) == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.scenario("a worker is drained")
 @pytest.mark.parametrize("leave_pauses", [LEAVE_PAUSES], ids=["real pauses"])
 async def test_drain_lets_what_runs_end_and_hands_the_rest_back(owners: Any, start_worker: Any) -> None:
     """stop(): credits 0, the running task ends and is reported, a task that comes late is returned, then it leaves."""

@@ -40,7 +40,7 @@ class Process:
         """
         instance = instance or instance_name(role, settings.instance_id)
         version = jobledger.__version__
-        configure_logging(role, instance, level=settings.log_level)
+        configure_logging(role, instance, level=settings.log_level, check_events=settings.dev)
         stamina.instrumentation.set_on_retry_hooks([])  # what is tried again is logged where it is, by a name of ours
         log.info("process_started")
         return cls(
