@@ -131,10 +131,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """In a parallel run, a worker's own broker runs beside the shared one only while tests want it."""
+    """In a parallel run, a worker's own broker runs beside the shared one only while tests want it.
+
+    Through the group of those that have servers of their own it stays: a start costs four seconds of the processor.
+    """
     yield
     broker = item.config.stash.get(_own_broker, None)
-    wanted = nextitem is not None and "session_broker" in getattr(nextitem, "fixturenames", ())
+    wanted = nextitem is not None and (
+        "session_broker" in getattr(nextitem, "fixturenames", ())
+        or GROUPS.get(nextitem.nodeid.partition("::")[0]) == "own-servers"
+    )
     if broker is not None and not wanted and hasattr(item.config, "workerinput"):
         broker.stop()
 

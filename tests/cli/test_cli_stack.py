@@ -566,7 +566,13 @@ def test_logs_are_narrowed_ordered_followed_and_shown_to_people(stack: Stack, lo
     stack.json("submit", "echo", "--wait")
     follow = [sys.executable, "-m", "jobledger.cli", "logs", "event:task_completed", "--follow", "--since", "1h"]
     command = [*follow, "-o", "json", "--dir", str(stack.logs)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # A test run in the background of a shell has been told to ignore ^C, and so would be what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["event"] == "task_completed", "it has begun to read"
         job = stack.json("submit", "echo", "--wait")["jobId"]
