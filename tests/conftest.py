@@ -50,6 +50,7 @@ GROUPS = {
     "tests/chaos/test_chaos.py": "chaos",
     "tests/upgrade/test_two_builds.py": "upgrade",
     "tests/cli/test_cli_stack.py": "cli-stack",
+    "tests/observability/test_live_alerts.py": "live-alerts",
     "tests/conformance/test_transports.py": "own-servers",
     "tests/dev/test_embedded_servers.py": "own-servers",
     "tests/graphql/test_event_gaps.py": "own-servers",

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-HERE = str(Path(__file__).parent)
-if HERE not in sys.path:
-    sys.path.append(HERE)
+for folder in (Path(__file__).parent, Path(__file__).parent.parent / "chaos"):
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 @pytest.fixture(scope="session")
