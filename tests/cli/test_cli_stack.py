@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from port_bases import free_port_base
@@ -87,9 +88,21 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    tools = Path(__file__).parents[2] / "scripts/prometheus-tools"
+    subprocess.run([tools], check=True, capture_output=True)
     folder = tmp_path_factory.mktemp("dev")
     ready = folder / "ready.json"
-    command = ["dev", "--ephemeral", "--port-base", str(free_port_base()), "--ready-file", str(ready), "--logs", "logs"]
+    command = [
+        "dev",
+        "--ephemeral",
+        "--port-base",
+        str(free_port_base()),
+        "--ready-file",
+        str(ready),
+        "--logs",
+        "logs",
+        "--observe",
+    ]
     with (folder / "dev.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jobledger.cli", *command], cwd=folder, stdout=log, stderr=subprocess.STDOUT
@@ -105,6 +118,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             assert process.wait(60) == 0
     assert not ready.exists()
     assert sorted(path.name for path in Path(folder).iterdir()) == ["dev.log", "logs"]
+
+
+def test_prometheus_and_alertmanager_watch_the_roles_with_the_rules_of_this_release(stack: Stack) -> None:
+    watchers = stack.ready["watchers"]
+    deadline = time.monotonic() + 30
+    query = f"{watchers['prometheus']['url']}/api/v1"
+    while len(httpx.get(f"{query}/query", params={"query": "up == 1"}).json()["data"]["result"]) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    groups = httpx.get(f"{query}/rules").json()["data"]["groups"]
+    assert {"SchedulerDown", "WorkerPoolLow"} <= {rule["name"] for group in groups for rule in group["rules"]}
+    receivers = httpx.get(f"{watchers['alertmanager']['url']}/api/v2/receivers").json()
+    assert {"slack-critical", "page-manager", "incident"} <= {one["name"] for one in receivers}
 
 
 def test_a_job_is_submitted_waited_for_and_shown(stack: Stack) -> None:

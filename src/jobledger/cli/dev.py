@@ -34,6 +34,9 @@ def dev(  # noqa: PLR0913 - the options, each by its name
         typer.Option(help="Where each role's log lines go, as <instance>.jsonl (default: logs in --data-dir)."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the roles' logs here too.")] = False,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Prometheus and Alertmanager with the rules too, if they are installed.")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart/--no-restart", help="Start roles again that ended.")] = True,
     ready_timeout: Annotated[float, typer.Option(help="Seconds until all must be ready.")] = 120.0,
 ) -> int:
@@ -58,6 +61,7 @@ def dev(  # noqa: PLR0913 - the options, each by its name
             ready_file=ready_file,
             logs=logs,
             verbose=verbose,
+            observe=observe,
             restart=restart,
             ready_timeout_seconds=ready_timeout,
         )

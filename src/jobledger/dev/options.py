@@ -47,6 +47,8 @@ class DevOptions:
     """Where each role's lines go, as `<instance>.jsonl`; `logs` in the data directory unless given."""
     verbose: bool = False
     """Show the roles' logs on standard output too."""
+    observe: bool = False
+    """Prometheus and Alertmanager too, if they are installed."""
     restart: bool = True
     """Start a role again that ended by itself."""
     ready_timeout_seconds: float = 120.0
@@ -67,9 +69,10 @@ class DevOptions:
             raise BadOptionError(f"--partitions is {self.partitions}: choose 1 to {MAX_PARTITIONS}.")
         if not 0 < self.ready_timeout_seconds < float("inf"):
             raise BadOptionError(f"--ready-timeout is {self.ready_timeout_seconds:g}: choose seconds above 0.")
-        highest = self.port_base + 10 * (len(_ROLES) + 1)
+        span = 10 * (len(_ROLES) + 1) + self.observe
+        highest = self.port_base + span
         if self.port_base < 1 or highest > 65_535:
-            raise BadOptionError(f"--port-base is {self.port_base}: choose 1 to {65_535 - 10 * (len(_ROLES) + 1)}.")
+            raise BadOptionError(f"--port-base is {self.port_base}: choose 1 to {65_535 - span}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +97,23 @@ class Layout:
 
     +0 GraphQL of api-1, +1 Kafka, +2 Kafka's controller, +3 Postgres, +4 GraphQL of api-2, +5 of api-3 and so on.
     Metrics and health: api-n +10+n (api-1 8091), scheduler-n +20+n (8101), projector-n +30+n (8111),
-    worker-n +40+n (8121). A port never depends on how many instances there are of another role.
+    worker-n +40+n (8121). Prometheus +50 (8130), Alertmanager +51. A port never depends on how many instances there are
+    of another role.
     """
 
     kafka: int
     controller: int
     postgres: int
     instances: tuple[Instance, ...]
+    prometheus: int = 0
+    alertmanager: int = 0
+    """Both 0 unless they are asked for."""
 
     def named_ports(self) -> dict[int, str]:
         """Each port with what it is for."""
         ports = {self.kafka: "Kafka", self.controller: "Kafka's controller", self.postgres: "Postgres"}
+        if self.prometheus:
+            ports |= {self.prometheus: "Prometheus", self.alertmanager: "Alertmanager"}
         for instance in self.instances:
             if instance.api_port:
                 ports[instance.api_port] = f"GraphQL of {instance.id}"
@@ -126,7 +135,8 @@ def layout(options: DevOptions) -> Layout:
         for position, (role, count) in enumerate(zip(_ROLES, counts, strict=True))
         for number in range(1, count + 1)
     ]
-    return Layout(base + 1, base + 2, base + 3, tuple(instances))
+    watchers = (base + 50, base + 51) if options.observe else (0, 0)
+    return Layout(base + 1, base + 2, base + 3, tuple(instances), *watchers)
 
 
 def _api_port(base: int, number: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class RunningStack:
     postgres_dsn: str
     postgres_pid: int
     roles: tuple[RunningRole, ...]
+    watchers: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Prometheus and Alertmanager where they run: URL and process id, by name."""
 
     def as_json(self) -> dict[str, Any]:
         """The document of the ready file."""
@@ -46,6 +48,7 @@ class RunningStack:
             "postgres_dsn": self.postgres_dsn,
             "broker": {"pid": self.broker_pid},
             "postgres": {"pid": self.postgres_pid},
+            "watchers": {name.lower(): {"url": url, "pid": pid} for name, (url, pid) in self.watchers.items()},
             "roles": [_role_as_json(role) for role in self.roles],
         }
 
@@ -58,6 +61,9 @@ class RunningStack:
             f"Postgres  {self.postgres_dsn}",
             f"Data      {self.data_dir}",
             *(f"Logs      {place}/*.jsonl" for place in sorted({role.log_path.parent for role in self.roles})),
+            "Traces    jobledger trace JOB",
+            *(f"{name:<12}  {url}" for name, (url, _) in self.watchers.items()),
+            f"{'Role':<12}  {'Metrics':<29}  Health",
             *(f"{role['instance_id']:<12}  {role['metrics_url']}  {role['health_url']}" for role in document["roles"]),
         ]
         return "\n".join(lines)

@@ -19,6 +19,7 @@ from jobledger.dev.extra import ExtraMissingError, require_extra
 from jobledger.dev.handlers import HandlersError, check_handlers
 from jobledger.dev.jars import DownloadFailedError, default_cache_dir
 from jobledger.dev.kafka import prepare_kafka
+from jobledger.dev.observing import INSTALL_LINE, make_watchers
 from jobledger.dev.options import PARTITIONS, BadOptionError, DevOptions, layout
 from jobledger.dev.ports import wait_until_free
 from jobledger.dev.ready import RunningRole, RunningStack, write_ready_file
@@ -26,6 +27,7 @@ from jobledger.dev.roles import RoleProcess, role_environment, sentence_in
 from jobledger.dev.server import Server
 from jobledger.dev.stack import Stack, make_stack
 from jobledger.dev.stopping import StopRequest, stop_requests
+from jobledger.dev.watchers import Watcher
 
 _TICK_SECONDS = 0.1
 _FORMER_STACK_SECONDS = 20.0
@@ -83,6 +85,7 @@ class Supervisor:
         self._places = layout(options)
         self._stack: Stack | None = None
         self._roles: list[_Watched] = []
+        self._watchers: dict[str, Watcher] = {}
         self._pipe: tuple[int, int] | None = None
         self._descendants = Descendants("JOBLEDGER_STACK")
         self.ready = False
@@ -111,6 +114,8 @@ class Supervisor:
             )
             self._roles.append(_Watched(process))
             self._start_role(self._roles[-1])
+        if self._options.observe:
+            self._start_watchers()
 
     def tick(self) -> None:
         """Starts again what ended.
@@ -140,6 +145,7 @@ class Supervisor:
                 RunningRole(watched.process.instance, watched.process.pid, watched.process.log_path)
                 for watched in self._roles
             ),
+            watchers={name: (watcher.url, watcher.pid) for name, watcher in self._watchers.items()},
         )
 
     def not_ready(self) -> str:
@@ -154,6 +160,8 @@ class Supervisor:
         for group in _STOP_ORDER:
             _Stopping([item.process for item in self._roles if item.process.instance.role in group], self._report).run()
         self._forget_roles()
+        for watcher in self._watchers.values():
+            watcher.stop()
         if self._stack is not None:
             self._stack.stop()
             self._stack = None
@@ -166,6 +174,8 @@ class Supervisor:
         for watched in self._roles:
             watched.process.end_now()
         self._forget_roles(grace_seconds=0.0)
+        for watcher in self._watchers.values():
+            watcher.kill()
         if self._stack is not None:
             self._stack.kill()
             self._stack = None
@@ -194,6 +204,14 @@ class Supervisor:
                 f"Port {port} ({names[port]}) is taken{_owner_of(port)}: stop that, or choose other ports with "
                 f"--port-base (now {self._options.port_base})."
             )
+
+    def _start_watchers(self) -> None:
+        watchers = make_watchers(self._places, self._directory.path / "observe")
+        if missing := {"Prometheus", "Alertmanager"} - watchers.keys():
+            self._report(f"{' and '.join(sorted(missing))} can't be found: {INSTALL_LINE}. Going on without.")
+        for name, watcher in watchers.items():
+            watcher.start()
+            self._watchers[name] = watcher
 
     def _start_role(self, watched: _Watched) -> None:
         watched.process.start()
@@ -230,7 +248,7 @@ class Supervisor:
     def _revive_servers(self) -> None:
         if self._stack is None:
             return
-        servers: dict[str, Server] = {"Kafka": self._stack.broker, "Postgres": self._stack.postgres}
+        servers: dict[str, Server] = {"Kafka": self._stack.broker, "Postgres": self._stack.postgres, **self._watchers}
         for name, server in servers.items():
             if not server.running:
                 self._report(f"{name} ended; it is started again.")

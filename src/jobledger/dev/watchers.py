@@ -15,7 +15,6 @@ from jobledger.dev.ports import LOOPBACK
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 2.0
 _LOG_BYTES = 5_000_000
-INSTALL_LINE = "apt-get install prometheus prometheus-alertmanager"
 #: By what they are called: Debian's package names the second one differently from its makers.
 _PROGRAMS = {"prometheus": ("prometheus",), "alertmanager": ("alertmanager", "prometheus-alertmanager")}
 
