@@ -365,7 +365,7 @@ WORKER_EVENTS = (
         _N,
         "Report could not be sent while the event loop stands",
         _W,
-        "a handler harms its worker",
+        "a report is not taken",
         ("tenant_id", "error"),
     ),
 )

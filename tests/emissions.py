@@ -1,7 +1,7 @@
 """What a process of the tests emits: names of metrics, log events and spans, with the moment of the last time.
 
 The process of pytest keeps them in memory. Others (roles, processes of a worker's pool) write them to the file that
-`FILE_VARIABLE` names, and pytest reads them there. The clock is the monotonic one, which all processes share.
+`EMISSIONS_VARIABLE` names, and pytest reads them there. The clock is the monotonic one, which all processes share.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from role_forks import EMISSIONS_VARIABLE
 from structlog._base import BoundLoggerBase
 
 from jobledger.telemetry import logs, metrics
@@ -20,7 +21,6 @@ from jobledger.telemetry.log_line import Sink
 from jobledger.telemetry.sampling import SamplingReason
 from jobledger.telemetry.traces import Tracing
 
-FILE_VARIABLE = "JOBLEDGER_TEST_EMISSIONS"
 #: A name is written to the file at most once in this time.
 REPEAT_SECONDS = 0.1
 
@@ -33,7 +33,7 @@ def keep_in(path: Path) -> None:
     """From now on this process keeps what it emits, and reads from the file what others do."""
     global _keeper  # noqa: PLW0603 - one process has one
     _keeper = os.getpid()
-    os.environ[FILE_VARIABLE] = str(path)
+    os.environ[EMISSIONS_VARIABLE] = str(path)
     path.touch()
     watch()
 
@@ -50,7 +50,7 @@ def watch() -> None:
 def seen_since(moment: float) -> set[str]:
     """Names that were emitted since a moment of the monotonic clock."""
     global _read_bytes  # noqa: PLW0603
-    path = Path(os.environ[FILE_VARIABLE])
+    path = Path(os.environ[EMISSIONS_VARIABLE])
     if path.stat().st_size > _read_bytes:
         with path.open("rb") as file:
             file.seek(_read_bytes)
@@ -67,7 +67,7 @@ def note(name: str) -> None:
     now = time.monotonic()
     if os.getpid() == _keeper:
         _last[name] = now
-    elif now - _last.get(name, 0.0) > REPEAT_SECONDS and (path := os.environ.get(FILE_VARIABLE)):
+    elif now - _last.get(name, 0.0) > REPEAT_SECONDS and (path := os.environ.get(EMISSIONS_VARIABLE)):
         _last[name] = now
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.write(file, f"{now} {name}\n".encode())

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import emissions
 import httpx
 import pytest
 from confluent_kafka import Producer
@@ -434,6 +435,7 @@ def test_schedulers_are_listed_with_what_they_serve(stack: Stack) -> None:
     assert nobody.returncode == 2 and nobody.stderr.count("\n") == 1
 
 
+@pytest.mark.scenario("a record is broken", emits=("quarantine_resolved",))
 def test_what_cannot_be_read_is_listed_shown_retried_and_discarded(stack: Stack) -> None:
     """Every byte of it is kept; a retry that fails again is set aside anew; what is resolved stays so."""
     noise = b"\x00\xff" + b"x" * 1_500_000
@@ -448,6 +450,7 @@ def test_what_cannot_be_read_is_listed_shown_retried_and_discarded(stack: Stack)
     assert stack.json("quarantine", "discard", large["id"], "--note", "noise")["status"] == "DISCARDED"
     assert stack.json("quarantine", "retry", broken["id"])["status"] == "RETRIED"
     settled(lambda: [one["offset"] for one in stack.json("quarantine", "list")] == [large["offset"] + 1])
+    settled(lambda: len(_found(stack, "event:quarantine_resolved")) >= 2)
     (again,) = stack.json("quarantine", "list")
     assert again["id"] != broken["id"] and again["reason"] == broken["reason"]
     twice = stack.run("quarantine", "retry", broken["id"])
@@ -518,7 +521,10 @@ def _ask_wrongly(stack: Stack) -> None:
 def _found(stack: Stack, query: str, *more: str) -> list[dict[str, Any]]:
     done = stack.run("logs", query, "--dir", str(stack.logs), "--output", "json", *more)
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    for line in lines:
+        emissions.note(line["event"])
+    return lines
 
 
 def _examples() -> list[tuple[str, str]]:

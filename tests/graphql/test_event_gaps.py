@@ -9,11 +9,14 @@ from typing import Any, ClassVar, cast
 
 import pytest
 from confluent_kafka import Message, Producer
+from structlog.testing import capture_logs
 
 from jobledger.dev.kafka import KafkaBroker
+from jobledger.dev.ports import free_port
 from jobledger.domain.identity import job_stream
 from jobledger.domain.job.events import JobSubmitted
 from jobledger.domain.values import Actor, ActorKind, Opaque, RetryPolicy
+from jobledger.eventlog import tail as event_tail_base
 from jobledger.eventlog.clients import consumer_config, producer_config
 from jobledger.eventlog.positions import Vector, decode_position
 from jobledger.eventlog.topics import Durability, ensure_topics
@@ -93,6 +96,23 @@ def streams(tail: EventTail, catch_up: Any, cell: str = "c") -> EventStreams:
 
 def seqs(events: list[Any]) -> list[int]:
     return [event.seq for event in events]
+
+
+@pytest.mark.scenario("Kafka goes away", emits=("tail_restarted",))
+async def test_a_tail_that_finds_no_broker_tells_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_tail_base, "LOOK_UP_SECONDS", 0.1)
+    config = consumer_config(KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}"), "t", "t")
+    tail = EventTail(config, "events", 1, lambda record: None)
+    with capture_logs() as lines:
+        starting = asyncio.create_task(tail.start())
+        for _ in range(500):
+            await asyncio.sleep(0.02)
+            if told := [line["event"] for line in lines]:
+                break
+        assert told == ["tail_restarted"]
+        assert not tail.running and not starting.done()
+        starting.cancel()
+        await tail.stop()
 
 
 async def test_what_happened_while_the_tail_started_anew_is_read_from_the_log() -> None:

@@ -8,9 +8,10 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from jobledger.domain.service_levels import OBJECTIVES
-from jobledger.graphql import shared_answers
+from jobledger.graphql import request_counts, shared_answers
 from jobledger.graphql.open_subscriptions import OpenSubscriptions
 from jobledger.graphql.request_counts import RequestCounts
 from jobledger.graphql.service_levels import ServiceLevels
@@ -261,6 +262,21 @@ async def test_what_a_postgres_that_is_away_has_missed_is_made_up_for() -> None:
     await one.counts._save()
     assert (one.kept.of(MINUTE), one.kept.of(HOUR)) == ([(1, 1)] * 3, [(3, 3)])
     assert len(one.counts._spans) == 1, "the hour that goes on"
+
+
+@pytest.mark.scenario("Postgres goes away", emits=("request_counts_unsaved",))
+async def test_counts_that_cannot_be_saved_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_counts, "SAVE_SECONDS", 0.01)
+    one = Counting()
+    one.kept.away = True
+    one.answer(200)
+    with capture_logs() as lines:
+        await one.counts.start()
+        await asyncio.sleep(0.1)
+        one.kept.away = False
+        await one.counts.stop()
+    assert [line["event"] for line in lines] == ["request_counts_unsaved"]
+    assert one.kept.of(MINUTE) == [(1, 0)]
 
 
 async def test_the_last_counts_are_saved_at_the_end() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from span_notes import noting
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from jobledger.graphql.trace_reads import trace_of
 from jobledger.graphql.trace_store import StoredSpan, TraceStore
 from jobledger.graphql.types.errors import NotFound, Unavailable, ValidationFailed
 from jobledger.graphql.types.traces import Trace
+from jobledger.telemetry.held_spans import MAX_HELD
 from jobledger.telemetry.metrics import Metrics
 from jobledger.telemetry.traces import Tracing
 
@@ -65,6 +67,18 @@ async def test_a_submission_waits_for_the_end_of_its_work() -> None:
         "status_code": 200,
         "sampling.reason": "slow",
     }
+
+
+@pytest.mark.scenario("too many traces wait")
+async def test_of_more_than_fit_the_oldest_goes_and_is_counted() -> None:
+    one = Requests()
+    for number in range(MAX_HELD + 1):
+        one.end(one.begin(f"{number + 1:016x}" + "00" * 8), waits=True)
+    assert one.metrics.registry.get_sample_value("jobledger_trace_spans_dropped_total", {"reason": "held"}) == 1
+    one.event(f"{1:016x}" + "00" * 8, headers=HEADERS)
+    assert one.reasons() == []
+    one.event(f"{2:016x}" + "00" * 8, headers=HEADERS)
+    assert one.reasons() == ["slow"]
 
 
 async def test_work_may_end_before_its_submission_is_answered() -> None:

@@ -27,6 +27,7 @@ from jobledger.processors.core.memory import Limits
 from jobledger.processors.core.owner import Owner, OwnerConfig
 from jobledger.processors.core.plan import Plan
 from jobledger.processors.kafka_log import KafkaPartitionLog
+from jobledger.processors.observer import TelemetryObserver
 from jobledger.processors.relay import KafkaRelay
 from jobledger.replay.log import Log, type_header
 from jobledger.replay.report import Report
@@ -38,6 +39,7 @@ from jobledger.schemas.quarantine import Quarantined, decode_quarantine
 from jobledger.schemas.topics import TASK_PARTITIONS, TOPICS, Topic, topic_name
 from jobledger.schemas.worker import decode_tasks, encode_heartbeat
 from jobledger.settings import KafkaSettings
+from jobledger.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 TENANT = "default"
@@ -271,7 +273,7 @@ def submit(**given: Any) -> jc.SubmitJob:
 
 
 class Quiet:
-    """Notes what owners do."""
+    """Notes what owners do; their troubles are told as in the product."""
 
     def __init__(self) -> None:
         self.open_count: dict[int, int] = {}
@@ -279,6 +281,7 @@ class Quiet:
         self.reopenings: list[tuple[int, str, str]] = []
         self.refusals: list[str] = []
         self.quarantined = 0
+        self._told = TelemetryObserver(Metrics("scheduler", instance_id="t", strict=True), SystemClock(), "t")
 
     def opened(self, partition: int, seconds: float, live_jobs: int) -> None:
         self.open_count[partition] = self.open_count.get(partition, 0) + 1
@@ -289,9 +292,11 @@ class Quiet:
 
     def reopened(self, partition: int, reason: str, error: str) -> None:
         self.reopenings.append((partition, reason, error))
+        self._told.reopened(partition, reason, error)
 
     def refused(self, partition: int, error: str) -> None:
         self.refusals.append(error)
+        self._told.refused(partition, error)
 
     def turned(self, partition: int, collect_seconds: float) -> None:
         pass

@@ -225,6 +225,7 @@ def _until_aborted(cell: LogCell) -> None:
     reader.close()
 
 
+@pytest.mark.scenario("an owner is fenced")
 async def test_an_owner_stopped_between_flush_and_commit_is_fenced(log_cell: LogCell, start_owner: Any) -> None:
     """Another one takes over meanwhile: what the first had written is not seen, and it writes nothing any more."""
     log = FaultyLog(log_cell.kafka, log_cell.cell, 0, "old")

@@ -50,6 +50,7 @@ def written_anew(cell: LogCell, topic: Topic, keep: Callable[[int, list[Message]
     assert producer.flush(15) == 0
 
 
+@pytest.mark.scenario("a log is damaged")
 async def test_events_cut_from_the_end_close_their_partition_alone(log_cell: LogCell, start_owner: Any) -> None:
     """Ten events of partition 0 are gone: its owner says how many there are and should be; partition 1 is served."""
     for partition in (0, 1):

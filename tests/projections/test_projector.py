@@ -197,6 +197,15 @@ async def test_a_projector_can_be_stopped_while_postgres_is_away(start: Start, l
 
 
 @pytest.mark.scenario("a query is slow")
+@pytest.mark.scenario(
+    "a projector runs",
+    emits=(
+        "jobledger_projection_lag_events",
+        "jobledger_projection_lag_seconds",
+        "jobledger_projection_position",
+        "jobledger_projection_set_aside_events",
+    ),
+)
 async def test_a_projector_that_falls_behind_is_not_ready(
     start: Start, log: Any, history: Any, until: Any, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

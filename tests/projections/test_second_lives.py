@@ -57,10 +57,6 @@ def _told(lines: Sequence[Mapping[str, Any]]) -> set[tuple[int, int]]:
         "projection_assigned",
         "projection_revoked",
         "migration_applied",
-        "jobledger_projection_lag_events",
-        "jobledger_projection_lag_seconds",
-        "jobledger_projection_position",
-        "jobledger_projection_set_aside_events",
         "jobledger_projected_events_total",
     ),
 )

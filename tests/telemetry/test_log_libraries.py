@@ -50,6 +50,7 @@ def of(stream: io.BytesIO, logger: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.scenario("a library logs")
 def test_librdkafka(stream: io.BytesIO, capfd: pytest.CaptureFixture[str]) -> None:
     """Through our clients' configuration; nothing goes to standard error beside it."""
     nobody = KafkaSettings(

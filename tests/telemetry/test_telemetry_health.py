@@ -265,6 +265,7 @@ async def test_an_answer_has_these_headers_and_ends_its_connection(server: Healt
     assert (await raw(server, b"POST /metrics HTTP/1.1\r\ncontent-length: 9\r\n\r\n")).split(b" ")[1] == b"405"
 
 
+@pytest.mark.scenario("a request breaks", emits=("request_failed",))
 async def test_a_broken_collector_is_answered_500(server: HealthServer, metrics: Metrics) -> None:
     def break_down(_accept: str) -> tuple[bytes, str]:
         raise ValueError("no such series")

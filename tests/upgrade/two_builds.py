@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from chaos_stack import Role
-from role_forks import MODULES, RoleForks
+from role_forks import EMISSIONS_VARIABLE, MODULES, RoleForks
 
 from jobledger.dev.parent import PARENT_FD_VARIABLE
 from jobledger.dev.ports import free_port
@@ -57,6 +57,7 @@ class MixedStack:
         handlers = str(TESTS / "chaos")
         paths = {OLD: f"{old}{os.pathsep}{handlers}", NEW: handlers}
         self._environments = {build: {**common, "PYTHONPATH": path} for build, path in paths.items()}
+        del self._environments[OLD][EMISSIONS_VARIABLE]  # what watches goes with this build
         modules = {OLD: OLD_MODULES, NEW: MODULES}
         self._forks = {
             build: RoleForks(self._environments[build], self._pipe[0], modules=modules[build]) for build in paths

@@ -28,6 +28,7 @@ from jobledger.telemetry.traces import Tracing
 from jobledger.workers.context import Context
 from jobledger.workers.errors import CheckpointError
 from jobledger.workers.execution import Execution, Surroundings
+from jobledger.workers.handler import handler
 from jobledger.workers.journal import Head, Journal
 from jobledger.workers.lease import Lease, SharedDeadline
 from jobledger.workers.measures import Measures
@@ -62,9 +63,9 @@ def _lines(log_lines: io.BytesIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log_lines.getvalue().splitlines()]
 
 
-async def _execute(name: str, payload: object) -> None:
+async def _execute(name: str, payload: object, lease: Lease | None = None) -> None:
     """One task through the product's execution, whose reports go nowhere."""
-    lease, ended = Lease(60.0), asyncio.Event()
+    lease, ended = lease or Lease(60.0), asyncio.Event()
     lease.confirm(lease._monotonic())
     head = Head(worker="w", pool="p", handlers=[], queues=[], topic="t", partitions=1, kafka={})
     journal = Journal(head, 1)
@@ -126,6 +127,22 @@ async def test_no_line_of_the_worker_tells_payloads_results_checkpoints_or_texts
     assert SECRET not in log_lines.getvalue().decode()
     failed = [line["context"] for line in _lines(log_lines) if line["event"] == "task_failed"]
     assert {one["error"] for one in failed} <= {"PayloadError", "RuntimeError", "KeyError"}
+
+
+@pytest.mark.scenario("a checkpoint is refused")
+async def test_a_checkpoint_after_the_lease_is_not_sent_and_told(
+    log_lines: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(60.0)
+
+    def late(payload: object, ctx: Context) -> None:
+        lease.revoke()
+        ctx.checkpoint(payload)
+
+    monkeypatch.setattr(logging_handlers, "late", handler("late", run_in="thread")(late), raising=False)
+    await _execute("late", 1, lease)
+    assert "checkpoint_failed" in [line["event"] for line in _lines(log_lines)]
+    assert "checkpoint_saved" not in [line["event"] for line in _lines(log_lines)]
 
 
 async def test_the_line_of_a_checkpoint_tells_how_far_the_handler_is(log_lines: io.BytesIO) -> None:

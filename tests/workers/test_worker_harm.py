@@ -36,6 +36,7 @@ def _lines(log: Path, event: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.scenario("a handler harms its worker", emits=("worker_crashed",))
+@pytest.mark.scenario("a worker is started", emits=("handlers_loaded",))
 async def test_a_worker_that_dies_tells_what_it_was_on(owners: Any, start_role: Any, tmp_path: Path) -> None:
     """`os._exit` in a second attempt: its job hears of it, and that of the handler beside it; the queue hands nothing
     more to the worker."""

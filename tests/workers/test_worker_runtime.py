@@ -105,11 +105,13 @@ async def test_longer_handler_is_reported_as_started(owners: Any, start_worker: 
     assert done.started_at_ms == started.started_at_ms
 
 
+@pytest.mark.scenario("an inbox holds a broken record")
 async def test_repeats_and_other_incarnations_are_dropped(owners: Any, start_worker: Any) -> None:
-    """The same assignment again runs once; a message for another incarnation never runs."""
+    """The same assignment again runs once; a message for another incarnation, or one that is none, never runs."""
     await start_worker()
     run = await owners.run("j1", "echo", {"to": "x"})
     await owners.put(run, run)
+    await owners.put_bytes("w-1", run.incarnation.encode())
     await owners.grant("w-1", "00000000-0000-7000-8000-000000000000", ["echo"], "another")
     other = await owners.run("j2", "echo", {"to": "x"}, queue="another")
     assert (other.worker, other.incarnation) == ("w-1", "00000000-0000-7000-8000-000000000000")

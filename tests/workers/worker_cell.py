@@ -48,6 +48,7 @@ class WorkerCell:
         self.owners = CellOwners(self.kafka, cell, PARTITIONS, lease_seconds)
         self.tenant = "default"
         self.messages: list[RunTask | CancelTask] = []
+        self._broken: set[bytes] = set()
         #: Incarnations of workers that this test has stopped.
         self.stopped: list[str] = []
         self._jobs: dict[str, str] = {}
@@ -72,7 +73,8 @@ class WorkerCell:
 
     async def _take(self, batch: list[Message]) -> None:
         for message in batch:
-            sent = decode_tasks(message.value() or b"").messages
+            value = message.value() or b""
+            sent = () if value in self._broken else decode_tasks(value).messages
             self.messages += [one for one in sent if not self._of_earlier(one.job)]
 
     # -- tests that have it one after the other -----------------------------------------------------------------------
@@ -143,6 +145,11 @@ class WorkerCell:
         value = join_tasks([encode_message(one) for one in messages], 0, self._number)
         inbox = partition_of(messages[0].worker, TASK_PARTITIONS)
         await self._producer.send(topic_name(self.cell, Topic.TASKS), inbox, value)
+
+    async def put_bytes(self, worker: str, value: bytes) -> None:
+        """One record in the inbox of a worker, which is no task."""
+        self._broken.add(value)
+        await self._producer.send(topic_name(self.cell, Topic.TASKS), partition_of(worker, TASK_PARTITIONS), value)
 
     async def _ask(self, stream: str, body: AnyCommand, traceparent: str | None = None) -> None:
         given = {} if traceparent is None else {"traceparent": traceparent}
