@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -162,6 +163,28 @@ def test_a_job_that_fails_is_exit_status_1_with_its_error(stack: Stack) -> None:
         "attempt 1 failed, as asked",
     )
     assert stack.run("jobs", "watch", ended["jobId"]).returncode == 1
+
+
+def test_the_page_on_a_failed_job_leads_from_it_to_the_line_the_trace_and_the_budget(stack: Stack) -> None:
+    """Each command of the page, in its order, about a job that has just failed."""
+    job = stack.json("submit", "fail", "--max-attempts", "1", "--wait", status=1)["jobId"]
+    page = (Path(__file__).parents[2] / "docs/how-to/observe.md").read_text()
+    lines = "".join(re.findall(r"^<!-- run: observe -->\n```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    said: dict[str, str] = {}
+    for line in lines.splitlines():
+        words = [os.path.expandvars(word) for word in shlex.split(line.replace("$JOB", job))][1:]
+        more = ["--dir", str(stack.logs)] if words[0] == "logs" else []
+        deadline = time.monotonic() + 20
+        while not (done := stack.run(*words, *more)).stdout.strip() or done.returncode:
+            assert time.monotonic() < deadline, (line, done)  # spans and rows take a moment
+            time.sleep(0.3)
+        said[" ".join(words[:2])] = done.stdout
+    shown = list(said.values())
+    assert len(shown) == 6
+    assert job in said["jobs list"] and "as asked" in said["jobs show"]
+    assert "task_failed" in shown[2] and "error=RuntimeError" in shown[2]
+    assert "task_execution" in shown[3]
+    assert "error-rate" in shown[4]
 
 
 def test_a_job_that_nobody_serves_says_why_it_waits_and_can_be_cancelled(stack: Stack) -> None:
