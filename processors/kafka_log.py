@@ -159,13 +159,18 @@ class KafkaPartitionLog:
     # -- writing -------------------------------------------------------------------------------------------------
 
     async def commit(self, plan: Plan) -> None:
-        """Write the plan in one transaction; see PartitionLog."""
+        """Write the plan in one transaction; see PartitionLog.
+
+        All of it by one producer: a call that was given up may come back when there is another one.
+        """
+        producer = self._producer
+        assert producer is not None
         try:
             if time.monotonic() - self._group_offset_at >= GROUP_OFFSET_SECONDS:
-                await self._bounded(lambda: self._write(plan, group_offset=True), STUCK_OFFSET_SECONDS)
-                await self._bounded(self._end, STUCK_SECONDS)
+                await self._bounded(lambda: self._write(producer, plan, group_offset=True), STUCK_OFFSET_SECONDS)
+                await self._bounded(lambda: self._end(producer), STUCK_SECONDS)
             else:
-                await self._bounded(lambda: self._commit(plan), STUCK_SECONDS)
+                await self._bounded(lambda: self._commit(producer, plan), STUCK_SECONDS)
         except KafkaException as error:
             code = error.args[0].code()
             if code in _FENCED:
@@ -174,13 +179,11 @@ class KafkaPartitionLog:
                 raise RefusedRecordError(str(error)) from error
             raise
 
-    def _commit(self, plan: Plan) -> None:
-        self._write(plan, group_offset=False)
-        self._end()
+    def _commit(self, producer: Producer, plan: Plan) -> None:
+        self._write(producer, plan, group_offset=False)
+        self._end(producer)
 
-    def _write(self, plan: Plan, *, group_offset: bool) -> None:
-        producer = self._producer
-        assert producer is not None
+    def _write(self, producer: Producer, plan: Plan, *, group_offset: bool) -> None:
         p = self._partition
         events, state, outcomes = (topic_name(self._cell, t) for t in (Topic.EVENTS, Topic.STATE, Topic.OUTCOMES))
         producer.begin_transaction()
@@ -193,9 +196,7 @@ class KafkaPartitionLog:
         if group_offset:
             self._send_group_offset(producer, plan)
 
-    def _end(self) -> None:
-        producer = self._producer
-        assert producer is not None
+    def _end(self, producer: Producer) -> None:
         deadline = time.monotonic() + COMMIT_SECONDS
         timed_out = False
         while True:

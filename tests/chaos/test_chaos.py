@@ -226,7 +226,13 @@ def world(kafka_broker: KafkaBroker, postgres: EmbeddedPostgres, cell: str, post
     if one.judged_well:
         shutil.rmtree(folder)
     else:
-        print(f"journal, acks and logs are in {folder}")
+        # The log is what tells what went wrong, and the broker takes it along.
+        kept = [path for path in kafka_broker.data_dir.glob(f"log/{cell}.*") if path.is_dir()]
+        kept += kafka_broker.data_dir.glob("log/__transaction_state-*")
+        for path in kept:
+            shutil.copytree(path, folder / "kafka" / path.name)
+        shutil.copy(kafka_broker.log_path, folder / "broker.log")
+        print(f"journal, acks, logs and the topics are in {folder}")
 
 
 def kill_each_in_turn(world: World) -> None:
