@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import shlex
 import signal
@@ -268,11 +269,12 @@ class LiveStack:
         return found
 
     def seconds_in(self, alert: str, state: str, **labels: str) -> list[float]:
-        """When an alert was pending or firing, in Unix seconds."""
+        """When an alert was pending or firing, in Unix seconds: every evaluation, as some last less than a second."""
         wanted = ",".join(
             f'{name}="{value}"' for name, value in {"alertname": alert, "alertstate": state, **labels}.items()
         )
-        return sorted({float(at) for one in self.series(f"ALERTS{{{wanted}}}") for at, _ in one["values"]})
+        life = math.ceil(time.time() - self.begun) + 1
+        return sorted({float(at) for one in self.now(f"ALERTS{{{wanted}}}[{life}s]") for at, _ in one["values"]})
 
 
 @contextlib.contextmanager
