@@ -150,6 +150,8 @@ class LiveStack:
             watcher.start()
         targets = len(self.roles)
         wait_for("all are scraped", lambda: len(self.now("up == 1")) == targets)
+        # Before the first scrape there is no leader, and what is active at the start is never seen pending.
+        wait_for("the start is no alert any more", lambda: not self.now('ALERTS{alertname=~"Scheduler.*"}'))
         self.begun = time.time()
 
     def stop(self) -> None:
@@ -274,7 +276,8 @@ class LiveStack:
             f'{name}="{value}"' for name, value in {"alertname": alert, "alertstate": state, **labels}.items()
         )
         life = math.ceil(time.time() - self.begun) + 1
-        return sorted({float(at) for one in self.now(f"ALERTS{{{wanted}}}[{life}s]") for at, _ in one["values"]})
+        found = {float(at) for one in self.now(f"ALERTS{{{wanted}}}[{life}s]") for at, _ in one["values"]}
+        return sorted(at for at in found if at >= self.begun)
 
 
 @contextlib.contextmanager
